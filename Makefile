@@ -1,0 +1,30 @@
+# Every target does its own set-up, from a bare clone (see tests/setup.sh).
+
+PG ?= 15
+PG_CONFIG ?= pg_config
+
+.PHONY: help demo test install fmt lint
+
+help:
+	@echo "make demo                   the extension at work: 100,000 users on a private PostgreSQL"
+	@echo "make test [PG=15]           everything CI runs"
+	@echo "make install PG_CONFIG=...  builds and installs into that PostgreSQL"
+	@echo "make fmt, make lint         formats the code; checks it"
+
+demo:
+	@tests/setup.sh prepare $(PG)
+	@python3 tests/demo/demo.py --pg $(PG)
+
+test:
+	@tests/setup.sh prepare $(PG)
+	@python3 tests/run.py --pg $(PG)
+
+install:
+	@tests/setup.sh install $(PG_CONFIG)
+
+fmt:
+	@cargo fmt
+
+lint:
+	@tests/setup.sh prepare $(PG)
+	@python3 tests/run.py --pg $(PG) --only lint

@@ -1,0 +1,131 @@
+#!/bin/bash
+# Set-up from a bare clone, for every `make` target: installs what is missing and
+# nothing else, so that a second run is quick and silent.
+#
+#   tests/setup.sh prepare MAJOR        all that building and testing needs
+#   tests/setup.sh install PG_CONFIG    builds the extension and installs it there
+#   tests/setup.sh venv                 Python packages of tests/requirements.txt
+#
+# Works as root and as an ordinary user with sudo.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+pgrx_version=0.18.1
+output=tests/output
+unset RUST_BACKTRACE # with it, DETAIL in error messages grows a backtrace
+
+say() { echo "setup: $*"; }
+die() { echo "setup: $*" >&2; exit 1; }
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
+}
+
+# quietly LOG COMMAND…: output goes to LOG; on failure its end is shown. A long
+# build says how far it is.
+quietly() {
+    local log="$output/$1"
+    shift
+    mkdir -p "$output"
+    "$@" 2>&1 | tee "$log" |
+        awk '/^ *Compiling/ && ++n % 50 == 0 { print "setup: ... " n " crates compiled"; fflush() }' || {
+        tail -n 40 "$log" >&2
+        die "failed: $* (all of its output: $log)"
+    }
+}
+
+apt_install() {
+    local missing=()
+    for package in "$@"; do
+        [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing+=("$package")
+    done
+    [ ${#missing[@]} = 0 ] && return
+    command -v apt-get >/dev/null || die "please install: ${missing[*]}"
+    say "installing packages: ${missing[*]}"
+    quietly apt.log as_root apt-get update
+    quietly apt.log as_root env DEBIAN_FRONTEND=noninteractive \
+        apt-get install -y --no-install-recommends "${missing[@]}"
+}
+
+# toml KEY…: a value of pgrx-test.toml, a list as words, nothing where there is no such key.
+toml() {
+    python3 - "$@" <<'PY'
+import sys, tomllib
+value = tomllib.load(open("pgrx-test.toml", "rb"))
+for key in sys.argv[1:]:
+    value = value.get(key, {})
+print(" ".join(value if isinstance(value, (list, dict)) else [value]))
+PY
+}
+
+base_packages() {
+    command -v python3 >/dev/null || apt_install python3
+    python3 -c 'import tomllib' 2>/dev/null || die "Python 3.11 or newer is needed (python3 --version: $(python3 --version))"
+    # shellcheck disable=SC2046 # words on purpose
+    apt_install $(toml debian packages)
+}
+
+cargo_pgrx() { # for pg_config $1 of major $2
+    command -v cargo >/dev/null || die "Rust is needed: cargo is not in PATH"
+    if [ "$(cargo pgrx --version 2>/dev/null)" != "cargo-pgrx $pgrx_version" ]; then
+        say "compiling cargo-pgrx $pgrx_version, takes minutes (this once)"
+        quietly cargo-pgrx.log cargo install --locked cargo-pgrx --version "=$pgrx_version" --force
+    fi
+    if ! cargo pgrx info pg-config "pg$2" >/dev/null 2>&1; then
+        say "telling pgrx about PostgreSQL $2"
+        quietly pgrx-init.log cargo pgrx init --no-run "--pg$2" "$1"
+    fi
+}
+
+prepare() {
+    base_packages
+    local pg_config
+    pg_config=$(toml pg "$1" pg_config)
+    [ -n "$pg_config" ] || die "PostgreSQL $1 is not in pgrx-test.toml, which has: $(toml pg)"
+    # shellcheck disable=SC2046
+    apt_install $(toml pg "$1" packages)
+    cargo_pgrx "$pg_config" "$1"
+    cargo fmt --version >/dev/null 2>&1 && cargo clippy --version >/dev/null 2>&1 ||
+        quietly rustup.log rustup component add rustfmt clippy
+}
+
+install() {
+    base_packages
+    local pg_config=$1 major writable=yes flags=()
+    for known in $(toml pg); do # ours to install, where it is one that we test
+        # shellcheck disable=SC2046
+        [ "$pg_config" != "$(toml pg "$known" pg_config)" ] || apt_install $(toml pg "$known" packages)
+    done
+    pg_config=$(command -v "$pg_config") || die "no such program: $1 (say make install PG_CONFIG=…/bin/pg_config)"
+    major=$("$pg_config" --version | sed -E 's/^PostgreSQL ([0-9]+).*/\1/')
+    grep -q "^pg$major *=" Cargo.toml || die "PostgreSQL $major ($pg_config) is not supported"
+    [ -e "$("$pg_config" --includedir-server)/postgres.h" ] ||
+        die "$pg_config has no server headers (Debian: apt-get install postgresql-server-dev-$major)"
+    cargo_pgrx "$pg_config" "$major"
+
+    for dir in "$("$pg_config" --pkglibdir)" "$("$pg_config" --sharedir)/extension"; do
+        [ -w "$dir" ] || writable=no
+    done
+    if [ $writable = no ]; then
+        say "$("$pg_config" --pkglibdir) is not yours to write: installing with sudo"
+        flags+=(--sudo)
+    fi
+    say "building profile_cache for PostgreSQL $major (compiling takes minutes the first time)"
+    quietly install.log cargo pgrx install --release --pg-config "$pg_config" "${flags[@]}"
+    say "installed into $("$pg_config" --pkglibdir)"
+}
+
+venv() {
+    local dir=tests/.venv
+    if ! cmp -s tests/requirements.txt "$dir/installed"; then
+        say "Python packages into $dir"
+        quietly venv.log python3 -m venv --clear "$dir"
+        quietly venv.log "$dir/bin/pip" install -r tests/requirements.txt
+        cp tests/requirements.txt "$dir/installed"
+    fi
+}
+
+case "${1:-} $#" in
+    "prepare 2" | "install 2" | "venv 1") "$@" ;;
+    *) sed -n '2,/^set/s/^# \{0,1\}//p' "$0"; exit 2 ;;
+esac
