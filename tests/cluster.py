@@ -1,0 +1,129 @@
+"""A private PostgreSQL for the tests and the demo: a cluster of its own in a folder
+of its own under /tmp, reached through a unix socket in that folder and nothing else.
+
+    with Cluster(15) as server:
+        server.create("mydb")
+        print(server.sql("mydb", "SELECT 1"))
+
+It goes away with the process that made it, however that ends: a keeper process
+waits on a pipe that closes when we exit or die, then stops the server and removes
+the folder. As root the server runs as the user `postgres`, since PostgreSQL refuses
+root; otherwise as the caller. Major and settings come from pgrx-test.toml.
+"""
+
+import os
+import pathlib
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import tomllib
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+OUTPUT = ROOT / "tests" / "output"
+CONFIG = tomllib.loads((ROOT / "pgrx-test.toml").read_text())
+
+KEEPER = """
+trap '' INT TERM HUP
+cat > /dev/null
+"$1"/pg_ctl stop -D "$2"/data -m fast -t 30 > /dev/null 2>&1 || "$1"/pg_ctl stop -D "$2"/data -m immediate > /dev/null 2>&1
+rm -rf "$2"
+"""
+
+
+def clean_environment():
+    """The caller's environment without what would change how PostgreSQL or a test behaves."""
+    env = {k: v for k, v in os.environ.items() if not k.startswith("PG") and k != "RUST_BACKTRACE"}
+    return env | {"LC_ALL": "C.UTF-8"}
+
+
+class Cluster:
+    user = "postgres"  # the superuser in the database, whoever runs the server
+    port = "5432"  # only names the socket, in a folder that nobody shares
+
+    def __init__(self, major):
+        self.major = str(major)
+        self.pg_config = CONFIG["pg"][self.major]["pg_config"]
+        self.bindir = pathlib.Path(self.ask("--bindir"))
+        # Not $TMPDIR: that may lie under a home that the server's user cannot enter,
+        # or be too long for a socket's name.
+        self.dir = pathlib.Path(tempfile.mkdtemp(prefix="profile_cache_", dir="/tmp"))
+        self.env = clean_environment() | {
+            "PGHOST": str(self.dir), "PGPORT": self.port, "PGUSER": self.user,
+            "PATH": f"{self.bindir}:{os.environ['PATH']}",
+        }  # fmt: skip
+
+    def ask(self, option):
+        return subprocess.run([self.pg_config, option], check=True, text=True, capture_output=True).stdout.strip()
+
+    def server_command(self, *args):
+        """A command as the user the server runs as."""
+        return (["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []) + [str(a) for a in args]
+
+    def run_server_command(self, *args):
+        # Output goes to a file: a pipe would stay open for as long as the server runs.
+        with tempfile.TemporaryFile("w+") as out:
+            done = subprocess.run(self.server_command(*args), cwd="/", env=self.env, stdout=out, stderr=out)
+            if done.returncode:
+                out.seek(0)
+                raise RuntimeError(f"{args[0]} failed:\n{out.read()}{self.log_tail()}")
+
+    def __enter__(self):
+        # SIGTERM and SIGHUP end us as Ctrl-C does, through every `finally`.
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, lambda n, _: sys.exit(128 + n))
+        if os.geteuid() == 0:
+            shutil.chown(self.dir, "postgres", "postgres")
+        self.keeper = subprocess.Popen(
+            self.server_command("sh", "-c", KEEPER, "keeper", self.bindir, self.dir),
+            stdin=subprocess.PIPE, start_new_session=True, cwd="/", env=self.env,
+        )  # fmt: skip
+        try:
+            data = self.dir / "data"
+            self.run_server_command(
+                self.bindir / "initdb", "-D", data, "-U", self.user, "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"
+            )
+            settings = CONFIG["settings"] | {"listen_addresses": "", "unix_socket_directories": self.dir, "port": self.port}
+            options = " ".join(f"-c {name}='{value}'" for name, value in settings.items())
+            self.run_server_command(self.bindir / "pg_ctl", "start", "-w", "-D", data, "-l", self.dir / "log", "-o", options)
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(self, *_):
+        self.keeper.stdin.close()
+        self.keeper.wait()
+
+    # What the tests do with it
+
+    def psql(self, database, *args, **options):
+        """Runs psql; returns the finished process. Stops at the first error."""
+        command = [self.bindir / "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", database, *args]
+        return subprocess.run([str(a) for a in command], env=self.env, text=True, **options)
+
+    def sql(self, database, sql):
+        """Runs SQL, returns its output unaligned; raises what psql said if it fails."""
+        done = self.psql(database, "-At", input=sql, capture_output=True)
+        if done.returncode:
+            raise RuntimeError(done.stderr.strip())
+        return done.stdout.strip()
+
+    def create(self, database):
+        """An empty database, whatever was there under that name."""
+        self.sql("postgres", f'DROP DATABASE IF EXISTS "{database}" WITH (FORCE);\nCREATE DATABASE "{database}" TEMPLATE template0;')
+
+    def log(self):
+        try:
+            return (self.dir / "log").read_text(errors="replace")
+        except FileNotFoundError:
+            return ""
+
+    def log_tail(self, lines=30):
+        return "\n".join(["server log, its end:", *self.log().splitlines()[-lines:]])
+
+    def crashes(self):
+        """Lines of the log that no test may leave behind."""
+        return re.findall(r"^.*(?:PANIC:|terminated by signal|TRAP:).*$", self.log(), re.MULTILINE)

@@ -1,0 +1,296 @@
+#!/usr/bin/env python3
+"""Everything `make test` runs, part by part, on a private PostgreSQL (cluster.py).
+
+    tests/run.py                                   all of it, as CI does
+    tests/run.py --only regress,isolation          some parts
+    tests/run.py --only regress attach refresh     some tests of a part
+    tests/run.py --only regress --accept attach    takes what came out as expected
+
+Each part ends with a line `NAME: N passed, N failed`; the exit status is 0 only if
+nothing failed. Results, diffs and logs are left in tests/output.
+"""
+
+import sys
+
+# Our own folder comes last in the path: tests/random.py is a test, not the library.
+sys.path.append(sys.path.pop(0))
+
+import argparse
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import time
+
+from cluster import CONFIG, OUTPUT, ROOT, Cluster, clean_environment
+
+TESTS = ROOT / "tests"
+
+
+class Failed(Exception):
+    """One test failed; the text says why."""
+
+
+class Part:
+    """Counts what passed and failed in one part, and prints it as it happens."""
+
+    def __init__(self, name):
+        self.name, self.passed, self.failed = name, 0, 0
+
+    def check(self, test, function, *args):
+        start = time.monotonic()
+        try:
+            function(*args)
+        except (Failed, RuntimeError) as failure:
+            self.failed += 1
+            print(f"  FAILED  {test}\n{indent(str(failure))}")
+        else:
+            self.passed += 1
+            print(f"  ok      {test} ({time.monotonic() - start:.1f} s)")
+        sys.stdout.flush()
+
+
+def indent(text):
+    return "\n".join("          " + line for line in text.splitlines())
+
+
+def run(command, log=None, **options):
+    """Runs a command; Failed, with the end of what it said, if that fails."""
+    done = subprocess.run(
+        [str(c) for c in command], text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        **{"cwd": ROOT, "env": clean_environment()} | options,
+    )  # fmt: skip
+    if log:
+        (OUTPUT / log).write_text(done.stdout)
+    if done.returncode:
+        tail = "\n".join(done.stdout.splitlines()[-60:])
+        raise Failed(f"{' '.join(str(c) for c in command)}: exit status {done.returncode}\n{tail}")
+    return done.stdout
+
+
+def sources(folder, pattern, names):
+    """The tests of a folder, or those of them that were asked for."""
+    found = {path.stem: path for path in sorted((TESTS / folder).glob(pattern))}
+    for name in names:
+        if name not in found:
+            sys.exit(f"no such test: {name} (there are: {', '.join(found)})")
+    return [found[name] for name in names or found]
+
+
+# The parts
+
+
+def lint(part, options):
+    features = ["--no-default-features", "--features", f"pg{options.pg}"]
+    part.check("cargo fmt --check", run, ["cargo", "fmt", "--check"])
+    part.check("cargo clippy -D warnings", run, ["cargo", "clippy", "--all-targets", *features, "--", "-D", "warnings"])
+
+
+def unit(part, options):
+    # Plain `cargo test`, not `cargo pgrx test`: the pure modules need no server, and on
+    # Linux the test binary links although PostgreSQL's symbols are missing, as long as no
+    # test calls into the server. It costs one debug build, no second installation, and no sudo.
+    command = ["cargo", "test", "--lib", "--no-default-features", "--features", f"pg{options.pg}", "--", *options.names]
+    try:
+        output = run(command, log="unit.log")
+    except Failed as failure:
+        output = str(failure)
+        if "test result:" not in output:  # it did not even compile
+            part.check("cargo test --lib", fail, output)
+            return
+    part.passed, part.failed = (sum(map(int, found)) for found in zip(*re.findall(r"(\d+) passed; (\d+) failed", output)))
+    if part.failed:
+        print(indent(output))
+
+
+def fail(message):
+    raise Failed(message)
+
+
+def regress(part, options, server):
+    """SQL files, with PostgreSQL's own pg_regress, each in a database of its own."""
+    for path in sources("regress/sql", "*.sql", options.names):
+        part.check(path.stem, pg_regress, server, "regress", path.stem, options.accept)
+
+
+def isolation(part, options, server):
+    """Interleavings of sessions, with PostgreSQL's own isolation tester."""
+    for path in sources("isolation/specs", "*.spec", options.names):
+        part.check(path.stem, pg_regress, server, "isolation", path.stem, options.accept)
+
+
+def pg_regress(server, kind, test, accept):
+    """One test. Its database is empty but for tests/KIND/setup.sql, where that exists."""
+    program = {"regress": "pg_regress", "isolation": "pg_isolation_regress"}[kind]
+    program = pathlib.Path(server.ask("--pgxs")).parent.parent / "test" / kind / program
+    folder, output = TESTS / kind, OUTPUT / kind
+    expected, result = folder / "expected" / f"{test}.out", output / "results" / f"{test}.out"
+    output.mkdir(parents=True, exist_ok=True)
+    result.unlink(missing_ok=True)
+
+    database = f"{kind}_{test}"
+    server.create(database)
+    if (folder / "setup.sql").exists():
+        server.sql(database, (folder / "setup.sql").read_text())
+    command = [
+        program, "--use-existing", f"--inputdir={folder}", f"--outputdir={output}", f"--bindir={server.bindir}",
+        f"--host={server.dir}", f"--port={server.port}", f"--user={server.user}", f"--dbname={database}", test,
+    ]  # fmt: skip
+    env = server.env | {"PGISOLATIONTIMEOUT": "60"}
+    done = subprocess.run([str(c) for c in command], cwd=folder, env=env, text=True, capture_output=True)
+    if accept and result.exists():
+        expected.parent.mkdir(exist_ok=True)
+        shutil.copyfile(result, expected)
+        return
+    if done.returncode == 0:
+        server.sql("postgres", f'DROP DATABASE "{database}" WITH (FORCE)')
+        return
+    if not result.exists():
+        raise Failed(done.stdout + done.stderr)
+    if not expected.exists():
+        raise Failed(f"there is no {expected.relative_to(ROOT)}; read {result.relative_to(ROOT)}, then --accept it")
+    diff = subprocess.run(["diff", "-U3", str(expected), str(result)], text=True, capture_output=True)
+    raise Failed("\n".join(diff.stdout.splitlines()[:80]) or done.stdout + done.stderr)
+
+
+def random(part, options, server):
+    """Concurrent transactions at random, from a seed, checked against the view."""
+    script = TESTS / "random.py"
+    if not script.exists():
+        print("  tests/random.py is not there")
+        return
+    subprocess.run([TESTS / "setup.sh", "venv"], check=True)
+    server.create("random")
+    command = [
+        TESTS / ".venv/bin/python", "-P", script, "--socket", server.dir, "--port", server.port, "--dbname", "random",
+        "--seed", options.seed, "--seconds", options.seconds,
+    ]  # fmt: skip
+
+    def go():
+        print(indent(run(command, log="random.log", env=server.env)))
+
+    part.check(f"seed {options.seed}, {options.seconds} s", go)
+
+
+def readme(part, options, server):
+    """README.md as a reader would follow it: its SQL in one database, in order, and its commands.
+
+    ```sql blocks run in psql. One that cannot be run has `<!-- no-test: reason -->` above it.
+    A ```text block with `<!-- output -->` above it is what the block before it must print.
+    ```sh and ```bash blocks hold `make` targets, `psql` commands (run), `git clone` and `cd`.
+    """
+    path = ROOT / "README.md"
+    if not path.exists():
+        part.check("README.md", fail, "there is no README.md")
+        return
+    server.create("readme")
+    printed = None
+    text = path.read_text()
+    for block in re.finditer(r"^(?:<!-- *(?P<note>[^\n]*?) *-->\n+)?```(?P<language>\w+)\n(?P<body>.*?)^```$", text, re.MULTILINE | re.DOTALL):
+        note, language, body = block["note"] or "", block["language"], block["body"]
+        where = f"line {text.count(chr(10), 0, block.start('body'))}: {body.strip().splitlines()[0] if body.strip() else ''}"
+        if note.startswith("no-test"):
+            if not re.match(r"no-test: *\S", note):
+                part.check(where, fail, "say why: <!-- no-test: reason -->")
+        elif language == "sql":
+
+            def execute():
+                nonlocal printed
+                done = server.psql("readme", "-f", "-", input=body, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+                printed = done.stdout
+                if done.returncode:
+                    raise Failed(done.stdout)
+
+            part.check(where, execute)
+        elif language in ("sh", "bash"):
+
+            def execute():
+                nonlocal printed
+                printed = "".join(readme_command(server, line) for line in body.replace("\\\n", " ").splitlines())
+
+            part.check(where, execute)
+        elif language == "text" and note == "output":
+
+            def compare():
+                got, wanted = ([line.rstrip() for line in (s or "").strip().splitlines()] for s in (printed, body))
+                if got != wanted:
+                    raise Failed("\n".join(["README.md says:", *wanted, "it is:", *got]))
+
+            part.check(where, compare)
+
+
+def readme_command(server, line):
+    """Runs one line of a shell block, or makes sure that it could run; returns what it printed."""
+    command = line.split("#")[0].strip().removeprefix("$ ")
+    word = command.split(" ")[0]
+    if word == "make":
+        # `make test` is this run, and began with `make install`; others must exist, and the demo is run small.
+        run(["make", "-n", *command.replace("…", "").split()[1:]])
+        if command == "make demo":
+            run(["make", "demo"], log="demo.log", env=clean_environment() | {"DEMO_USERS": "2000"})
+    elif word in ("psql", "SELECT"):
+        return run(["bash", "-euo", "pipefail", "-c", command], env=server.env | {"PGDATABASE": "readme"})
+    elif command and not re.match(r"(git clone|cd) ", command):
+        raise Failed(f"cannot test `{command}`: put <!-- no-test: reason --> above the block")
+    return ""
+
+
+PARTS = {f.__name__: f for f in (lint, unit, regress, isolation, random, readme)}
+WITHOUT_SERVER = {"lint", "unit"}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", help="only these tests of the parts")
+    parser.add_argument("--only", default=",".join(PARTS), help="parts, by comma: " + ", ".join(PARTS))
+    parser.add_argument("--pg", default="15", choices=CONFIG["pg"], help="PostgreSQL's major version")
+    parser.add_argument("--accept", action="store_true", help="regress, isolation: results become the expected output")
+    parser.add_argument("--seed", default="1", help="random: where it starts")
+    parser.add_argument("--seconds", default="60", help="random: how long it runs")
+    options = parser.parse_args()
+    wanted = options.only.split(",")
+    for name in wanted:
+        if name not in PARTS:
+            parser.error(f"no such part: {name}")
+    OUTPUT.mkdir(exist_ok=True)
+    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+
+    finished = []
+
+    def run_parts(names, *args):
+        for name in names:
+            print(f"\n== {name}", flush=True)
+            part = Part(name)
+            PARTS[name](part, options, *args)
+            finished.append(part)
+            print(f"{name}: {part.passed} passed, {part.failed} failed", flush=True)
+
+    run_parts([name for name in wanted if name in WITHOUT_SERVER])
+    if with_server := [name for name in wanted if name not in WITHOUT_SERVER]:
+        print("\n== PostgreSQL", options.pg, flush=True)
+        subprocess.run([TESTS / "setup.sh", "install", CONFIG["pg"][options.pg]["pg_config"]], check=True)
+        with Cluster(options.pg) as server:
+            try:
+                run_parts(with_server, server)
+            finally:
+                crashes = server.crashes()
+                (OUTPUT / "server.log").write_text(server.log())
+        if crashes:
+            print("\nthe server crashed:\n" + "\n".join(crashes))
+        if crashes or any(part.failed for part in finished):
+            print("\nthe server's log, its end (all of it: tests/output/server.log):")
+            print("\n".join((OUTPUT / "server.log").read_text().splitlines()[-15:]))
+        if crashes:
+            sys.exit(1)
+
+    failed = [part.name for part in finished if part.failed]
+    print("\nall passed" if not failed else f"\nfailed: {', '.join(failed)}")
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)
