@@ -1,0 +1,11 @@
+-- What an operator looks at.
+\set QUIET on
+\pset footer off
+\echo '== Nothing stale: SELECT count(*) FROM profile_cache.verify()'
+SELECT count(*) AS problems FROM profile_cache.verify() \gset
+\echo 'problems:' :problems
+SELECT 1 / (:problems = 0)::int \g /dev/null -- ends the demo with an error if there are any
+\echo
+\echo '== The state of it all: SELECT * FROM profile_cache.status'
+\x on
+SELECT * FROM profile_cache.status;
