@@ -4,7 +4,8 @@
 \echo '== Nothing stale: SELECT count(*) FROM profile_cache.verify()'
 SELECT count(*) AS problems FROM profile_cache.verify() \gset
 \echo 'problems:' :problems
-SELECT 1 / (:problems = 0)::int \g /dev/null -- ends the demo with an error if there are any
+-- Ends the demo with an error if there are any.
+SELECT 1 / (:problems = 0)::int \g /dev/null
 \echo
 \echo '== The state of it all: SELECT * FROM profile_cache.status'
 \x on

@@ -19,5 +19,6 @@ FROM read, loop, cache ORDER BY n;
 SELECT count(*) AS read, count(*) FILTER (WHERE get_profile(key) IS NOT DISTINCT FROM by_join(key)) AS same
 FROM (SELECT DISTINCT unnest(:'keys'::uuid[]) AS key) k \gset
 \echo 'The join builds the same document for' :same 'of these' :read 'users.'
-SELECT 1 / (:same = :read)::int \g /dev/null -- a comparison with something else would be worth nothing
+-- A comparison with something else would be worth nothing.
+SELECT 1 / (:same = :read)::int \g /dev/null
 \echo
