@@ -72,7 +72,7 @@ cargo_pgrx() { # for pg_config $1 of major $2
         quietly cargo-pgrx.log cargo install --locked cargo-pgrx --version "=$pgrx_version" --force
     fi
     if ! cargo pgrx info pg-config "pg$2" >/dev/null 2>&1; then
-        say "telling pgrx about PostgreSQL $2"
+        say "telling pgrx of PostgreSQL $2"
         quietly pgrx-init.log cargo pgrx init --no-run "--pg$2" "$1"
     fi
 }
@@ -89,9 +89,9 @@ prepare() {
         quietly rustup.log rustup component add rustfmt clippy
 }
 
-install() {
+install_into() {
     base_packages
-    local pg_config=$1 major writable=yes flags=()
+    local pg_config=$1 major known
     for known in $(toml pg); do # ours to install, where it is one that we test
         # shellcheck disable=SC2046
         [ "$pg_config" != "$(toml pg "$known" pg_config)" ] || apt_install $(toml pg "$known" packages)
@@ -103,16 +103,23 @@ install() {
         die "$pg_config has no server headers (Debian: apt-get install postgresql-server-dev-$major)"
     cargo_pgrx "$pg_config" "$major"
 
-    for dir in "$("$pg_config" --pkglibdir)" "$("$pg_config" --sharedir)/extension"; do
-        [ -w "$dir" ] || writable=no
-    done
-    if [ $writable = no ]; then
-        say "$("$pg_config" --pkglibdir) is not yours to write: installing with sudo"
-        flags+=(--sudo)
-    fi
     say "building profile_cache for PostgreSQL $major (compiling takes minutes the first time)"
-    quietly install.log cargo pgrx install --release --pg-config "$pg_config" "${flags[@]}"
-    say "installed into $("$pg_config" --pkglibdir)"
+    local built=target/package/pg$major
+    rm -rf "$built"
+    quietly install.log cargo pgrx package --pg-config "$pg_config" --out-dir "$built"
+
+    # Not `cargo pgrx install --sudo`: that writes into the old library, under a server
+    # that has it loaded. install(1) puts a new file in its place.
+    local libraries sudo=
+    libraries=$("$pg_config" --pkglibdir)
+    if ! [ -w "$libraries" ] || ! [ -w "$("$pg_config" --sharedir)/extension" ]; then
+        say "$libraries is not yours to write: installing with sudo"
+        sudo=as_root
+    fi
+    (cd "$built" && find . -type f -printf '%P\n') | while read -r file; do
+        $sudo install -D -m 644 "$built/$file" "/$file" < /dev/null
+    done
+    say "installed into $libraries"
 }
 
 venv() {
@@ -126,6 +133,8 @@ venv() {
 }
 
 case "${1:-} $#" in
-    "prepare 2" | "install 2" | "venv 1") "$@" ;;
+    "prepare 2") prepare "$2" ;;
+    "install 2") install_into "$2" ;;
+    "venv 1") venv ;;
     *) sed -n '2,/^set/s/^# \{0,1\}//p' "$0"; exit 2 ;;
 esac
