@@ -270,6 +270,8 @@ def main():
             print(f"\n== {name}", flush=True)
             part = Part(name)
             PARTS[name](part, options, *args)
+            if part.passed + part.failed == 0 and not options.names and name != "random":
+                part.check(name, fail, "there was nothing to run")  # green must mean that something passed
             finished.append(part)
             print(f"{name}: {part.passed} passed, {part.failed} failed", flush=True)
 
