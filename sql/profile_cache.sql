@@ -1,0 +1,253 @@
+-- The SQL surface of profile_cache. Names here are API; every object has a COMMENT.
+
+CREATE SCHEMA profile_cache;
+COMMENT ON SCHEMA profile_cache IS 'profile_cache: cached user profiles that are never stale';
+GRANT USAGE ON SCHEMA profile_cache TO PUBLIC;
+
+-- State. pg_dump carries attachment, pending and failure; drain and absent name transactions of
+-- one server and stay behind.
+
+CREATE TABLE profile_cache.attachment (
+    singleton   boolean  NOT NULL DEFAULT true PRIMARY KEY CHECK (singleton),
+    profile     regclass NOT NULL,
+    document    regclass NOT NULL,
+    exclude     name[]   NOT NULL,
+    first_epoch bigint   NOT NULL,
+    definition  jsonb    NOT NULL,
+    problem     text
+);
+COMMENT ON TABLE profile_cache.attachment IS 'what is attached in this database: one row, or none';
+COMMENT ON COLUMN profile_cache.attachment.profile IS 'the profile table';
+COMMENT ON COLUMN profile_cache.attachment.document IS 'the document view';
+COMMENT ON COLUMN profile_cache.attachment.exclude IS 'columns that attach() was told to leave out';
+COMMENT ON COLUMN profile_cache.attachment.first_epoch IS 'the first epoch, from the clock at attach; older stamps are not trusted';
+COMMENT ON COLUMN profile_cache.attachment.definition IS 'used tables, columns and routes, by name';
+COMMENT ON COLUMN profile_cache.attachment.problem IS 'why nothing is trusted at present; null where all is well';
+
+CREATE TABLE profile_cache.pending (
+    id          uuid        NOT NULL DEFAULT pg_catalog.gen_random_uuid() PRIMARY KEY,
+    kind        text        NOT NULL CHECK (kind IN ('current', 'epoch', 'key')),
+    epoch       bigint,
+    reason      text        NOT NULL,
+    link_schema name,
+    link_table  name,
+    link_column name,
+    link_values text[],
+    key_column  name,
+    key_value   text,
+    created_at  timestamptz NOT NULL DEFAULT pg_catalog.now()
+);
+COMMENT ON TABLE profile_cache.pending IS 'the current epoch, and what refresh has still to do';
+COMMENT ON COLUMN profile_cache.pending.kind IS 'current: the current epoch; epoch: a change that may concern many profiles; key: one profile';
+COMMENT ON COLUMN profile_cache.pending.epoch IS 'the epoch; null for a pending one until refresh assigns it';
+COMMENT ON COLUMN profile_cache.pending.reason IS 'what happened';
+COMMENT ON COLUMN profile_cache.pending.link_schema IS 'schema of the changed table; null: everything is concerned';
+COMMENT ON COLUMN profile_cache.pending.link_table IS 'the changed table';
+COMMENT ON COLUMN profile_cache.pending.link_column IS 'its column that leads towards the profiles';
+COMMENT ON COLUMN profile_cache.pending.link_values IS 'old and new values of that column in the changed rows';
+COMMENT ON COLUMN profile_cache.pending.key_column IS 'the profile table''s column that names the profile';
+COMMENT ON COLUMN profile_cache.pending.key_value IS 'its value';
+COMMENT ON COLUMN profile_cache.pending.created_at IS 'when the transaction that changed something began';
+
+CREATE TABLE profile_cache.drain (
+    epoch        bigint  NOT NULL PRIMARY KEY,
+    holders      text[],
+    server_start timestamptz,
+    running      boolean NOT NULL DEFAULT false,
+    last         boolean NOT NULL DEFAULT false,
+    position     uuid,
+    began_at     xid8,
+    passed_to    xid8
+);
+COMMENT ON TABLE profile_cache.drain IS 'how far refresh is with each pending epoch';
+COMMENT ON COLUMN profile_cache.drain.epoch IS 'the pending epoch';
+COMMENT ON COLUMN profile_cache.drain.holders IS 'virtual transactions that may have missed it';
+COMMENT ON COLUMN profile_cache.drain.server_start IS 'the run of the server in which they were noted';
+COMMENT ON COLUMN profile_cache.drain.running IS 'a pass is under way';
+COMMENT ON COLUMN profile_cache.drain.last IS 'the holders were gone when it began';
+COMMENT ON COLUMN profile_cache.drain.position IS 'the last key it has done';
+COMMENT ON COLUMN profile_cache.drain.began_at IS 'xmin of the snapshot it began with';
+COMMENT ON COLUMN profile_cache.drain.passed_to IS 'row versions of an older xmin are no longer concerned';
+
+CREATE TABLE profile_cache.absent (
+    pending      uuid        NOT NULL PRIMARY KEY,
+    holders      text[]      NOT NULL,
+    server_start timestamptz NOT NULL
+);
+COMMENT ON TABLE profile_cache.absent IS 'pending keys that no visible row had when refresh first looked';
+COMMENT ON COLUMN profile_cache.absent.pending IS 'the pending key''s id';
+COMMENT ON COLUMN profile_cache.absent.holders IS 'virtual transactions that may still bring the row';
+COMMENT ON COLUMN profile_cache.absent.server_start IS 'the run of the server in which they were noted';
+
+CREATE TABLE profile_cache.failure (
+    user_id   uuid        NOT NULL,
+    sqlstate  text        NOT NULL,
+    failed_at timestamptz NOT NULL DEFAULT pg_catalog.now()
+);
+COMMENT ON TABLE profile_cache.failure IS 'profiles for which the document view failed; reads of them fail likewise';
+COMMENT ON COLUMN profile_cache.failure.user_id IS 'the profile''s key';
+COMMENT ON COLUMN profile_cache.failure.sqlstate IS 'the error''s SQLSTATE; its message may hold profile data and is not kept';
+COMMENT ON COLUMN profile_cache.failure.failed_at IS 'when the transaction that computed it began';
+
+GRANT SELECT ON profile_cache.attachment, profile_cache.pending, profile_cache.drain,
+    profile_cache.absent, profile_cache.failure TO @extowner@;
+
+SELECT pg_catalog.pg_extension_config_dump('profile_cache.attachment', '');
+SELECT pg_catalog.pg_extension_config_dump('profile_cache.pending', '');
+SELECT pg_catalog.pg_extension_config_dump('profile_cache.failure', '');
+
+CREATE FUNCTION profile_cache.attachment_changed() RETURNS trigger
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'profile_cache_attachment_changed';
+COMMENT ON FUNCTION profile_cache.attachment_changed() IS 'trigger: makes every backend forget its copy of the attachment';
+CREATE TRIGGER attachment_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON profile_cache.attachment
+    FOR EACH STATEMENT EXECUTE FUNCTION profile_cache.attachment_changed();
+ALTER TABLE profile_cache.attachment ENABLE ALWAYS TRIGGER attachment_changed;
+COMMENT ON TRIGGER attachment_changed ON profile_cache.attachment IS 'makes every backend forget its copy of the attachment';
+
+-- The triggers that attach() puts on the app's tables.
+
+CREATE FUNCTION profile_cache.distrust() RETURNS trigger
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'profile_cache_distrust';
+COMMENT ON FUNCTION profile_cache.distrust() IS 'trigger: keeps the cache columns from being written by statements, and distrusts a changed row';
+CREATE FUNCTION profile_cache.before_statement() RETURNS trigger
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'profile_cache_before_statement';
+COMMENT ON FUNCTION profile_cache.before_statement() IS 'trigger: marks a statement on a used table as in flight';
+CREATE FUNCTION profile_cache.after_statement() RETURNS trigger
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'profile_cache_after_statement';
+COMMENT ON FUNCTION profile_cache.after_statement() IS 'trigger: refreshes the profiles that a statement touched, or leaves them pending';
+
+-- Reading.
+
+CREATE FUNCTION @extschema@.get_profile(user_id uuid) RETURNS jsonb
+    LANGUAGE c STABLE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'profile_cache_get_profile';
+COMMENT ON FUNCTION @extschema@.get_profile(uuid) IS 'the profile document of a user: the cached one where it is provably fresh, else the view''s; null for an unknown user';
+CREATE FUNCTION profile_cache.explain(user_id uuid) RETURNS jsonb
+    LANGUAGE c STABLE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'profile_cache_explain';
+COMMENT ON FUNCTION profile_cache.explain(uuid) IS 'where get_profile would take this user''s document from, and why';
+CREATE FUNCTION profile_cache.iso8601(at timestamptz) RETURNS text
+    LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'profile_cache_iso8601';
+COMMENT ON FUNCTION profile_cache.iso8601(timestamptz) IS 'a timestamp in UTC as Django REST framework prints it';
+
+-- Managing.
+
+CREATE FUNCTION profile_cache.attach(profile regclass DEFAULT NULL, key name DEFAULT 'supabase_user_id',
+        document regclass DEFAULT NULL, exclude name[] DEFAULT '{}') RETURNS void
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'profile_cache_attach';
+COMMENT ON FUNCTION profile_cache.attach(regclass, name, regclass, name[]) IS 'puts cache columns and triggers on the profile table and the tables its document uses; repeatable';
+CREATE FUNCTION profile_cache.detach(drop_columns boolean DEFAULT true) RETURNS void
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'profile_cache_detach';
+COMMENT ON FUNCTION profile_cache.detach(boolean) IS 'takes triggers, columns and the generated view away again; repeatable';
+CREATE FUNCTION profile_cache.invalidate(user_id uuid) RETURNS void
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'profile_cache_invalidate';
+COMMENT ON FUNCTION profile_cache.invalidate(uuid) IS 'distrusts one cached document until it is refreshed';
+CREATE FUNCTION profile_cache.invalidate_all() RETURNS void
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'profile_cache_invalidate_all';
+COMMENT ON FUNCTION profile_cache.invalidate_all() IS 'distrusts every cached document until it is refreshed';
+CREATE FUNCTION profile_cache.verify(sample bigint DEFAULT NULL)
+        RETURNS TABLE (user_id uuid, problem text, served jsonb, expected jsonb)
+    LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'profile_cache_verify';
+COMMENT ON FUNCTION profile_cache.verify(bigint) IS 'compares cached documents with the view; no rows is good';
+
+CREATE FUNCTION profile_cache.refresh_begin(batch_size integer) RETURNS void
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'profile_cache_refresh_begin';
+COMMENT ON FUNCTION profile_cache.refresh_begin(integer) IS 'internal to refresh(): raises what would keep it from running';
+CREATE FUNCTION profile_cache.refresh_step(batch_size integer, INOUT phase text, INOUT after uuid, OUT stored bigint)
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'profile_cache_refresh_step';
+COMMENT ON FUNCTION profile_cache.refresh_step(integer, text, uuid) IS 'internal to refresh(): one batch; the caller commits';
+
+-- No SET clause and no SECURITY DEFINER: either would keep it from committing. So every name and
+-- operator is qualified. Each transaction is READ COMMITTED whatever the default.
+CREATE PROCEDURE profile_cache.refresh(batch_size integer DEFAULT 5000)
+    LANGUAGE plpgsql AS $$
+DECLARE
+    step    record;
+    phase   text := 'epochs';
+    after   uuid;
+    done    bigint := 0;
+    total   bigint;
+    started timestamptz := pg_catalog.clock_timestamp();
+BEGIN
+    PERFORM profile_cache.refresh_begin(batch_size);
+    SELECT GREATEST(0, c.reltuples::bigint) INTO total
+      FROM profile_cache.attachment AS a JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) a.profile::oid;
+    COMMIT;
+    LOOP
+        SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+        SELECT s.* INTO step FROM profile_cache.refresh_step(batch_size, phase, after) AS s;
+        phase := step.phase;
+        after := step.after;
+        done := done OPERATOR(pg_catalog.+) step.stored;
+        IF step.stored OPERATOR(pg_catalog.>) 0 THEN
+            RAISE NOTICE '% documents refreshed (the table has about %), % a second', done, total,
+                pg_catalog.round(done::numeric OPERATOR(pg_catalog./) GREATEST(0.001,
+                    EXTRACT(epoch FROM pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) started)));
+        END IF;
+        IF phase OPERATOR(pg_catalog.=) 'done' THEN
+            COMMIT;
+            RETURN;
+        END IF;
+        COMMIT;
+    END LOOP;
+END
+$$;
+COMMENT ON PROCEDURE profile_cache.refresh(integer) IS 'fills and drains the cache in committed batches, until nothing stale is left that can be made fresh now';
+
+-- Watching.
+
+CREATE FUNCTION profile_cache.status_row(
+        OUT profile text, OUT document text, OUT tables text[],
+        OUT rows bigint, OUT cached bigint, OUT stale bigint, OUT counts_exact boolean,
+        OUT pending_keys bigint, OUT pending_epochs bigint, OUT oldest_pending timestamptz,
+        OUT held_up_by text[], OUT disabled_triggers text[], OUT failures bigint,
+        OUT enabled boolean, OUT preloaded boolean, OUT worker text, OUT warnings text[])
+    LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'profile_cache_status';
+COMMENT ON FUNCTION profile_cache.status_row() IS 'internal to the view status';
+CREATE VIEW profile_cache.status AS SELECT * FROM profile_cache.status_row();
+COMMENT ON VIEW profile_cache.status IS 'one row: what is attached, how much of it is cached, what is pending and why, warnings';
+COMMENT ON COLUMN profile_cache.status.profile IS 'the profile table';
+COMMENT ON COLUMN profile_cache.status.document IS 'the document view';
+COMMENT ON COLUMN profile_cache.status.tables IS 'the tables whose changes are followed';
+COMMENT ON COLUMN profile_cache.status.rows IS 'profiles in all';
+COMMENT ON COLUMN profile_cache.status.cached IS 'profiles whose stored document a reader beginning now would be served';
+COMMENT ON COLUMN profile_cache.status.stale IS 'the others: reads of them use the view';
+COMMENT ON COLUMN profile_cache.status.counts_exact IS 'false where the three counts are estimates from a sample';
+COMMENT ON COLUMN profile_cache.status.pending_keys IS 'single profiles that wait for refresh';
+COMMENT ON COLUMN profile_cache.status.pending_epochs IS 'changes to many profiles that wait for refresh';
+COMMENT ON COLUMN profile_cache.status.oldest_pending IS 'since when the oldest of them waits';
+COMMENT ON COLUMN profile_cache.status.held_up_by IS 'transactions whose end the last pass of refresh waits for';
+COMMENT ON COLUMN profile_cache.status.disabled_triggers IS 'triggers that are missing or not ENABLE ALWAYS';
+COMMENT ON COLUMN profile_cache.status.failures IS 'profiles for which the document view failed (at most 1000 are remembered)';
+COMMENT ON COLUMN profile_cache.status.enabled IS 'profile_cache.enabled in this session';
+COMMENT ON COLUMN profile_cache.status.preloaded IS 'whether the library was preloaded; this version has no use for it';
+COMMENT ON COLUMN profile_cache.status.worker IS 'the background worker''s state';
+COMMENT ON COLUMN profile_cache.status.warnings IS 'what wants attention, and what to do';
+
+-- DDL on what the document depends on.
+
+CREATE FUNCTION profile_cache.on_ddl() RETURNS event_trigger
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'profile_cache_on_ddl';
+COMMENT ON FUNCTION profile_cache.on_ddl() IS 'event trigger: distrusts everything when DDL touches what the document depends on';
+CREATE EVENT TRIGGER profile_cache_ddl ON ddl_command_end EXECUTE FUNCTION profile_cache.on_ddl();
+CREATE EVENT TRIGGER profile_cache_drop ON sql_drop EXECUTE FUNCTION profile_cache.on_ddl();
+ALTER EVENT TRIGGER profile_cache_ddl ENABLE ALWAYS;
+ALTER EVENT TRIGGER profile_cache_drop ENABLE ALWAYS;
+COMMENT ON EVENT TRIGGER profile_cache_ddl IS 'distrusts everything when DDL touches what the document depends on';
+COMMENT ON EVENT TRIGGER profile_cache_drop IS 'distrusts everything when something is dropped that the document depends on';
+
+-- Rights: whoever may read the profile may read its document; the rest is for the owner.
+
+REVOKE ALL ON FUNCTION profile_cache.attachment_changed(), profile_cache.distrust(),
+    profile_cache.before_statement(), profile_cache.after_statement(), profile_cache.on_ddl(),
+    profile_cache.attach(regclass, name, regclass, name[]), profile_cache.detach(boolean),
+    profile_cache.invalidate(uuid), profile_cache.invalidate_all(), profile_cache.verify(bigint),
+    profile_cache.refresh_begin(integer), profile_cache.refresh_step(integer, text, uuid),
+    profile_cache.status_row() FROM PUBLIC;
+REVOKE ALL ON PROCEDURE profile_cache.refresh(integer) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION
+    profile_cache.attach(regclass, name, regclass, name[]), profile_cache.detach(boolean),
+    profile_cache.invalidate(uuid), profile_cache.invalidate_all(), profile_cache.verify(bigint),
+    profile_cache.refresh_begin(integer), profile_cache.refresh_step(integer, text, uuid),
+    profile_cache.status_row() TO @extowner@;
+GRANT EXECUTE ON PROCEDURE profile_cache.refresh(integer) TO @extowner@;
+GRANT SELECT ON profile_cache.status TO @extowner@, pg_monitor;
+GRANT EXECUTE ON FUNCTION profile_cache.status_row() TO pg_monitor;

@@ -1,0 +1,118 @@
+//! The SQL surface, one function each: rights, arguments, call, result.
+
+use crate::attach;
+use crate::attachment;
+use crate::error::Error;
+use crate::pending;
+use crate::pg::catalog;
+use crate::pg::fmgr::{Call, Return, RowSet};
+use crate::pg::identity::current_user;
+use crate::pg::value::{Uuid, Value};
+use crate::read;
+use crate::refresh::{self, Phase};
+use crate::report;
+use crate::time;
+
+/// `get_profile(user_id uuid) RETURNS jsonb`
+pub fn get_profile(call: &Call) -> Return {
+    value(call.uuid(0).and_then(|key| read::get(&key)))
+}
+
+/// `profile_cache.attach(profile regclass, key name, document regclass, exclude name[])`
+pub fn attach(call: &Call) -> Return {
+    let Some(key) = call.name(1) else { Error::NullArgument("key").raise() };
+    let Some(exclude) = call.names(3) else { Error::NullArgument("exclude").raise() };
+    attach::attach(&attach::Request { profile: call.oid(0), key, document: call.oid(2), exclude });
+    Return::Void
+}
+
+/// `profile_cache.detach(drop_columns boolean)`
+pub fn detach(call: &Call) -> Return {
+    let Some(drop_columns) = call.bool(0) else { Error::NullArgument("drop_columns").raise() };
+    attach::detach(drop_columns);
+    Return::Void
+}
+
+/// `profile_cache.refresh_begin(batch_size integer)`: raises what would stop a refresh.
+pub fn refresh_begin(call: &Call) -> Return {
+    refresh::begin(call.int4(0));
+    Return::Void
+}
+
+/// `profile_cache.refresh_step(batch_size integer, phase text, after uuid)`: one batch.
+pub fn refresh_step(call: &Call) -> Return {
+    let a = attachment::required();
+    attach::check_owner(current_user(), a.profile);
+    let batch = call.int4(0).unwrap_or(1).clamp(1, 100_000);
+    let phase = call.text(1).map_or(Phase::Epochs, |p| Phase::parse(&p));
+    let done = refresh::step(&a, phase, call.uuid(2), batch);
+    let phase = match done.phase {
+        Phase::Done if refresh::more_to_drain() => Phase::Epochs,
+        phase => phase,
+    };
+    Return::Record(vec![
+        Value::text(phase.name()),
+        done.position.map(|p| Value::uuid(&p)),
+        Some(Value::int8(done.stored as i64)),
+    ])
+}
+
+/// `profile_cache.invalidate(user_id uuid)`
+pub fn invalidate(call: &Call) -> Return {
+    let a = attachment::required();
+    attach::check_owner(current_user(), a.profile);
+    let Some(key) = call.uuid(0) else { Error::NullArgument("user_id").raise() };
+    let text = Value::uuid(&key).to_text();
+    pending::keys(&a.definition.key, std::iter::once(text), "invalidate");
+    Return::Void
+}
+
+/// `profile_cache.invalidate_all()`
+pub fn invalidate_all(_: &Call) -> Return {
+    let a = attachment::required();
+    attach::check_owner(current_user(), a.profile);
+    pending::everything("invalidate_all");
+    Return::Void
+}
+
+/// `profile_cache.verify(sample bigint)`
+pub fn verify(call: &Call) -> Return {
+    let a = attachment::required();
+    attach::check_owner(current_user(), a.profile);
+    let sample = call.int8(0);
+    if let Some(n) = sample.filter(|n| *n < 1) {
+        Error::Sample(n).raise();
+    }
+    let mut rows = RowSet::new(call);
+    report::verify(&a, sample, |key: &Uuid, problem, served, expected| {
+        rows.put(&[Some(Value::uuid(key)), Value::text(problem), served, expected]);
+    });
+    Return::Null
+}
+
+/// `profile_cache.explain(user_id uuid) RETURNS jsonb`
+pub fn explain(call: &Call) -> Return {
+    value(call.uuid(0).and_then(|key| Value::jsonb(&read::explain(&key))))
+}
+
+/// `profile_cache.status_row()`: what the view `profile_cache.status` shows.
+pub fn status(_: &Call) -> Return {
+    Return::Record(report::status())
+}
+
+/// `profile_cache.iso8601(timestamptz) RETURNS text`
+pub fn iso8601(call: &Call) -> Return {
+    call.timestamptz(0).map_or(Return::Null, |t| Return::Text(time::iso8601(t)))
+}
+
+/// The trigger on `profile_cache.attachment`: every backend forgets its copy.
+pub fn attachment_changed(_: &Call) -> Return {
+    if let Some((home, _)) = attachment::home() {
+        catalog::invalidate(home);
+    }
+    Return::Null
+}
+
+fn value(v: Option<Value>) -> Return {
+    v.map_or(Return::Null, Return::Value)
+}

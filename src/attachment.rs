@@ -1,0 +1,305 @@
+//! What is attached, and this backend's resolved copy of it.
+//!
+//! Invariant: the copy is dropped by relcache invalidation of the attachment or of any used table
+//! before a statement that could see the difference runs; it is loaded from the newest committed
+//! state, so a transaction that began before attach finds it too.
+
+use crate::error::Error;
+use crate::pg::spi::{self, Arg, At};
+use crate::pg::trigger::Column;
+use crate::pg::value::Storage;
+use crate::pg::{Oid, catalog, identity::Identity};
+use crate::routes::{self, Definition, Link, Sql, Step, qualified};
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+/// Why no stored document may be trusted although the configuration is there.
+#[derive(Clone, Debug)]
+pub enum Distrust {
+    /// Triggers of ours that are missing or not ENABLE ALWAYS.
+    Triggers(Vec<String>),
+    /// Something else, in words.
+    Problem(String),
+}
+
+/// A used table, resolved.
+#[derive(Debug)]
+pub struct UsedTable {
+    pub oid: Oid,
+    pub schema: String,
+    pub name: String,
+    /// Columns whose change may change a document.
+    pub watched: Vec<Column>,
+    pub links: Vec<UsedLink>,
+}
+
+#[derive(Debug)]
+pub struct UsedLink {
+    pub link: Link,
+    pub column: Column,
+    /// For a direct link: the profile's column that it references.
+    pub target: i16,
+}
+
+/// The attachment, resolved.
+#[derive(Debug)]
+pub struct Attached {
+    pub profile: Oid,
+    pub profile_name: String,
+    pub owner: Oid,
+    pub document: Oid,
+    pub definition: Definition,
+    pub sql: Sql,
+    pub key: i16,
+    /// Numbers of the four columns, in the order of [`routes::COLUMNS`].
+    pub columns: [i16; 4],
+    /// Empty where the definition cannot be resolved.
+    pub tables: Vec<UsedTable>,
+    pub first: i64,
+    pub distrust: Option<Distrust>,
+}
+
+impl Attached {
+    pub fn table(&self, oid: Oid) -> Option<&UsedTable> {
+        self.tables.iter().find(|t| t.oid == oid)
+    }
+
+    /// The profile's own step: its key.
+    pub fn key_step(&self) -> Step {
+        Step {
+            schema: String::new(),
+            table: String::new(),
+            column: self.definition.key.clone(),
+            operator: "OPERATOR(pg_catalog.=)".into(),
+            next: None,
+        }
+    }
+
+    /// Every way in which a pending key may name a profile: the direct links' steps and types, one
+    /// for each referenced column.
+    pub fn naming(&self) -> Vec<(Step, String)> {
+        let mut found: Vec<(Step, String)> = vec![(self.key_step(), "pg_catalog.uuid".into())];
+        for link in self.definition.tables.iter().flat_map(|t| &t.links) {
+            if let Some(step) = link.direct()
+                && !found.iter().any(|(s, _)| s.column == step.column)
+            {
+                found.push((step.clone(), link.r#type.clone()));
+            }
+        }
+        found
+    }
+}
+
+/// The state of this database.
+#[derive(Clone)]
+pub enum State {
+    None,
+    Ready(Rc<Attached>),
+    /// Attached, but the profile table or the document view is gone.
+    Gone(Rc<Gone>),
+}
+
+/// What is left of an attachment that cannot be read at all.
+pub struct Gone {
+    pub profile: Option<String>,
+    pub document: Option<String>,
+}
+
+thread_local! {
+    static COPY: RefCell<Option<State>> = const { RefCell::new(None) };
+    static WATCHED: RefCell<Vec<Oid>> = const { RefCell::new(Vec::new()) };
+    static CHANGED: Cell<bool> = const { Cell::new(true) };
+}
+
+/// The relcache callback: `relation` changed (or, where invalid, anything may have).
+pub fn relation_changed(relation: Oid) {
+    let ours = relation == Oid::INVALID
+        || WATCHED.with(|w| w.try_borrow().map_or(true, |w| w.contains(&relation)));
+    if ours {
+        CHANGED.set(true);
+    }
+}
+
+/// The table that holds the attachment, and its owner, who owns all our tables. None where the
+/// extension is being dropped.
+pub fn home() -> Option<(Oid, Oid)> {
+    let table = catalog::relation("profile_cache", "attachment")?;
+    Some((table, catalog::owner(table)?))
+}
+
+/// Becomes the owner of our own tables. With no user-written SQL inside.
+pub fn as_ourselves() -> Identity {
+    match home() {
+        Some((_, owner)) => Identity::restricted(owner),
+        None => Error::NotAttached.raise(),
+    }
+}
+
+/// The attachment as it is now.
+pub fn load() -> State {
+    if !CHANGED.get()
+        && let Some(state) = COPY.with(|c| c.borrow().clone())
+    {
+        return state;
+    }
+    // Reading the catalogs may itself process invalidations; a change during it means once more.
+    for _ in 0..10 {
+        CHANGED.set(false);
+        spi::forget_plans();
+        let (state, watched) = read();
+        let keep = !matches!(state, State::None);
+        WATCHED.with(|w| *w.borrow_mut() = watched);
+        COPY.with(|c| *c.borrow_mut() = keep.then(|| state.clone()));
+        if !CHANGED.get() {
+            CHANGED.set(!keep);
+            return state;
+        }
+    }
+    COPY.with(|c| c.borrow().clone()).unwrap_or(State::None)
+}
+
+/// The attachment, or the error that says what is wrong with it.
+pub fn required() -> Rc<Attached> {
+    match load() {
+        State::Ready(a) => a,
+        State::None => Error::NotAttached.raise(),
+        State::Gone(g) if g.profile.is_none() => Error::ProfileGone.raise(),
+        State::Gone(_) => Error::DocumentGone.raise(),
+    }
+}
+
+fn read() -> (State, Vec<Oid>) {
+    let Some((home, owner)) = home() else {
+        return (State::None, vec![]);
+    };
+    let _us = Identity::restricted(owner);
+    let mut watched = vec![home];
+    let row = spi::one(
+        "SELECT a.profile::oid, a.document::oid, a.first_epoch, a.definition::text, a.problem \
+         FROM profile_cache.attachment AS a",
+        At::Latest,
+        &[],
+        |r| (r.oid(1), r.oid(2), r.int8(3), r.text(4), r.text(5)),
+    );
+    let Some((Some(profile), Some(document), Some(first), Some(definition), problem)) = row else {
+        return (State::None, watched);
+    };
+    watched.extend([profile, document]);
+    let names = (catalog::relation_name(profile), catalog::relation_name(document));
+    let display = |n: &Option<(String, String)>| n.as_ref().map(|(s, t)| qualified(s, t));
+    let gone = || {
+        State::Gone(Rc::new(Gone { profile: display(&names.0), document: display(&names.1) }))
+    };
+    let (Some(profile_name), Some(document_name)) = (display(&names.0), display(&names.1)) else {
+        return (gone(), watched);
+    };
+    let Ok(definition) = serde_json::from_str::<Definition>(&definition) else {
+        return (gone(), watched);
+    };
+    let (Some(key), Some(owner)) =
+        (catalog::column_number(profile, &definition.key), catalog::owner(profile))
+    else {
+        return (gone(), watched);
+    };
+    let columns = routes::COLUMNS.map(|(name, _)| catalog::column_number(profile, name));
+    let [Some(a), Some(b), Some(c), Some(d)] = columns else {
+        return (gone(), watched);
+    };
+    let tables = resolve(&definition, profile);
+    let mut distrust = problem.map(Distrust::Problem);
+    match &tables {
+        Err(missing) => distrust = Some(Distrust::Problem(format!("{missing} does not exist"))),
+        Ok(tables) => {
+            watched.extend(tables.iter().map(|t| t.oid));
+            distrust = distrust.or_else(|| unhealthy(profile, key, tables));
+        }
+    }
+    let attached = Attached {
+        profile,
+        sql: Sql::new(profile_name.clone(), document_name, &definition),
+        profile_name,
+        owner,
+        document,
+        key,
+        columns: [a, b, c, d],
+        tables: tables.unwrap_or_default(),
+        first,
+        distrust,
+        definition,
+    };
+    (State::Ready(Rc::new(attached)), watched)
+}
+
+/// Tables, columns and types by their names; or the name that is missing.
+fn resolve(d: &Definition, profile: Oid) -> Result<Vec<UsedTable>, String> {
+    let column = |table: Oid, name: &str| -> Result<Column, String> {
+        let number = catalog::column_number(table, name).ok_or(format!("column {name}"))?;
+        let oid = catalog::base_type(catalog::column_type(table, number));
+        Ok(Column { number, oid, storage: Storage::of(oid) })
+    };
+    d.tables
+        .iter()
+        .map(|t| {
+            let display = qualified(&t.schema, &t.name);
+            let oid = catalog::relation(&t.schema, &t.name).ok_or(format!("table {display}"))?;
+            let watched =
+                t.columns.iter().map(|c| column(oid, c)).collect::<Result<_, String>>()?;
+            let links = t
+                .links
+                .iter()
+                .map(|l| {
+                    let target = match l.direct() {
+                        Some(step) => column(profile, &step.column)?.number,
+                        None => 0,
+                    };
+                    Ok(UsedLink { column: column(oid, &l.column)?, link: l.clone(), target })
+                })
+                .collect::<Result<_, String>>()?;
+            Ok(UsedTable { oid, schema: t.schema.clone(), name: t.name.clone(), watched, links })
+        })
+        .collect()
+}
+
+/// What would let a change go unnoticed: a trigger that does not fire, logical replication's apply
+/// (it fires no statement triggers), a key that is no longer unique.
+fn unhealthy(profile: Oid, key: i16, tables: &[UsedTable]) -> Option<Distrust> {
+    let oids: Vec<Oid> = tables.iter().map(|t| t.oid).collect();
+    let names: Vec<String> = routes::STATEMENT_TRIGGERS.map(str::to_owned).to_vec();
+    let missing = spi::all(
+        "SELECT pg_catalog.format('%s on %s', w.name, w.oid::pg_catalog.regclass) FROM \
+         (SELECT t.oid, n.name FROM pg_catalog.unnest($1) AS t(oid), pg_catalog.unnest($2) AS n(name) \
+          UNION ALL SELECT $3, $4) AS w LEFT JOIN (pg_catalog.pg_trigger AS g \
+          JOIN pg_catalog.pg_proc AS f ON f.oid = g.tgfoid \
+           AND f.pronamespace = 'profile_cache'::pg_catalog.regnamespace) \
+          ON g.tgrelid = w.oid AND g.tgname = w.name::pg_catalog.name AND g.tgenabled = 'A' \
+           AND g.tgqual IS NULL WHERE g.oid IS NULL ORDER BY 1",
+        At::Latest,
+        &[Arg::oids(&oids), Arg::texts(&names), Arg::oid(profile), Arg::text(routes::DISTRUST)],
+        |r| r.text(1).unwrap_or_default(),
+    );
+    if !missing.is_empty() {
+        return Some(Distrust::Triggers(missing));
+    }
+    let replicated = spi::one(
+        "SELECT s.srrelid::pg_catalog.regclass::text FROM pg_catalog.pg_subscription_rel AS s \
+         WHERE s.srrelid = ANY ($1) LIMIT 1",
+        At::Latest,
+        &[Arg::oids(&oids)],
+        |r| r.text(1).unwrap_or_default(),
+    );
+    if let Some(table) = replicated {
+        return Some(Distrust::Problem(format!(
+            "table {table} is a target of logical replication, whose apply fires no statement triggers"
+        )));
+    }
+    let unique = spi::one(UNIQUE_KEY, At::Latest, &[Arg::oid(profile), Arg::int8(Some(key.into()))], |_| ());
+    unique
+        .is_none()
+        .then(|| Distrust::Problem("the profile table's key has no unique index any more".into()))
+}
+
+/// $1: the profile table, $2: the key's column number. A row where a unique index proves the key:
+/// immediate, valid, total, on that column alone.
+pub const UNIQUE_KEY: &str = "SELECT i.indexrelid FROM pg_catalog.pg_index AS i \
+    WHERE i.indrelid = $1 AND i.indisunique AND i.indisvalid AND i.indimmediate \
+    AND i.indpred IS NULL AND i.indnkeyatts = 1 AND i.indkey[0] = $2 LIMIT 1";

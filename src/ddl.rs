@@ -1,0 +1,144 @@
+//! The event triggers: DDL on anything the document depends on.
+//!
+//! Invariant: such DDL makes everything pending in its own transaction; what the document depends on
+//! is then discovered anew, so that renames carry over and anything that can no longer be proven is
+//! written down as the attachment's problem. An error of ours never fails the app's DDL.
+
+use crate::attachment::{self, Attached, State, as_ourselves};
+use crate::discovery;
+use crate::error::warning;
+use crate::pending;
+use crate::pg::fmgr::{Call, Return};
+use crate::pg::identity::Pinned;
+use crate::pg::spi::{self, Arg, At};
+use crate::pg::xact;
+use crate::pg::{Oid, catalog};
+
+/// Everything the document depends on: the attached tables, the view, and whatever its rule uses, at
+/// any depth (nested views, functions, types, operators, collations). $1: tables and view.
+const CLOSURE: &str = "WITH RECURSIVE uses(classid, objid) AS ( \
+      SELECT 'pg_class'::regclass::oid, o FROM unnest($1) AS o \
+     UNION \
+      SELECT n.classid, n.objid FROM uses AS u CROSS JOIN LATERAL ( \
+        SELECT d.refclassid, d.refobjid FROM pg_depend AS d \
+         WHERE d.classid = u.classid AND d.objid = u.objid AND d.deptype IN ('n', 'i', 'a') \
+          AND d.refclassid IN ('pg_proc'::regclass, 'pg_type'::regclass, 'pg_operator'::regclass, 'pg_collation'::regclass, 'pg_namespace'::regclass) \
+        UNION ALL \
+        SELECT d.refclassid, d.refobjid FROM pg_rewrite AS w JOIN pg_depend AS d \
+          ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid \
+         WHERE u.classid = 'pg_class'::regclass AND w.ev_class = u.objid) AS n(classid, objid)) ";
+
+/// Commands that cannot change a document or who is told of changes.
+const HARMLESS: &str = "'COMMENT', 'GRANT', 'REVOKE', 'SECURITY LABEL', 'CREATE INDEX', 'CREATE STATISTICS', \
+     'ALTER STATISTICS', 'CREATE POLICY', 'ALTER POLICY', 'ALTER DEFAULT PRIVILEGES', 'REFRESH MATERIALIZED VIEW'";
+
+/// `profile_cache.on_ddl()`, for ddl_command_end and sql_drop.
+pub fn on_ddl(call: &Call) -> Return {
+    let Some(event) = call.event_trigger() else {
+        crate::error::Error::NotATrigger("profile_cache.on_ddl()").raise()
+    };
+    let a = match attachment::load() {
+        State::Ready(a) => a,
+        State::None => return Return::Null,
+        State::Gone(_) => {
+            pending::everything("DDL");
+            return Return::Null;
+        }
+    };
+    let affected = xact::subtransaction(|| {
+        let _path = Pinned::new();
+        let _us = as_ourselves();
+        if event == "sql_drop" { dropped(&a) } else { changed(&a) }
+    });
+    // What we cannot decide, we distrust.
+    if affected.unwrap_or(true) {
+        pending::everything("DDL");
+        if xact::subtransaction(|| rediscover(&a)).is_err() {
+            warning(
+                "profile_cache could not find out anew what the document depends on",
+                "Reads compute the document until SELECT profile_cache.attach() is run again.",
+            );
+        }
+    }
+    Return::Null
+}
+
+fn used(a: &Attached) -> Vec<Oid> {
+    a.tables.iter().map(|t| t.oid).chain([a.profile, a.document]).collect()
+}
+
+/// Whether the command that just ended touched the closure.
+fn changed(a: &Attached) -> bool {
+    spi::one(
+        &format!(
+            "{CLOSURE} SELECT FROM pg_event_trigger_ddl_commands() AS c \
+             WHERE c.command_tag NOT IN ({HARMLESS}) AND EXISTS (SELECT FROM uses AS u \
+              WHERE (u.classid, u.objid) = (c.classid, c.objid) \
+               OR (u.classid = 'pg_class'::regclass AND u.objid IN ( \
+                  SELECT g.tgrelid FROM pg_trigger AS g WHERE c.classid = 'pg_trigger'::regclass AND g.oid = c.objid \
+                 UNION ALL SELECT k.conrelid FROM pg_constraint AS k WHERE c.classid = 'pg_constraint'::regclass AND k.oid = c.objid \
+                 UNION ALL SELECT i.indrelid FROM pg_index AS i WHERE c.classid = 'pg_class'::regclass AND i.indexrelid = c.objid \
+                 UNION ALL SELECT h.inhparent FROM pg_inherits AS h WHERE c.classid = 'pg_class'::regclass AND h.inhrelid = c.objid \
+                 UNION ALL SELECT w.ev_class FROM pg_rewrite AS w WHERE c.classid = 'pg_rewrite'::regclass AND w.oid = c.objid))) LIMIT 1"
+        ),
+        At::Latest,
+        &[Arg::oids(&used(a))],
+        |_| (),
+    )
+    .is_some()
+}
+
+/// Whether something that was dropped belonged to what the document depends on. The catalogs no
+/// longer say so: go by what is missing now, and by the names that the event gives.
+fn dropped(a: &Attached) -> bool {
+    if used(a).iter().any(|oid| catalog::relation_name(*oid).is_none()) {
+        return true;
+    }
+    let names: Vec<String> = a
+        .definition
+        .tables
+        .iter()
+        .flat_map(|t| [t.schema.clone() + "." + &t.name])
+        .collect();
+    spi::one(
+        "SELECT FROM pg_event_trigger_dropped_objects() AS d \
+         WHERE cardinality(d.address_names) >= 2 AND NOT d.is_temporary AND d.object_type NOT IN ('policy', 'default value') \
+          AND d.address_names[1] || '.' || d.address_names[2] = ANY ($1) \
+          OR d.object_type = 'index' AND d.schema_name IN (SELECT split_part(n, '.', 1) FROM unnest($1) AS n) LIMIT 1",
+        At::Latest,
+        &[Arg::texts(&names)],
+        |_| (),
+    )
+    .is_some()
+}
+
+/// Writes down what the document depends on now, or why that can no longer be told. Pending keys go:
+/// everything is pending, and their column or its type may have changed.
+fn rediscover(a: &Attached) {
+    let _path = Pinned::new();
+    let _us = as_ourselves();
+    let exists = catalog::relation_name(a.profile).is_some()
+        && catalog::relation_name(a.document).is_some();
+    let found = if exists {
+        discovery::discover(a.profile, a.document)
+    } else {
+        Err(crate::error::Error::DocumentGone)
+    };
+    match found {
+        Ok(d) => {
+            let text = serde_json::to_string(&d).unwrap_or_default();
+            spi::run(
+                "UPDATE profile_cache.attachment SET definition = $1::jsonb, problem = NULL \
+                 WHERE definition <> $1::jsonb OR problem IS NOT NULL",
+                &[Arg::text(&text)],
+            );
+        }
+        Err(e) => {
+            spi::run(
+                "UPDATE profile_cache.attachment SET problem = $1 WHERE problem IS DISTINCT FROM $1",
+                &[Arg::text(&e.message())],
+            );
+        }
+    }
+    spi::run("DELETE FROM profile_cache.pending WHERE kind = 'key'", &[]);
+}

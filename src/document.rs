@@ -1,0 +1,158 @@
+//! Lock, compute, write: how a stored document comes to be.
+//!
+//! Invariant, in this order: ROW EXCLUSIVE on the profile table; the rows locked through the
+//! executor, skipping what others hold; then a new snapshot that gives both the documents and the
+//! stamp; then a look at the latest committed epoch, and no stamp where it has moved on; then the
+//! write, even of an equal document, so that an older REPEATABLE READ transaction runs into it.
+//! ARCHITECTURE.md has the interleaving that breaks each shorter form.
+
+use crate::attachment::Attached;
+use crate::error::check_interrupts;
+use crate::pending;
+use crate::pg::identity::{Identity, Pinned};
+use crate::pg::spi::{self, Arg, At, Pushed};
+use crate::pg::tuple::{self, Stored, Writer};
+use crate::pg::value::{Uuid, Value, array};
+use crate::pg::xact;
+use crate::routes::{Sql, Step};
+use pgrx::pg_sys::ItemPointerData;
+use std::collections::HashMap;
+
+/// A profile row that this transaction holds locked, at its newest version.
+pub struct Locked {
+    tid: ItemPointerData,
+    pub key: Option<Uuid>,
+    /// The value of the step's column that it was found by.
+    pub found_by: Option<Value>,
+}
+
+/// A document, or the SQLSTATE of the view's failure.
+enum Computed {
+    Document { document: Option<Value>, valid_until: Option<i64> },
+    Failed(String),
+}
+
+/// Locks the rows whose `step` column equals one of `values` (an array) and that nobody else holds.
+pub fn lock(a: &Attached, step: &Step, values: Value) -> Vec<Locked> {
+    tuple::lock_for_writing(a.profile);
+    let _owner = Identity::restricted(a.owner);
+    spi::all(&a.sql.lock(step), At::New, &[Arg::value(values)], |r| {
+        r.tid(1).map(|tid| Locked { tid, key: r.uuid(2), found_by: r.value(3) })
+    })
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// Computes and writes the documents of locked rows. Returns how many were stored as trusted.
+pub fn store(a: &Attached, rows: &[Locked]) -> u64 {
+    let mut keys: Vec<Uuid> = rows.iter().filter_map(|r| r.key).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    if keys.is_empty() {
+        return 0;
+    }
+    let (stamp, mut computed) = compute(a, &keys);
+    // A later epoch was assigned since the snapshot: whoever assigned it has not waited for us.
+    let stamp = stamp.filter(|stamp| pending::current_epoch(At::Latest) == Some(*stamp));
+    let updated_at = xact::now();
+    let mut stored = 0;
+    let mut failed = vec![];
+    {
+        let _owner = Identity::restricted(a.owner);
+        let mut writer = Writer::open(a.profile, a.columns);
+        for row in rows {
+            let Some(key) = row.key else { continue };
+            let Some(c) = computed.remove(&key) else { continue };
+            let s = match c {
+                Computed::Document { document, valid_until } => {
+                    stored += u64::from(stamp.is_some());
+                    Stored { document, valid_until, epoch: stamp, updated_at }
+                }
+                Computed::Failed(sqlstate) => {
+                    failed.push((key, sqlstate));
+                    Stored { document: None, valid_until: None, epoch: None, updated_at }
+                }
+            };
+            writer.write(row.tid, &s);
+        }
+    }
+    for (key, sqlstate) in failed {
+        pending::failed(&key, &sqlstate);
+    }
+    stored
+}
+
+/// Stamp and documents, of one snapshot.
+fn compute(a: &Attached, keys: &[Uuid]) -> (Option<i64>, HashMap<Uuid, Computed>) {
+    let _snapshot = Pushed::new();
+    let _pinned = Pinned::new();
+    let stamp = pending::current_epoch(At::Active);
+    let computed = match xact::subtransaction(|| view_rows(a, keys)) {
+        Ok(found) => found,
+        Err(failure) if keys.len() == 1 => {
+            keys.iter().map(|k| (*k, Computed::Failed(failure.sqlstate.clone()))).collect()
+        }
+        Err(_) => {
+            let mut found = HashMap::new();
+            for key in keys {
+                check_interrupts();
+                match xact::subtransaction(|| view_rows(a, std::slice::from_ref(key))) {
+                    Ok(one) => found.extend(one),
+                    Err(f) => {
+                        found.insert(*key, Computed::Failed(f.sqlstate));
+                    }
+                }
+            }
+            found
+        }
+    };
+    (stamp, computed)
+}
+
+/// The view's rows for these keys; a key without a row has the document NULL.
+fn view_rows(a: &Attached, keys: &[Uuid]) -> HashMap<Uuid, Computed> {
+    let _owner = Identity::restricted(a.owner);
+    let mut found: HashMap<Uuid, Computed> = keys
+        .iter()
+        .map(|k| (*k, Computed::Document { document: None, valid_until: None }))
+        .collect();
+    let mut seen = std::collections::HashSet::new();
+    spi::query(&a.sql.compute(), At::Active, &[Arg::uuids(keys)], |r| {
+        if let Some(key) = r.uuid(1) {
+            let c = if seen.insert(key) {
+                Computed::Document { document: r.value(2), valid_until: r.timestamptz(3) }
+            } else {
+                // cardinality_violation: two rows for one profile, and no telling which is right.
+                Computed::Failed("21000".into())
+            };
+            found.insert(key, c);
+        }
+    });
+    found
+}
+
+/// The values that the lock step did not return, as text; decided by what it returned. `values` are
+/// distinct images and the step's column is unique, so as many rows as values leaves none over.
+pub fn not_locked(a: &Attached, step: &Step, values: &[Value], locked: &[Locked]) -> Vec<String> {
+    if locked.len() == values.len() {
+        return vec![];
+    }
+    let found: Vec<Value> = locked.iter().filter_map(|l| l.found_by).collect();
+    let (Some(found), Some(asked)) = (array_of(&found), array_of(values)) else {
+        return values.iter().map(|v| v.to_text()).collect();
+    };
+    let _owner = Identity::restricted(a.owner);
+    spi::all(&Sql::not_locked(step), At::New, &[Arg::value(asked), Arg::value(found)], |r| {
+        r.value(1).map(Value::to_text)
+    })
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// Values of one type as an array; None where there are none.
+pub fn array_of(values: &[Value]) -> Option<Value> {
+    let first = values.first()?;
+    Some(array(first.oid, &values.iter().map(|v| v.datum).collect::<Vec<_>>()))
+}

@@ -1,0 +1,271 @@
+//! Every error a user can meet: what happened, its SQLSTATE, and what to do.
+
+use pgrx::PgSqlErrorCode as Code;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::PgLogLevel;
+
+#[derive(Debug)]
+pub enum Error {
+    NotAttached,
+    AttachedElsewhere(String),
+    NoProfileTable(String),
+    ProfileGone,
+    DocumentGone,
+    DocumentBroken(String),
+    NotATable(String),
+    NotPermanent(String),
+    Partitioned(String),
+    Inherited(String),
+    ForcedRowSecurity(String),
+    NoPrivilege(String),
+    NotOwner(String),
+    OtherOwner { table: String, owner: String, expected: String },
+    NotExtensionMember(String),
+    NoKeyColumn { table: String, key: String },
+    KeyNotUuid { table: String, key: String, is: String },
+    KeyNotUnique { table: String, key: String, found: Option<String> },
+    NoForeignKey { table: String, to: String },
+    ColumnTaken { table: String, column: String, is: String, wanted: &'static str },
+    ViewTaken(String),
+    UnknownExclude { table: String, column: String },
+    OwnDocument(String),
+    TwoDocuments,
+    NullArgument(&'static str),
+    BatchSize(i32),
+    Sample(i64),
+    InTransaction,
+    NotATrigger(&'static str),
+    WrongTrigger(&'static str),
+    Internal(String),
+}
+
+impl Error {
+    fn report(self) -> ErrorReport {
+        use Error::*;
+        let (code, message, detail, hint): (Code, String, Option<String>, Option<String>) = match self {
+            NotAttached => (
+                Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                "profile_cache is not attached to a profile table".into(),
+                None,
+                Some("Run SELECT profile_cache.attach() as the owner of user_profile.".into()),
+            ),
+            AttachedElsewhere(t) => (
+                Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("profile_cache is already attached to table {t}"),
+                None,
+                Some("Run SELECT profile_cache.detach() first: a database has one attachment.".into()),
+            ),
+            NoProfileTable(t) => (
+                Code::ERRCODE_UNDEFINED_TABLE,
+                format!("table {t} does not exist"),
+                None,
+                Some("Name the profile table: SELECT profile_cache.attach('schema.table'); or put its schema on search_path.".into()),
+            ),
+            ProfileGone => (
+                Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                "the attached profile table no longer exists".into(),
+                None,
+                Some("Run SELECT profile_cache.detach(), then attach the table that replaces it.".into()),
+            ),
+            DocumentGone => (
+                Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                "the document view of profile_cache no longer exists".into(),
+                Some("Without it no document can be computed or trusted.".into()),
+                Some("Run SELECT profile_cache.attach() again to write it anew.".into()),
+            ),
+            DocumentBroken(why) => (
+                Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                "the document view of profile_cache can not be used".into(),
+                Some(why),
+                Some("Run SELECT profile_cache.attach() again after mending it.".into()),
+            ),
+            NotATable(t) => (
+                Code::ERRCODE_WRONG_OBJECT_TYPE,
+                format!("{t} is not an ordinary table"),
+                None,
+                Some("Name the table itself, not a view, foreign table or sequence.".into()),
+            ),
+            NotPermanent(t) => (
+                Code::ERRCODE_WRONG_OBJECT_TYPE,
+                format!("table {t} is temporary or unlogged"),
+                Some("The cache outlives a crash and is read on standbys; such a table does neither.".into()),
+                Some("Use a permanent table (ALTER TABLE … SET LOGGED).".into()),
+            ),
+            Partitioned(t) => (
+                Code::ERRCODE_FEATURE_NOT_SUPPORTED,
+                format!("table {t} is partitioned"),
+                Some("Statement triggers with transition tables do not see changes made through single partitions.".into()),
+                Some("Use an ordinary table.".into()),
+            ),
+            Inherited(t) => (
+                Code::ERRCODE_FEATURE_NOT_SUPPORTED,
+                format!("table {t} takes part in table inheritance"),
+                Some("Changes made through another table of the hierarchy would not be seen.".into()),
+                Some("Use a table without parents and children.".into()),
+            ),
+            ForcedRowSecurity(t) => (
+                Code::ERRCODE_FEATURE_NOT_SUPPORTED,
+                format!("table {t} has FORCE ROW LEVEL SECURITY"),
+                Some("Documents are computed as the tables' owner, whom forced policies would filter.".into()),
+                Some(format!("ALTER TABLE {t} NO FORCE ROW LEVEL SECURITY; policies keep applying to every other role.")),
+            ),
+            NoPrivilege(t) => (
+                Code::ERRCODE_INSUFFICIENT_PRIVILEGE,
+                format!("permission denied for table {t}"),
+                None,
+                Some(format!("get_profile shows what SELECT cached_profile would: GRANT SELECT ON {t} (or on its key and cached_profile) and USAGE on its schema.")),
+            ),
+            NotOwner(t) => (
+                Code::ERRCODE_INSUFFICIENT_PRIVILEGE,
+                format!("must be owner of table {t}"),
+                None,
+                Some("Run this as the tables' owner, or as a member of that role.".into()),
+            ),
+            OtherOwner { table, owner, expected } => (
+                Code::ERRCODE_INSUFFICIENT_PRIVILEGE,
+                format!("table {table} belongs to {owner}, the profile table to {expected}"),
+                Some("Documents are computed as one owner, who must own every table they show.".into()),
+                Some(format!("ALTER TABLE {table} OWNER TO {expected};")),
+            ),
+            NotExtensionMember(owner) => (
+                Code::ERRCODE_INSUFFICIENT_PRIVILEGE,
+                format!("must be a member of role {owner}, who owns the extension profile_cache"),
+                None,
+                Some(format!("Run CREATE EXTENSION as the tables' owner, or GRANT {owner} to that role.")),
+            ),
+            NoKeyColumn { table, key } => (
+                Code::ERRCODE_UNDEFINED_COLUMN,
+                format!("table {table} has no column {key}"),
+                None,
+                Some("Name the uuid column that the app looks profiles up by: SELECT profile_cache.attach(key => '…').".into()),
+            ),
+            KeyNotUuid { table, key, is } => (
+                Code::ERRCODE_DATATYPE_MISMATCH,
+                format!("column {key} of table {table} is of type {is}, not uuid"),
+                None,
+                Some("get_profile(uuid) looks profiles up by a uuid column; name it with key => '…'.".into()),
+            ),
+            KeyNotUnique { table, key, found } => (
+                Code::ERRCODE_INVALID_TABLE_DEFINITION,
+                format!("column {key} of table {table} is not unique"),
+                found.map(|i| format!("Index {i} does not count: it is deferrable, partial, invalid, or on more than this column.")),
+                Some(format!("CREATE UNIQUE INDEX CONCURRENTLY ON {table} ({key});")),
+            ),
+            NoForeignKey { table, to } => (
+                Code::ERRCODE_INVALID_TABLE_DEFINITION,
+                format!("table {table} has no valid foreign key between it and {to}"),
+                Some("Without one, nothing orders a change there against a change of the profile.".into()),
+                Some(format!("Add the foreign key (ALTER TABLE … ADD FOREIGN KEY …), on one column of {table}, and VALIDATE it.")),
+            ),
+            ColumnTaken { table, column, is, wanted } => (
+                Code::ERRCODE_DUPLICATE_COLUMN,
+                format!("column {column} of table {table} is of type {is}, not {wanted}"),
+                Some("attach() adds this column for its own use.".into()),
+                Some(format!("Rename or drop your column {column}.")),
+            ),
+            ViewTaken(v) => (
+                Code::ERRCODE_DUPLICATE_TABLE,
+                format!("relation {v} exists and was not written by profile_cache.attach()"),
+                None,
+                Some("Rename or drop it: attach() writes its document view under this name.".into()),
+            ),
+            UnknownExclude { table, column } => (
+                Code::ERRCODE_UNDEFINED_COLUMN,
+                format!("table {table} has no column {column} to exclude"),
+                None,
+                Some("Correct the name in exclude => '{…}'.".into()),
+            ),
+            OwnDocument(v) => (
+                Code::ERRCODE_FEATURE_NOT_SUPPORTED,
+                format!("{v} was not written by profile_cache.attach()"),
+                Some("This version cannot prove which changes touch which document of a view of your own, and does not guess.".into()),
+                Some("Leave document out: attach() writes a view from the conventional tables.".into()),
+            ),
+            TwoDocuments => (
+                Code::ERRCODE_CARDINALITY_VIOLATION,
+                "the document view has more than one row for this profile".into(),
+                None,
+                Some("Aggregate in the view, so that it has one row for each profile.".into()),
+            ),
+            NullArgument(a) => (
+                Code::ERRCODE_NULL_VALUE_NOT_ALLOWED,
+                format!("argument {a} must not be null"),
+                None,
+                Some("Leave it out to get its default.".into()),
+            ),
+            BatchSize(n) => (
+                Code::ERRCODE_INVALID_PARAMETER_VALUE,
+                format!("batch_size must be between 1 and 100000, not {n}"),
+                None,
+                Some("The default, 5000, suits most tables.".into()),
+            ),
+            Sample(n) => (
+                Code::ERRCODE_INVALID_PARAMETER_VALUE,
+                format!("sample must be at least 1, not {n}"),
+                None,
+                Some("Leave it out to verify every profile.".into()),
+            ),
+            InTransaction => (
+                Code::ERRCODE_INVALID_TRANSACTION_TERMINATION,
+                "profile_cache.refresh() commits after each batch and cannot run inside a transaction block or a function".into(),
+                None,
+                Some("Send CALL profile_cache.refresh() as a statement of its own, in autocommit mode.".into()),
+            ),
+            NotATrigger(f) => (
+                Code::ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
+                format!("function {f} was not called by the trigger manager"),
+                None,
+                Some("Its triggers are made by profile_cache.attach().".into()),
+            ),
+            WrongTrigger(f) => (
+                Code::ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
+                format!("function {f} was fired by a trigger of the wrong timing or level"),
+                None,
+                Some("Its triggers are made by profile_cache.attach(); drop this one.".into()),
+            ),
+            Internal(what) => (
+                Code::ERRCODE_INTERNAL_ERROR,
+                format!("profile_cache: {what}"),
+                None,
+                Some("This is a defect; please report it.".into()),
+            ),
+        };
+        let mut r = ErrorReport::new(code, message, "");
+        if let Some(d) = detail {
+            r = r.set_detail(d);
+        }
+        if let Some(h) = hint {
+            r = r.set_hint(h);
+        }
+        r
+    }
+
+    /// Ends the current SQL function with this error.
+    pub fn raise(self) -> ! {
+        self.report().report(PgLogLevel::ERROR);
+        std::panic::resume_unwind(Box::new("unreachable: an ERROR report does not return"))
+    }
+
+    /// The message alone, for `status`.
+    pub fn message(self) -> String {
+        self.report().message().to_owned()
+    }
+}
+
+/// A NOTICE.
+pub fn notice(message: &str) {
+    ErrorReport::new(Code::ERRCODE_SUCCESSFUL_COMPLETION, message.to_owned(), "")
+        .report(PgLogLevel::NOTICE);
+}
+
+/// A WARNING with a hint.
+pub fn warning(message: &str, hint: &str) {
+    ErrorReport::new(Code::ERRCODE_WARNING, message.to_owned(), "")
+        .set_hint(hint.to_owned())
+        .report(PgLogLevel::WARNING);
+}
+
+/// The server asks this backend to stop: cancels and terminations are raised here.
+pub fn check_interrupts() {
+    pgrx::check_for_interrupts!();
+}

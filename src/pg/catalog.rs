@@ -1,0 +1,138 @@
+//! Small questions to the system catalogs, by their caches.
+//!
+//! Invariant: nothing here takes a lock that outlives the call, or reads a user's table.
+
+use super::Oid;
+use pgrx::{PgList, pg_sys};
+use std::ffi::{CStr, CString};
+
+/// The OID of a relation in a schema, if both exist.
+pub fn relation(schema: &str, name: &str) -> Option<Oid> {
+    let (schema, name) = (CString::new(schema).ok()?, CString::new(name).ok()?);
+    // SAFETY: cache look-ups by C strings that live through the calls.
+    let oid = unsafe {
+        let n = pg_sys::get_namespace_oid(schema.as_ptr(), true);
+        if n == Oid::INVALID { n } else { pg_sys::get_relname_relid(name.as_ptr(), n) }
+    };
+    (oid != Oid::INVALID).then_some(oid)
+}
+
+/// The owner of an existing relation.
+pub fn owner(relation: Oid) -> Option<Oid> {
+    // SAFETY: the relcache entry is pinned while it is read.
+    unsafe {
+        let r = pg_sys::RelationIdGetRelation(relation);
+        if r.is_null() {
+            return None;
+        }
+        let owner = (*(*r).rd_rel).relowner;
+        pg_sys::RelationClose(r);
+        Some(owner)
+    }
+}
+
+/// Schema and name of a relation, if it exists.
+pub fn relation_name(oid: Oid) -> Option<(String, String)> {
+    // SAFETY: cache look-ups that return palloc'd strings or NULL.
+    unsafe {
+        let name = string(pg_sys::get_rel_name(oid))?;
+        let schema = string(pg_sys::get_namespace_name(pg_sys::get_rel_namespace(oid)))?;
+        Some((schema, name))
+    }
+}
+
+pub fn column_number(relation: Oid, name: &str) -> Option<i16> {
+    let name = CString::new(name).ok()?;
+    // SAFETY: a cache look-up.
+    let n = unsafe { pg_sys::get_attnum(relation, name.as_ptr()) };
+    (n > 0).then_some(n)
+}
+
+pub fn column_type(relation: Oid, column: i16) -> Oid {
+    // SAFETY: a cache look-up.
+    unsafe { pg_sys::get_atttype(relation, column) }
+}
+
+/// The type under a domain, or the type itself.
+pub fn base_type(oid: Oid) -> Oid {
+    // SAFETY: a cache look-up.
+    unsafe { pg_sys::getBaseType(oid) }
+}
+
+pub fn is_member_of(role: Oid, of: Oid) -> bool {
+    // SAFETY: cached role membership; superusers are members of every role.
+    unsafe { pg_sys::has_privs_of_role(role, of) }
+}
+
+/// Whether `user` may name relations in the schema of `relation`, and read one of its columns.
+pub fn may_read_column(user: Oid, relation: Oid, column: i16) -> bool {
+    let select = pg_sys::ACL_SELECT as pg_sys::AclMode;
+    let ok = pg_sys::AclResult::ACLCHECK_OK;
+    // SAFETY: cache look-ups.
+    unsafe {
+        pg_sys::pg_class_aclcheck(relation, user, select) == ok
+            || pg_sys::pg_attribute_aclcheck(relation, column, user, select) == ok
+    }
+}
+
+pub fn may_use_schema_of(user: Oid, relation: Oid) -> bool {
+    let usage = pg_sys::ACL_USAGE as pg_sys::AclMode;
+    // SAFETY: cache look-ups.
+    unsafe {
+        let schema = pg_sys::get_rel_namespace(relation);
+        #[cfg(feature = "pg15")]
+        let r = pg_sys::pg_namespace_aclcheck(schema, user, usage);
+        #[cfg(not(feature = "pg15"))]
+        let r = pg_sys::object_aclcheck(pg_sys::NamespaceRelationId, schema, user, usage);
+        r == pg_sys::AclResult::ACLCHECK_OK
+    }
+}
+
+/// Whether row security applies to the current user's reads of the table.
+pub fn row_security_applies(relation: Oid) -> bool {
+    // SAFETY: cache look-ups; with row_security = off it says so by an error, as a SELECT would.
+    unsafe {
+        pg_sys::check_enable_rls(relation, Oid::INVALID, false) == pg_sys::CheckEnableRlsResult::RLS_ENABLED as i32
+    }
+}
+
+/// One output column of a view: its name, type, and the table column it shows unchanged.
+pub struct ViewColumn {
+    pub name: String,
+    pub oid: Oid,
+    pub origin: Option<(Oid, i16)>,
+}
+
+/// The output columns of a view, from its stored query.
+pub fn view_columns(view: Oid) -> Vec<ViewColumn> {
+    // SAFETY: the view is open with a lock while its rule is read; names are copied.
+    unsafe {
+        let relation = pg_sys::relation_open(view, pg_sys::AccessShareLock as i32);
+        let query = pg_sys::get_view_query(relation);
+        let columns = PgList::<pg_sys::TargetEntry>::from_pg((*query).targetList)
+            .iter_ptr()
+            .filter(|t| !(**t).resjunk)
+            .map(|t| ViewColumn {
+                name: string((*t).resname).unwrap_or_default(),
+                oid: pg_sys::exprType((*t).expr.cast()),
+                origin: ((*t).resorigtbl != Oid::INVALID)
+                    .then_some(((*t).resorigtbl, (*t).resorigcol)),
+            })
+            .collect();
+        pg_sys::relation_close(relation, pg_sys::NoLock as i32);
+        columns
+    }
+}
+
+/// Tells every backend, at commit, to forget what it keeps about `relation`.
+pub fn invalidate(relation: Oid) {
+    // SAFETY: registers an invalidation message; the relation exists.
+    unsafe { pg_sys::CacheInvalidateRelcacheByRelid(relation) };
+}
+
+/// # Safety
+/// `s` is NULL or a palloc'd C string.
+unsafe fn string(s: *const std::ffi::c_char) -> Option<String> {
+    // SAFETY: as said.
+    (!s.is_null()).then(|| unsafe { CStr::from_ptr(s) }.to_string_lossy().into_owned())
+}

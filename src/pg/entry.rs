@@ -1,0 +1,71 @@
+//! The C symbols that sql/profile_cache.sql names, each with the safe function behind it.
+//!
+//! Invariant: a symbol of a released version never changes its meaning; a new signature gets a new
+//! symbol.
+
+use super::fmgr::Call;
+use crate::{api, ddl, triggers};
+use pgrx::pg_sys::{self, Datum};
+
+/// Declares C function `$symbol`, handing each call to `$function`.
+macro_rules! entry {
+    ($($symbol:ident, $info:ident => $function:path;)*) => {$(
+        #[unsafe(no_mangle)]
+        #[doc(hidden)]
+        pub extern "C" fn $info() -> &'static pg_sys::Pg_finfo_record {
+            const V1: pg_sys::Pg_finfo_record = pg_sys::Pg_finfo_record { api_version: 1 };
+            &V1
+        }
+        #[unsafe(no_mangle)]
+        #[pgrx::pg_guard]
+        #[doc(hidden)]
+        pub unsafe extern "C-unwind" fn $symbol(fcinfo: pg_sys::FunctionCallInfo) -> Datum {
+            let call = Call { fcinfo };
+            let r = $function(&call);
+            call.give(r)
+        }
+    )*};
+}
+
+entry! {
+    profile_cache_get_profile, pg_finfo_profile_cache_get_profile => api::get_profile;
+    profile_cache_attach, pg_finfo_profile_cache_attach => api::attach;
+    profile_cache_detach, pg_finfo_profile_cache_detach => api::detach;
+    profile_cache_refresh_begin, pg_finfo_profile_cache_refresh_begin => api::refresh_begin;
+    profile_cache_refresh_step, pg_finfo_profile_cache_refresh_step => api::refresh_step;
+    profile_cache_invalidate, pg_finfo_profile_cache_invalidate => api::invalidate;
+    profile_cache_invalidate_all, pg_finfo_profile_cache_invalidate_all => api::invalidate_all;
+    profile_cache_verify, pg_finfo_profile_cache_verify => api::verify;
+    profile_cache_explain, pg_finfo_profile_cache_explain => api::explain;
+    profile_cache_status, pg_finfo_profile_cache_status => api::status;
+    profile_cache_iso8601, pg_finfo_profile_cache_iso8601 => api::iso8601;
+    profile_cache_attachment_changed, pg_finfo_profile_cache_attachment_changed
+        => api::attachment_changed;
+    profile_cache_on_ddl, pg_finfo_profile_cache_on_ddl => ddl::on_ddl;
+}
+
+/// Trigger functions return a tuple or nothing, never an SQL NULL.
+macro_rules! trigger_entry {
+    ($($symbol:ident, $info:ident => $function:path;)*) => {$(
+        #[unsafe(no_mangle)]
+        #[doc(hidden)]
+        pub extern "C" fn $info() -> &'static pg_sys::Pg_finfo_record {
+            const V1: pg_sys::Pg_finfo_record = pg_sys::Pg_finfo_record { api_version: 1 };
+            &V1
+        }
+        #[unsafe(no_mangle)]
+        #[pgrx::pg_guard]
+        #[doc(hidden)]
+        pub unsafe extern "C-unwind" fn $symbol(fcinfo: pg_sys::FunctionCallInfo) -> Datum {
+            $function(&Call { fcinfo })
+        }
+    )*};
+}
+
+trigger_entry! {
+    profile_cache_distrust, pg_finfo_profile_cache_distrust => triggers::distrust;
+    profile_cache_before_statement, pg_finfo_profile_cache_before_statement
+        => triggers::before_statement;
+    profile_cache_after_statement, pg_finfo_profile_cache_after_statement
+        => triggers::after_statement;
+}

@@ -1,0 +1,181 @@
+//! The call convention: arguments in, results out.
+//!
+//! Invariant: an accessor's type is the argument's declared SQL type (sql/profile_cache.sql).
+
+use super::Oid;
+use super::value::{self, Uuid, Value};
+use pgrx::pg_sys::{self, Datum};
+use std::ffi::CStr;
+
+/// One call of a C function.
+pub struct Call {
+    pub(super) fcinfo: pg_sys::FunctionCallInfo,
+}
+
+/// What a C function returns.
+pub enum Return {
+    Null,
+    Void,
+    Value(Value),
+    Text(String),
+    /// A row of the declared OUT parameters.
+    Record(Vec<Option<Value>>),
+}
+
+impl Call {
+    fn arg(&self, n: usize) -> Option<Datum> {
+        // SAFETY: fcinfo is the live call's; its argument array has nargs entries.
+        let args = unsafe { (*self.fcinfo).args.as_slice((*self.fcinfo).nargs as usize) };
+        args.get(n).filter(|a| !a.isnull).map(|a| a.value)
+    }
+    pub fn uuid(&self, n: usize) -> Option<Uuid> {
+        self.arg(n).map(value::uuid)
+    }
+    pub fn oid(&self, n: usize) -> Option<Oid> {
+        value::from(self.arg(n))
+    }
+    pub fn bool(&self, n: usize) -> Option<bool> {
+        value::from(self.arg(n))
+    }
+    pub fn int4(&self, n: usize) -> Option<i32> {
+        value::from(self.arg(n))
+    }
+    pub fn int8(&self, n: usize) -> Option<i64> {
+        value::from(self.arg(n))
+    }
+    pub fn timestamptz(&self, n: usize) -> Option<i64> {
+        self.arg(n).map(|d| d.value() as i64)
+    }
+    pub fn name(&self, n: usize) -> Option<String> {
+        // SAFETY: the argument is a `name`, a NUL-terminated NameData by reference.
+        self.arg(n).map(|d| unsafe { name(d) })
+    }
+    pub fn text(&self, n: usize) -> Option<String> {
+        value::from(self.arg(n))
+    }
+
+    /// The event of an event trigger's firing, if that is what this call is.
+    pub fn event_trigger(&self) -> Option<String> {
+        // SAFETY: the context is a node where it is set; its tag says which.
+        unsafe {
+            let data: *mut pg_sys::EventTriggerData = (*self.fcinfo).context.cast();
+            if data.is_null() || (*data).type_ != pg_sys::NodeTag::T_EventTriggerData {
+                return None;
+            }
+            Some(CStr::from_ptr((*data).event).to_string_lossy().into_owned())
+        }
+    }
+
+    pub fn names(&self, n: usize) -> Option<Vec<String>> {
+        self.arg(n).map(|d| {
+            let (mut items, mut nulls, mut count) =
+                (std::ptr::null_mut(), std::ptr::null_mut(), 0);
+            // SAFETY: the argument is a name[]; deconstruct_array allocates both result arrays.
+            unsafe {
+                let array = pg_sys::pg_detoast_datum(d.cast_mut_ptr()).cast();
+                pg_sys::deconstruct_array(
+                    array,
+                    pg_sys::NAMEOID,
+                    pg_sys::NAMEDATALEN as i32,
+                    false,
+                    b'c' as std::ffi::c_char,
+                    &mut items,
+                    &mut nulls,
+                    &mut count,
+                );
+                (0..count as usize)
+                    .filter(|i| !*nulls.add(*i))
+                    .map(|i| name(*items.add(i)))
+                    .collect()
+            }
+        })
+    }
+
+    /// The result, in the form that fmgr wants.
+    pub(super) fn give(&self, r: Return) -> Datum {
+        let v = match r {
+            Return::Null => None,
+            Return::Void => Some(Datum::from(0)),
+            Return::Value(v) => Some(v.datum),
+            Return::Text(s) => value::into(s, pg_sys::TEXTOID).map(|v| v.datum),
+            Return::Record(fields) => Some(self.record(fields)),
+        };
+        // SAFETY: fcinfo is the live call's.
+        unsafe { (*self.fcinfo).isnull = v.is_none() };
+        v.unwrap_or(Datum::null())
+    }
+
+    fn record(&self, fields: Vec<Option<Value>>) -> Datum {
+        let mut values: Vec<Datum> =
+            fields.iter().map(|f| f.map_or(Datum::null(), |v| v.datum)).collect();
+        let mut nulls: Vec<bool> = fields.iter().map(Option::is_none).collect();
+        // SAFETY: the fields match the declared row type (a regress test calls each such function).
+        unsafe {
+            let (mut oid, mut desc) = (Oid::INVALID, std::ptr::null_mut());
+            pg_sys::get_call_result_type(self.fcinfo, &mut oid, &mut desc);
+            pg_sys::BlessTupleDesc(desc);
+            let tuple = pg_sys::heap_form_tuple(desc, values.as_mut_ptr(), nulls.as_mut_ptr());
+            pg_sys::HeapTupleHeaderGetDatum((*tuple).t_data)
+        }
+    }
+}
+
+/// A set-returning function's result, spilled to disk above work_mem.
+pub struct RowSet {
+    store: *mut pg_sys::Tuplestorestate,
+    desc: pg_sys::TupleDesc,
+}
+
+impl RowSet {
+    pub fn new(call: &Call) -> RowSet {
+        // SAFETY: called in a set-returning function; the executor owns what is set up here.
+        unsafe {
+            pg_sys::InitMaterializedSRF(call.fcinfo, 0);
+            let info: *mut pg_sys::ReturnSetInfo = (*call.fcinfo).resultinfo.cast();
+            RowSet { store: (*info).setResult, desc: (*info).setDesc }
+        }
+    }
+
+    pub fn put(&mut self, fields: &[Option<Value>]) {
+        let mut values: Vec<Datum> =
+            fields.iter().map(|f| f.map_or(Datum::null(), |v| v.datum)).collect();
+        let mut nulls: Vec<bool> = fields.iter().map(Option::is_none).collect();
+        // SAFETY: the fields match the declared row type; the tuplestore copies them.
+        unsafe {
+            pg_sys::tuplestore_putvalues(
+                self.store,
+                self.desc,
+                values.as_mut_ptr(),
+                nulls.as_mut_ptr(),
+            );
+        }
+    }
+}
+
+impl Value {
+    pub fn text(s: &str) -> Option<Value> {
+        value::into(s, pg_sys::TEXTOID)
+    }
+    pub fn texts(v: &[String]) -> Option<Value> {
+        value::into(v.to_vec(), pg_sys::TEXTARRAYOID)
+    }
+    pub fn bool(v: bool) -> Value {
+        Value { datum: Datum::from(v), oid: pg_sys::BOOLOID }
+    }
+    pub fn timestamptz(v: i64) -> Value {
+        Value { datum: Datum::from(v), oid: pg_sys::TIMESTAMPTZOID }
+    }
+    pub fn int8(v: i64) -> Value {
+        Value { datum: Datum::from(v), oid: pg_sys::INT8OID }
+    }
+    pub fn jsonb(v: &serde_json::Value) -> Option<Value> {
+        value::into(pgrx::JsonB(v.clone()), pg_sys::JSONBOID)
+    }
+}
+
+/// # Safety
+/// `d` is a `name`.
+unsafe fn name(d: Datum) -> String {
+    // SAFETY: a NameData is NUL-terminated within its 64 bytes.
+    unsafe { CStr::from_ptr(d.cast_mut_ptr()).to_string_lossy().into_owned() }
+}

@@ -1,0 +1,19 @@
+//! Everything that touches the server's C interface, and the only `unsafe` of this crate.
+//!
+//! Invariant: what leaves this module is safe to use by its types alone. Whatever is acquired
+//! (a relation, a snapshot, an SPI connection, another identity, pinned settings) is held by a
+//! guard; on an error PostgreSQL's own transaction abort releases it, so the guards do nothing
+//! while unwinding.
+#![allow(unsafe_code)]
+
+pub mod catalog;
+pub mod entry;
+pub mod fmgr;
+pub mod identity;
+pub mod spi;
+pub mod trigger;
+pub mod tuple;
+pub mod value;
+pub mod xact;
+
+pub use pgrx::pg_sys::Oid;

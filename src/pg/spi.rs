@@ -1,0 +1,295 @@
+//! SQL from Rust: kept plans, and an explicit choice of the snapshot each statement sees.
+//!
+//! Invariant: which snapshot a statement runs in is part of the protocol (ARCHITECTURE.md), so it
+//! is always named by [`At`] and never left to whether the transaction has an XID.
+
+use super::value::{self, Uuid, Value};
+use pgrx::pg_sys::{self, Datum, Oid};
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::ffi::CString;
+
+/// The snapshot that a statement runs in.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum At {
+    /// A new command: a new snapshot at READ COMMITTED, the transaction's at REPEATABLE READ, with
+    /// this transaction's own earlier effects. The only one that may write or lock.
+    New,
+    /// The active snapshot, read only: that of the calling query, or of a [`Pushed`] one.
+    Active,
+    /// The newest committed state, read only, whatever the isolation level.
+    Latest,
+}
+
+/// One statement parameter.
+pub struct Arg {
+    oid: Oid,
+    datum: Option<Datum>,
+}
+
+impl Arg {
+    pub fn value(v: Value) -> Arg {
+        Arg { oid: v.oid, datum: Some(v.datum) }
+    }
+    pub fn int8(v: Option<i64>) -> Arg {
+        Arg { oid: pg_sys::INT8OID, datum: v.map(Datum::from) }
+    }
+    pub fn float4(v: f32) -> Arg {
+        Arg { oid: pg_sys::FLOAT4OID, datum: value::into(v, pg_sys::FLOAT4OID).map(|v| v.datum) }
+    }
+    pub fn bool(v: bool) -> Arg {
+        Arg { oid: pg_sys::BOOLOID, datum: Some(Datum::from(v)) }
+    }
+    pub fn oid(v: Oid) -> Arg {
+        Arg { oid: pg_sys::OIDOID, datum: Some(Datum::from(v)) }
+    }
+    pub fn oids(v: &[Oid]) -> Arg {
+        let items: Vec<Datum> = v.iter().map(|o| Datum::from(*o)).collect();
+        Arg::value(value::array(pg_sys::OIDOID, &items))
+    }
+    pub fn text(v: &str) -> Arg {
+        Arg { oid: pg_sys::TEXTOID, datum: value::into(v, pg_sys::TEXTOID).map(|v| v.datum) }
+    }
+    pub fn texts(v: &[String]) -> Arg {
+        let items: Vec<Datum> = v
+            .iter()
+            .filter_map(|s| value::into(s.as_str(), pg_sys::TEXTOID).map(|v| v.datum))
+            .collect();
+        Arg::value(value::array(pg_sys::TEXTOID, &items))
+    }
+    pub fn uuid(v: Option<&Uuid>) -> Arg {
+        Arg { oid: pg_sys::UUIDOID, datum: v.map(|u| Value::uuid(u).datum) }
+    }
+    pub fn uuids(v: &[Uuid]) -> Arg {
+        let items: Vec<Datum> = v.iter().map(|u| Value::uuid(u).datum).collect();
+        Arg::value(value::array(pg_sys::UUIDOID, &items))
+    }
+}
+
+/// One result row, alive during the closure that receives it. Columns count from 1.
+pub struct Row {
+    tuple: pg_sys::HeapTuple,
+    desc: pg_sys::TupleDesc,
+}
+
+impl Row {
+    fn datum(&self, column: i32) -> Option<Datum> {
+        let mut null = false;
+        // SAFETY: tuple and descriptor belong to the SPI result that the caller is iterating.
+        let d = unsafe { pg_sys::SPI_getbinval(self.tuple, self.desc, column, &mut null) };
+        (!null).then_some(d)
+    }
+    pub fn int8(&self, column: i32) -> Option<i64> {
+        value::from(self.datum(column))
+    }
+    pub fn bool(&self, column: i32) -> Option<bool> {
+        value::from(self.datum(column))
+    }
+    pub fn oid(&self, column: i32) -> Option<Oid> {
+        value::from(self.datum(column))
+    }
+    /// Microseconds since 2000-01-01 UTC.
+    pub fn timestamptz(&self, column: i32) -> Option<i64> {
+        self.datum(column).map(|d| d.value() as i64)
+    }
+    pub fn text(&self, column: i32) -> Option<String> {
+        value::from(self.datum(column))
+    }
+    pub fn texts(&self, column: i32) -> Option<Vec<String>> {
+        value::from::<Vec<Option<String>>>(self.datum(column))
+            .map(|v| v.into_iter().flatten().collect())
+    }
+    pub fn int2s(&self, column: i32) -> Option<Vec<i16>> {
+        value::from::<Vec<Option<i16>>>(self.datum(column))
+            .map(|v| v.into_iter().flatten().collect())
+    }
+    pub fn uuid(&self, column: i32) -> Option<Uuid> {
+        self.datum(column).map(value::uuid)
+    }
+    pub fn tid(&self, column: i32) -> Option<pg_sys::ItemPointerData> {
+        // SAFETY: the column is a tid, by reference.
+        self.datum(column).map(|d| unsafe { *d.cast_mut_ptr::<pg_sys::ItemPointerData>() })
+    }
+    /// The value as it is, copied to the memory context of the SPI connection's caller.
+    pub fn value(&self, column: i32) -> Option<Value> {
+        // SAFETY: the descriptor has this column; SPI copies to its caller's context.
+        unsafe {
+            let oid = pg_sys::SPI_gettypeid(self.desc, column);
+            let s = value::Storage::of(oid);
+            self.datum(column).map(|d| Value {
+                datum: pg_sys::SPI_datumTransfer(d, s.by_value, i32::from(s.len)),
+                oid,
+            })
+        }
+    }
+}
+
+/// An SPI connection. Not closed while unwinding: the abort that follows does it.
+struct Connection;
+
+impl Connection {
+    fn open() -> Connection {
+        // SAFETY: paired with SPI_finish in Drop, or with the (sub)transaction's abort.
+        unsafe { pg_sys::SPI_connect() };
+        OPEN.set(OPEN.get() + 1);
+        Connection
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        OPEN.set(OPEN.get() - 1);
+        if !std::thread::panicking() {
+            // SAFETY: opened by `open`, and connections nest like the frames that hold them.
+            unsafe { pg_sys::SPI_finish() };
+        }
+    }
+}
+
+thread_local! {
+    /// Plans by statement text. Names in generated texts change only with the attachment, which
+    /// clears this map; PostgreSQL revalidates the plans themselves.
+    static PLANS: RefCell<HashMap<String, pg_sys::SPIPlanPtr>> = RefCell::default();
+    /// Connections of ours that are open, any of which may be running a kept plan.
+    static OPEN: Cell<u32> = const { Cell::new(0) };
+}
+
+/// Forgets every kept plan (the attachment changed, their texts may never be used again).
+pub fn forget_plans() {
+    if OPEN.get() > 0 {
+        return;
+    }
+    let plans = PLANS.with(|p| p.try_borrow_mut().map(|mut p| std::mem::take(&mut *p)));
+    for plan in plans.unwrap_or_default().into_values() {
+        // SAFETY: kept by `plan` below and now unreachable.
+        unsafe { pg_sys::SPI_freeplan(plan) };
+    }
+}
+
+fn plan(sql: &str, args: &[Arg]) -> pg_sys::SPIPlanPtr {
+    if let Some(p) = PLANS.with(|p| p.borrow().get(sql).copied()) {
+        return p;
+    }
+    let mut types: Vec<Oid> = args.iter().map(|a| a.oid).collect();
+    let text = CString::new(sql).unwrap_or_default();
+    // SAFETY: text and types live through the call; the plan is moved to permanent memory.
+    let p = unsafe {
+        let p = pg_sys::SPI_prepare(text.as_ptr(), types.len() as i32, types.as_mut_ptr());
+        pg_sys::SPI_keepplan(p);
+        p
+    };
+    PLANS.with(|m| m.borrow_mut().insert(sql.to_owned(), p));
+    p
+}
+
+/// Runs one statement (its plan is kept by its text, which therefore must always come with the same
+/// parameter types) and hands each row to `each`. Returns the number of rows processed.
+pub fn query(sql: &str, at: At, args: &[Arg], mut each: impl FnMut(&Row)) -> u64 {
+    let _connection = Connection::open();
+    let plan = plan(sql, args);
+    let mut values: Vec<Datum> =
+        args.iter().map(|a| a.datum.unwrap_or(Datum::null())).collect();
+    let nulls: Vec<std::ffi::c_char> =
+        args.iter().map(|a| if a.datum.is_some() { b' ' } else { b'n' } as _).collect();
+    // SAFETY: values and nulls match the plan's parameters; results are read before SPI_finish.
+    unsafe {
+        let rc = match at {
+            At::Latest => {
+                let snapshot = pg_sys::RegisterSnapshot(pg_sys::GetLatestSnapshot());
+                let rc = pg_sys::SPI_execute_snapshot(
+                    plan,
+                    values.as_mut_ptr(),
+                    nulls.as_ptr(),
+                    snapshot,
+                    std::ptr::null_mut(),
+                    true,
+                    false,
+                    0,
+                );
+                pg_sys::UnregisterSnapshot(snapshot);
+                rc
+            }
+            _ => pg_sys::SPI_execute_plan(
+                plan,
+                values.as_mut_ptr(),
+                nulls.as_ptr(),
+                at == At::Active,
+                0,
+            ),
+        };
+        if rc < 0 {
+            crate::error::Error::Internal(format!("SPI returned {rc}")).raise();
+        }
+        let (table, n) = (pg_sys::SPI_tuptable, pg_sys::SPI_processed);
+        if !table.is_null() {
+            for i in 0..n as usize {
+                each(&Row { tuple: *(*table).vals.add(i), desc: (*table).tupdesc });
+            }
+        }
+        n
+    }
+}
+
+/// The first row's value, if there is a row.
+pub fn one<T>(sql: &str, at: At, args: &[Arg], read: impl Fn(&Row) -> T) -> Option<T> {
+    let mut found = None;
+    query(sql, at, args, |row| {
+        if found.is_none() {
+            found = Some(read(row));
+        }
+    });
+    found
+}
+
+/// Every row's value.
+pub fn all<T>(sql: &str, at: At, args: &[Arg], read: impl Fn(&Row) -> T) -> Vec<T> {
+    let mut found = Vec::new();
+    query(sql, at, args, |row| found.push(read(row)));
+    found
+}
+
+/// A statement that writes and returns nothing of interest.
+pub fn run(sql: &str, args: &[Arg]) -> u64 {
+    query(sql, At::New, args, |_| ())
+}
+
+/// A statement used once (DDL): its plan is not kept.
+pub fn utility(sql: &str) {
+    let _connection = Connection::open();
+    let text = CString::new(sql).unwrap_or_default();
+    // SAFETY: text lives through the call.
+    let rc = unsafe { pg_sys::SPI_execute(text.as_ptr(), false, 0) };
+    if rc < 0 {
+        crate::error::Error::Internal(format!("SPI returned {rc}")).raise();
+    }
+}
+
+/// A new command's snapshot, made active: several [`At::Active`] statements, under several
+/// identities, then see exactly the same state.
+pub struct Pushed(());
+
+impl Pushed {
+    pub fn new() -> Pushed {
+        // SAFETY: popped in Drop, or by the abort.
+        unsafe {
+            pg_sys::CommandCounterIncrement();
+            pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
+        }
+        Pushed(())
+    }
+}
+
+impl Drop for Pushed {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            // SAFETY: pushed by `new`; guards drop in reverse order of pushing.
+            unsafe { pg_sys::PopActiveSnapshot() };
+        }
+    }
+}
+
+/// Whether the calling procedure may COMMIT here.
+pub fn may_commit() -> bool {
+    // SAFETY: reads SPI's own state.
+    unsafe { pg_sys::SPI_inside_nonatomic_context() }
+}

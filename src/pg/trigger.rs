@@ -1,0 +1,212 @@
+//! What a trigger function is told: the table, the event, the rows.
+//!
+//! Invariant: the OLD and NEW transition tables of one UPDATE trigger are filled pairwise, one row
+//! of each at a time (AfterTriggerSaveEvent), so that the n-th of one belongs to the n-th of the
+//! other, whatever the statement did to the primary key.
+
+use super::value::Storage;
+use super::{Oid, fmgr::Call};
+use crate::error::Error;
+use pgrx::pg_sys::{self, Datum};
+use std::ops::ControlFlow;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Event {
+    Insert,
+    Delete,
+    Update,
+    Truncate,
+}
+
+/// One firing of a trigger.
+pub struct Firing {
+    data: *mut pg_sys::TriggerData,
+}
+
+/// One row of a transition table, alive during the closure that receives it.
+pub struct Tuple {
+    slot: *mut pg_sys::TupleTableSlot,
+}
+
+impl Tuple {
+    pub fn get(&self, column: i16) -> Option<Datum> {
+        let mut null = false;
+        // SAFETY: the slot holds a row of the trigger's table, which has this column.
+        let d = unsafe { pg_sys::slot_getattr(self.slot, i32::from(column), &mut null) };
+        (!null).then_some(d)
+    }
+}
+
+/// A column as comparing and copying need it.
+#[derive(Clone, Copy, Debug)]
+pub struct Column {
+    pub number: i16,
+    pub oid: Oid,
+    pub storage: Storage,
+}
+
+impl Firing {
+    /// Refuses (39P01) a call that is not a firing of the given level and timing.
+    pub fn new(call: &Call, name: &'static str, before: bool, row: bool) -> Firing {
+        // SAFETY: fcinfo is the live call's; its context is a node where it is set.
+        let data: *mut pg_sys::TriggerData = unsafe { (*call.fcinfo).context.cast() };
+        // SAFETY: as above; every node starts with its tag.
+        if data.is_null() || unsafe { (*data).type_ } != pg_sys::NodeTag::T_TriggerData {
+            Error::NotATrigger(name).raise();
+        }
+        let f = Firing { data };
+        let bits = f.bits();
+        let is_before = bits & pg_sys::TRIGGER_EVENT_TIMINGMASK == pg_sys::TRIGGER_EVENT_BEFORE;
+        if is_before != before || (bits & pg_sys::TRIGGER_EVENT_ROW != 0) != row {
+            Error::WrongTrigger(name).raise();
+        }
+        f
+    }
+
+    fn bits(&self) -> u32 {
+        // SAFETY: `data` is the live TriggerData, here and below.
+        unsafe { (*self.data).tg_event }
+    }
+
+    pub fn event(&self) -> Event {
+        match self.bits() & pg_sys::TRIGGER_EVENT_OPMASK {
+            pg_sys::TRIGGER_EVENT_INSERT => Event::Insert,
+            pg_sys::TRIGGER_EVENT_DELETE => Event::Delete,
+            pg_sys::TRIGGER_EVENT_UPDATE => Event::Update,
+            _ => Event::Truncate,
+        }
+    }
+
+    pub fn relation(&self) -> Oid {
+        // SAFETY: the trigger's relation is open during the firing.
+        unsafe { (*(*self.data).tg_relation).rd_id }
+    }
+
+    /// For BEFORE ROW: the row to store, as the statement has it.
+    pub fn unchanged(&self) -> Datum {
+        // SAFETY: a BEFORE ROW firing has these tuples.
+        unsafe {
+            Datum::from(match self.event() {
+                Event::Update => (*self.data).tg_newtuple,
+                _ => (*self.data).tg_trigtuple,
+            })
+        }
+    }
+
+    /// For BEFORE ROW: the row to store, with `columns` as OLD had them (NULL on INSERT); and with
+    /// the one of index `cleared` NULL too where a `watched` column differs between OLD and NEW, or
+    /// `always`.
+    pub fn keep_old(
+        &self,
+        columns: &[i16; 4],
+        cleared: usize,
+        watched: &[Column],
+        always: bool,
+    ) -> Datum {
+        // SAFETY: a BEFORE ROW firing has tg_trigtuple, and tg_newtuple on UPDATE; both belong to
+        // the relation whose descriptor is used. heap_modify_tuple_by_cols copies.
+        unsafe {
+            let desc = (*(*self.data).tg_relation).rd_att;
+            let old = (*self.data).tg_trigtuple;
+            let update = self.event() == Event::Update;
+            let new = if update { (*self.data).tg_newtuple } else { old };
+            let get = |tuple, column: i16| {
+                let mut null = false;
+                let d = pg_sys::heap_getattr(tuple, i32::from(column), desc, &mut null);
+                (!null).then_some(d)
+            };
+            let mut numbers = columns.map(i32::from);
+            let mut values = [Datum::null(); 4];
+            let mut nulls = [true; 4];
+            if update {
+                let changed = always || watched
+                    .iter()
+                    .any(|c| !c.storage.same_image(get(old, c.number), get(new, c.number)));
+                for (i, column) in columns.iter().enumerate() {
+                    if let Some(d) = get(old, *column)
+                        && !(changed && i == cleared)
+                    {
+                        values[i] = d;
+                        nulls[i] = false;
+                    }
+                }
+            }
+            Datum::from(pg_sys::heap_modify_tuple_by_cols(
+                new,
+                desc,
+                4,
+                numbers.as_mut_ptr(),
+                values.as_mut_ptr(),
+                nulls.as_mut_ptr(),
+            ))
+        }
+    }
+
+    /// Hands every inserted, deleted or updated row of the statement to `each`, as (old, new).
+    pub fn rows(
+        &self,
+        mut each: impl FnMut(Option<&Tuple>, Option<&Tuple>) -> ControlFlow<()>,
+    ) {
+        // SAFETY: an AFTER STATEMENT firing carries the transition tables that its trigger names,
+        // alive during the firing.
+        let (old, new, desc) = unsafe {
+            ((*self.data).tg_oldtable, (*self.data).tg_newtable, (*(*self.data).tg_relation).rd_att)
+        };
+        let old = Reader::open(old, desc);
+        let new = Reader::open(new, desc);
+        loop {
+            let (o, n) = (
+                old.as_ref().and_then(Reader::next),
+                new.as_ref().and_then(Reader::next),
+            );
+            if o.is_none() && n.is_none() {
+                break;
+            }
+            if each(o.as_ref(), n.as_ref()).is_break() {
+                break;
+            }
+        }
+    }
+}
+
+/// A read pointer of its own on a transition table, which other triggers read too.
+struct Reader {
+    store: *mut pg_sys::Tuplestorestate,
+    pointer: i32,
+    slot: *mut pg_sys::TupleTableSlot,
+}
+
+impl Reader {
+    fn open(store: *mut pg_sys::Tuplestorestate, desc: pg_sys::TupleDesc) -> Option<Reader> {
+        if store.is_null() {
+            return None;
+        }
+        // SAFETY: the store is alive; the pointer is released with it; the slot in Drop.
+        unsafe {
+            let pointer =
+                pg_sys::tuplestore_alloc_read_pointer(store, pg_sys::EXEC_FLAG_REWIND as i32);
+            pg_sys::tuplestore_select_read_pointer(store, pointer);
+            pg_sys::tuplestore_rescan(store);
+            let slot = pg_sys::MakeSingleTupleTableSlot(desc, &pg_sys::TTSOpsMinimalTuple);
+            Some(Reader { store, pointer, slot })
+        }
+    }
+
+    fn next(&self) -> Option<Tuple> {
+        // SAFETY: store and slot are alive; the row stays in the slot until the next fetch.
+        unsafe {
+            pg_sys::tuplestore_select_read_pointer(self.store, self.pointer);
+            pg_sys::tuplestore_gettupleslot(self.store, true, false, self.slot)
+                .then_some(Tuple { slot: self.slot })
+        }
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            // SAFETY: made by `open`.
+            unsafe { pg_sys::ExecDropSingleTupleTableSlot(self.slot) };
+        }
+    }
+}

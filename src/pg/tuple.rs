@@ -1,0 +1,189 @@
+//! Writing the four columns below SQL.
+//!
+//! Invariant: no trigger, rule or policy of the app sees the write, and nothing but the four columns
+//! of a row that this transaction has locked is changed. This is what logical replication's apply
+//! does (ExecSimpleRelationUpdate), without its triggers.
+
+use super::Oid;
+use super::value::Value;
+use pgrx::pg_sys::{self, Datum};
+
+/// What is stored beside a profile.
+#[derive(Clone, Copy)]
+pub struct Stored {
+    pub document: Option<Value>,
+    pub valid_until: Option<i64>,
+    pub epoch: Option<i64>,
+    pub updated_at: i64,
+}
+
+/// The profile table, open for writing.
+pub struct Writer {
+    relation: pg_sys::Relation,
+    columns: [i32; 4],
+    old: *mut pg_sys::TupleTableSlot,
+    new: *mut pg_sys::TupleTableSlot,
+    result: *mut pg_sys::ResultRelInfo,
+    estate: *mut pg_sys::EState,
+}
+
+/// Takes ROW EXCLUSIVE on the table to the end of the transaction.
+pub fn lock_for_writing(table: Oid) {
+    // SAFETY: waits like any writer; released at the transaction's end.
+    unsafe { pg_sys::LockRelationOid(table, pg_sys::RowExclusiveLock as i32) };
+}
+
+impl Writer {
+    /// `columns`: the numbers of document, valid_until, epoch and updated_at.
+    pub fn open(table: Oid, columns: [i16; 4]) -> Writer {
+        // SAFETY: everything opened here is closed in Drop, or by the abort. A ResultRelInfo with no
+        // range table index is what index maintenance takes for "not from a query".
+        unsafe {
+            let relation = pg_sys::table_open(table, pg_sys::RowExclusiveLock as i32);
+            let result: *mut pg_sys::ResultRelInfo =
+                pg_sys::palloc0(size_of::<pg_sys::ResultRelInfo>()).cast();
+            (*result).type_ = pg_sys::NodeTag::T_ResultRelInfo;
+            pg_sys::InitResultRelInfo(result, relation, 0, std::ptr::null_mut(), 0);
+            pg_sys::ExecOpenIndices(result, false);
+            pg_sys::CommandCounterIncrement();
+            Writer {
+                relation,
+                columns: columns.map(i32::from),
+                old: pg_sys::table_slot_create(relation, std::ptr::null_mut()),
+                new: pg_sys::MakeSingleTupleTableSlot(
+                    (*relation).rd_att,
+                    &pg_sys::TTSOpsHeapTuple,
+                ),
+                result,
+                estate: pg_sys::CreateExecutorState(),
+            }
+        }
+    }
+
+    /// Stores `s` in the row version at `tid`, which this transaction has locked and not updated
+    /// since.
+    pub fn write(&mut self, mut tid: pg_sys::ItemPointerData, s: &Stored) {
+        let fields: [Option<Datum>; 4] = [
+            s.document.map(|v| v.datum),
+            s.valid_until.map(Datum::from),
+            s.epoch.map(Datum::from),
+            Some(Datum::from(s.updated_at)),
+        ];
+        let mut values = fields.map(|f| f.unwrap_or(Datum::null()));
+        let mut nulls = fields.map(|f| f.is_none());
+        // SAFETY: relation, slots and estate are open; the row is locked, so the version at `tid` is
+        // the newest one and stays it.
+        unsafe {
+            if !pg_sys::table_tuple_fetch_row_version(
+                self.relation,
+                &mut tid,
+                &raw mut pg_sys::SnapshotAnyData,
+                self.old,
+            ) {
+                return;
+            }
+            let mut free = false;
+            let tuple = pg_sys::ExecFetchSlotHeapTuple(self.old, false, &mut free);
+            let changed = pg_sys::heap_modify_tuple_by_cols(
+                tuple,
+                (*self.relation).rd_att,
+                4,
+                self.columns.as_mut_ptr(),
+                values.as_mut_ptr(),
+                nulls.as_mut_ptr(),
+            );
+            pg_sys::ExecStoreHeapTuple(changed, self.new, true);
+            let mut indexes = Default::default();
+            pg_sys::simple_table_tuple_update(
+                self.relation,
+                &mut tid,
+                self.new,
+                pg_sys::GetActiveSnapshot(),
+                &mut indexes,
+            );
+            self.maintain_indexes(indexes);
+            super::tuple::clear(self.new);
+            super::tuple::clear(self.old);
+        }
+    }
+
+    #[cfg(feature = "pg15")]
+    fn maintain_indexes(&mut self, needed: bool) {
+        if needed && unsafe_index_count(self.result) > 0 {
+            // SAFETY: the new version is in the slot with its TID.
+            unsafe {
+                pg_sys::ExecInsertIndexTuples(
+                    self.result,
+                    self.new,
+                    self.estate,
+                    true,
+                    false,
+                    std::ptr::null_mut(),
+                    std::ptr::null_mut(),
+                );
+            }
+            self.reset();
+        }
+    }
+
+    #[cfg(not(feature = "pg15"))]
+    fn maintain_indexes(&mut self, needed: pg_sys::TU_UpdateIndexes::Type) {
+        use pg_sys::TU_UpdateIndexes::*;
+        if needed != TU_None && unsafe_index_count(self.result) > 0 {
+            // SAFETY: the new version is in the slot with its TID.
+            unsafe {
+                pg_sys::ExecInsertIndexTuples(
+                    self.result,
+                    self.new,
+                    self.estate,
+                    true,
+                    false,
+                    std::ptr::null_mut(),
+                    std::ptr::null_mut(),
+                    needed == TU_Summarizing,
+                );
+            }
+            self.reset();
+        }
+    }
+
+    /// Frees what evaluating index expressions for one row allocated.
+    fn reset(&mut self) {
+        // SAFETY: the per-tuple context belongs to our estate.
+        unsafe {
+            let context = (*self.estate).es_per_tuple_exprcontext;
+            if !context.is_null() {
+                pg_sys::MemoryContextReset((*context).ecxt_per_tuple_memory);
+            }
+        }
+    }
+}
+
+fn unsafe_index_count(result: *mut pg_sys::ResultRelInfo) -> i32 {
+    // SAFETY: initialised by `Writer::open`.
+    unsafe { (*result).ri_NumIndices }
+}
+
+/// # Safety
+/// `slot` is a live slot.
+unsafe fn clear(slot: *mut pg_sys::TupleTableSlot) {
+    // SAFETY: as said.
+    unsafe { pg_sys::ExecClearTuple(slot) };
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        // SAFETY: opened by `open`. The lock stays to the end of the transaction.
+        unsafe {
+            pg_sys::ExecCloseIndices(self.result);
+            pg_sys::ExecDropSingleTupleTableSlot(self.old);
+            pg_sys::ExecDropSingleTupleTableSlot(self.new);
+            pg_sys::FreeExecutorState(self.estate);
+            pg_sys::table_close(self.relation, pg_sys::NoLock as i32);
+            pg_sys::CommandCounterIncrement();
+        }
+    }
+}

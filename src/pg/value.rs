@@ -1,0 +1,155 @@
+//! Datums with their type: copying, comparing images, text in and out.
+//!
+//! Invariant: a [`Value`] points into memory that lives at least as long as the SQL function or
+//! trigger call that made it (its memory context outlives every Rust frame of ours).
+
+use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
+use pgrx::pg_sys::{self, Datum, Oid};
+use pgrx::{FromDatum, IntoDatum};
+use std::ffi::CStr;
+
+/// A uuid as PostgreSQL stores it.
+pub type Uuid = [u8; 16];
+
+/// A non-null datum and its type.
+#[derive(Clone, Copy, Debug)]
+pub struct Value {
+    pub datum: Datum,
+    pub oid: Oid,
+}
+
+/// How the values of one type are stored (`pg_type.typlen` and its companions).
+#[derive(Clone, Copy, Debug)]
+pub struct Storage {
+    pub len: i16,
+    pub by_value: bool,
+    pub align: i8,
+}
+
+// utils/datum.h, which pgrx 0.18 does not bind.
+unsafe extern "C-unwind" {
+    fn datum_image_eq(a: Datum, b: Datum, by_value: bool, len: i32) -> bool;
+    fn datumCopy(value: Datum, by_value: bool, len: i32) -> Datum;
+}
+
+impl Storage {
+    pub fn of(oid: Oid) -> Storage {
+        let mut s = Storage { len: 0, by_value: false, align: 0 };
+        // SAFETY: out parameters of the declared types; an unknown type is a PostgreSQL error.
+        unsafe { pg_sys::get_typlenbyvalalign(oid, &mut s.len, &mut s.by_value, &mut s.align) };
+        s
+    }
+
+    /// Equal to the last bit of the (detoasted) value. The type's own equality would take
+    /// numeric 1.0 for 1.00 and citext 'A' for 'a', which print differently.
+    pub fn same_image(&self, a: Option<Datum>, b: Option<Datum>) -> bool {
+        match (a, b) {
+            (None, None) => true,
+            // SAFETY: both are values of the type that `self` describes.
+            (Some(a), Some(b)) => unsafe {
+                pg_guard_ffi_boundary(|| {
+                    datum_image_eq(a, b, self.by_value, i32::from(self.len))
+                })
+            },
+            _ => false,
+        }
+    }
+
+    /// A copy in the current memory context.
+    pub fn copy(&self, d: Datum) -> Datum {
+        // SAFETY: `d` is a value of the type that `self` describes.
+        unsafe { pg_guard_ffi_boundary(|| datumCopy(d, self.by_value, i32::from(self.len))) }
+    }
+}
+
+impl Value {
+    pub fn uuid(u: &Uuid) -> Value {
+        // A uuid is sixteen bytes by reference (uuid.h).
+        // SAFETY: freshly allocated in the current context, then filled whole.
+        let datum = unsafe {
+            let p = pg_sys::palloc(16).cast::<u8>();
+            std::ptr::copy_nonoverlapping(u.as_ptr(), p, 16);
+            Datum::from(p)
+        };
+        Value { datum, oid: pg_sys::UUIDOID }
+    }
+
+    /// The type's own text form, under the settings in force.
+    pub fn to_text(self) -> String {
+        let (mut out, mut varlena) = (Oid::INVALID, false);
+        // SAFETY: `oid` is the type of `datum`; the output function returns a palloc'd C string.
+        unsafe {
+            pg_sys::getTypeOutputInfo(self.oid, &mut out, &mut varlena);
+            let s = pg_sys::OidOutputFunctionCall(out, self.datum);
+            CStr::from_ptr(s).to_string_lossy().into_owned()
+        }
+    }
+
+    /// The stored bytes, detoasted: equal for values of one image.
+    pub fn image(self, s: &Storage) -> Vec<u8> {
+        if s.by_value {
+            return self.datum.value().to_ne_bytes().to_vec();
+        }
+        // SAFETY: `s` describes the value: a C string, a varlena, or `len` bytes by reference.
+        unsafe {
+            match s.len {
+                -2 => CStr::from_ptr(self.datum.cast_mut_ptr()).to_bytes().to_vec(),
+                -1 => {
+                    let v = pg_sys::pg_detoast_datum_packed(self.datum.cast_mut_ptr());
+                    let bytes = pgrx::varlena::vardata_any(v).cast::<u8>();
+                    std::slice::from_raw_parts(bytes, pgrx::varlena::varsize_any_exhdr(v)).to_vec()
+                }
+                len => {
+                    let bytes = self.datum.cast_mut_ptr::<u8>();
+                    std::slice::from_raw_parts(bytes, len.unsigned_abs().into()).to_vec()
+                }
+            }
+        }
+    }
+
+    /// Equal to the last bit of the detoasted value, for values of one type.
+    pub fn same_image(self, other: Value) -> bool {
+        Storage::of(self.oid).same_image(Some(self.datum), Some(other.datum))
+    }
+
+    /// Bytes of a varlena or of any by-reference value's text, for `explain`.
+    pub fn stored_bytes(self) -> i64 {
+        // SAFETY: called for jsonb only, a varlena.
+        unsafe { pg_sys::toast_datum_size(self.datum) as i64 }
+    }
+}
+
+/// An array of `element` type as a value. The elements are copied.
+pub fn array(element: Oid, items: &[Datum]) -> Value {
+    let s = Storage::of(element);
+    let mut items = items.to_vec();
+    // SAFETY: every item is a non-null value of type `element`, as `s` describes it.
+    let datum = unsafe {
+        Datum::from(pg_sys::construct_array(
+            items.as_mut_ptr(),
+            items.len() as i32,
+            element,
+            i32::from(s.len),
+            s.by_value,
+            s.align,
+        ))
+    };
+    // SAFETY: a catalog look-up.
+    Value { datum, oid: unsafe { pg_sys::get_array_type(element) } }
+}
+
+pub(super) fn from<T: FromDatum>(d: Option<Datum>) -> Option<T> {
+    // SAFETY: the caller names the column's or argument's declared type as T.
+    d.and_then(|d| unsafe { T::from_datum(d, false) })
+}
+
+pub(super) fn into<T: IntoDatum>(v: T, oid: Oid) -> Option<Value> {
+    v.into_datum().map(|datum| Value { datum, oid })
+}
+
+pub(super) fn uuid(d: Datum) -> Uuid {
+    let mut u = [0; 16];
+    // SAFETY: the caller has a non-null uuid, sixteen bytes by reference.
+    unsafe { std::ptr::copy_nonoverlapping(d.cast_mut_ptr::<u8>(), u.as_mut_ptr(), 16) };
+    u
+}

@@ -1,0 +1,154 @@
+//! Transactions: callbacks, subtransactions, command ids.
+//!
+//! Invariant: what [`crate::session`] keeps for a transaction follows its subtransactions exactly:
+//! gone with the one that made it, handed to the parent when it commits.
+
+use super::Oid;
+use crate::{session, settings};
+use pgrx::pg_sys::{self, PgTryBuilder, panic::CaughtError};
+use pgrx::{PgSqlErrorCode, pg_guard};
+use std::ffi::c_void;
+use std::panic::AssertUnwindSafe;
+
+/// Registers the backend's callbacks; once, from `_PG_init`.
+pub fn register_callbacks() {
+    // SAFETY: the callbacks live as long as the library; they neither panic nor call back.
+    unsafe {
+        pg_sys::RegisterXactCallback(Some(on_transaction), std::ptr::null_mut());
+        pg_sys::RegisterSubXactCallback(Some(on_subtransaction), std::ptr::null_mut());
+        pg_sys::CacheRegisterRelcacheCallback(Some(on_relcache), pg_sys::Datum::from(0));
+        pg_sys::CacheRegisterSyscacheCallback(
+            pg_sys::SysCacheIdentifier::SUBSCRIPTIONRELMAP as i32,
+            Some(on_syscache),
+            pg_sys::Datum::from(0),
+        );
+    }
+    settings::define();
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _arg: *mut c_void) {
+    use pg_sys::XactEvent::*;
+    if matches!(event, XACT_EVENT_COMMIT | XACT_EVENT_ABORT | XACT_EVENT_PREPARE) {
+        session::transaction_ended();
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn on_subtransaction(
+    event: pg_sys::SubXactEvent::Type,
+    mine: pg_sys::SubTransactionId,
+    parent: pg_sys::SubTransactionId,
+    _arg: *mut c_void,
+) {
+    match event {
+        pg_sys::SubXactEvent::SUBXACT_EVENT_ABORT_SUB => session::subtransaction_aborted(mine),
+        pg_sys::SubXactEvent::SUBXACT_EVENT_COMMIT_SUB => {
+            session::subtransaction_committed(mine, parent);
+        }
+        _ => {}
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn on_relcache(_arg: pg_sys::Datum, relation: Oid) {
+    crate::attachment::relation_changed(relation);
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn on_syscache(_arg: pg_sys::Datum, _cache: i32, _hash: u32) {
+    crate::attachment::relation_changed(Oid::INVALID);
+}
+
+pub fn subtransaction_id() -> u32 {
+    // SAFETY: reads a backend variable.
+    unsafe { pg_sys::GetCurrentSubTransactionId() }
+}
+
+/// The current command's id; a statement nested in another has a greater one (SPI increments it).
+pub fn command_id() -> u32 {
+    // SAFETY: reads a backend variable.
+    unsafe { pg_sys::GetCurrentCommandId(false) }
+}
+
+/// How many trigger functions are running in this backend, ours included.
+pub fn trigger_depth() -> i32 {
+    // SAFETY: the SQL function reads a static and uses no argument.
+    unsafe { pgrx::direct_function_call::<i32>(pg_sys::pg_trigger_depth, &[]) }.unwrap_or(0)
+}
+
+/// The transaction's `now()`, in microseconds since 2000-01-01 UTC.
+pub fn now() -> i64 {
+    // SAFETY: reads a backend variable.
+    unsafe { pg_sys::GetCurrentTransactionStartTimestamp() }
+}
+
+pub fn clock() -> i64 {
+    // SAFETY: reads the clock.
+    unsafe { pg_sys::GetCurrentTimestamp() }
+}
+
+/// The next full transaction id: greater than every one handed out so far.
+pub fn next_full_xid() -> u64 {
+    // SAFETY: takes and releases a lightweight lock; works during recovery too.
+    unsafe { pg_sys::ReadNextFullTransactionId().value }
+}
+
+/// Why a [`subtransaction`] was rolled back.
+pub struct Failure {
+    pub sqlstate: String,
+}
+
+/// Runs `f` in a subtransaction. An ordinary error rolls it back and is returned; a cancel, a
+/// timeout, a lost connection or a serialization failure is not ours to swallow and passes through.
+pub fn subtransaction<R>(f: impl FnOnce() -> R) -> Result<R, Failure> {
+    // SAFETY: saved to be restored after the subtransaction, as PL/pgSQL does.
+    let (context, owner) =
+        unsafe { (pg_sys::CurrentMemoryContext, pg_sys::CurrentResourceOwner) };
+    // SAFETY: released or rolled back on every path below but a rethrow, which aborts the parent.
+    unsafe {
+        pg_sys::BeginInternalSubTransaction(std::ptr::null());
+        pg_sys::MemoryContextSwitchTo(context);
+    }
+    let restore = move || {
+        // SAFETY: both outlive the subtransaction.
+        unsafe {
+            pg_sys::MemoryContextSwitchTo(context);
+            pg_sys::CurrentResourceOwner = owner;
+        }
+    };
+    PgTryBuilder::new(AssertUnwindSafe(|| {
+        let r = f();
+        // SAFETY: the subtransaction begun above is the current one.
+        unsafe { pg_sys::ReleaseCurrentSubTransaction() };
+        restore();
+        Ok(r)
+    }))
+    .catch_others(move |error| {
+        let code = match &error {
+            CaughtError::PostgresError(e) | CaughtError::ErrorReport(e) => e.sql_error_code(),
+            CaughtError::RustPanic { ereport, .. } => ereport.sql_error_code(),
+        };
+        let sqlstate = sqlstate(code);
+        if matches!(&sqlstate[..2], "40" | "53" | "57" | "58") || sqlstate == "55P03" {
+            error.rethrow();
+        }
+        // SAFETY: the failed subtransaction is the current one.
+        unsafe { pg_sys::RollbackAndReleaseCurrentSubTransaction() };
+        restore();
+        Err(Failure { sqlstate })
+    })
+    .execute()
+}
+
+/// The five characters of an SQLSTATE (elog.h's MAKE_SQLSTATE, six bits a character).
+pub fn sqlstate(code: PgSqlErrorCode) -> String {
+    let mut n = code as i32;
+    (0..5)
+        .map(|_| {
+            let c = char::from(((n & 0x3f) as u8) + b'0');
+            n >>= 6;
+            c
+        })
+        .collect()
+}

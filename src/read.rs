@@ -1,0 +1,117 @@
+//! get_profile: the reader's rule.
+//!
+//! Invariant: the stored document is served only where it is shown to be what the view returns in
+//! the same snapshot and at the same now(); otherwise the view is read. Both happen only for a row
+//! whose `cached_profile` the caller may SELECT, and nothing is written.
+
+use crate::attachment::{self, Attached};
+use crate::error::Error;
+use crate::pending::{Judge, Looked, Miss};
+use crate::pg::catalog;
+use crate::pg::identity::{Identity, Pinned, current_user};
+use crate::pg::spi::{self, Arg, At};
+use crate::pg::value::{Uuid, Value};
+use crate::session;
+use crate::settings;
+use crate::time::iso8601;
+
+/// What the reader's rule found for one key.
+pub enum Found {
+    /// The caller sees no such profile.
+    Nothing,
+    Hit { document: Option<Value>, looked: Looked },
+    Miss { reason: Miss, looked: Option<Looked> },
+}
+
+/// Looks a profile up for the current user, without computing anything.
+pub fn look(a: &Attached, key: &Uuid) -> Found {
+    if !visible(a, key) {
+        return Found::Nothing;
+    }
+    let reason = if !settings::enabled() {
+        Some(Miss::Disabled)
+    } else if a.distrust.is_some() {
+        Some(Miss::Triggers)
+    } else if session::in_flight() {
+        Some(Miss::InFlight)
+    } else {
+        None
+    };
+    if let Some(reason) = reason {
+        return Found::Miss { reason, looked: None };
+    }
+    let judge = Judge::new(a, At::Active);
+    let (named, args) = judge.pending.named(a, 2);
+    let args: Vec<Arg> = std::iter::once(Arg::uuid(Some(key))).chain(args).collect();
+    let _owner = Identity::restricted(a.owner);
+    let row = spi::one(&a.sql.stored(&named), At::Active, &args, |r| {
+        (Looked::from_row(r), r.value(7))
+    });
+    match row {
+        None => Found::Nothing,
+        Some((looked, document)) => match judge.of(&looked) {
+            Ok(()) => Found::Hit { document, looked },
+            Err(reason) => Found::Miss { reason, looked: Some(looked) },
+        },
+    }
+}
+
+/// The document of a profile for the current user.
+pub fn get(key: &Uuid) -> Option<Value> {
+    let a = attachment::required();
+    match look(&a, key) {
+        Found::Nothing => None,
+        Found::Hit { document, .. } => document,
+        Found::Miss { .. } => live(&a, key),
+    }
+}
+
+/// The view's document, as the tables' owner, under pinned settings, in the caller's snapshot.
+fn live(a: &Attached, key: &Uuid) -> Option<Value> {
+    let _pinned = Pinned::new();
+    let _owner = Identity::restricted(a.owner);
+    let rows = spi::all(&a.sql.live(), At::Active, &[Arg::uuid(Some(key))], |r| r.value(1));
+    if rows.len() > 1 {
+        Error::TwoDocuments.raise();
+    }
+    rows.into_iter().next().flatten()
+}
+
+/// Whether the caller may SELECT `cached_profile` of that row: raises 42501 as the SELECT would, and
+/// is false where row security hides the row.
+fn visible(a: &Attached, key: &Uuid) -> bool {
+    let user = current_user();
+    if user == a.owner {
+        return true;
+    }
+    let may = catalog::may_use_schema_of(user, a.profile)
+        && catalog::may_read_column(user, a.profile, a.columns[0])
+        && catalog::may_read_column(user, a.profile, a.key);
+    if !may {
+        Error::NoPrivilege(a.profile_name.clone()).raise();
+    }
+    !catalog::row_security_applies(a.profile)
+        || spi::one(&a.sql.visible(), At::Active, &[Arg::uuid(Some(key))], |_| ()).is_some()
+}
+
+/// `explain`: where the document would come from, and why.
+pub fn explain(key: &Uuid) -> serde_json::Value {
+    let a = attachment::required();
+    let found = look(&a, key);
+    let (served_from, reason, looked, bytes) = match &found {
+        Found::Nothing => ("none", "no such profile is visible", None, None),
+        Found::Hit { document, looked } => {
+            ("cache", "fresh", Some(looked), document.map(Value::stored_bytes))
+        }
+        Found::Miss { reason, looked } => ("view", reason.name(), looked.as_ref(), None),
+    };
+    let time = |t: Option<i64>| t.map(iso8601);
+    serde_json::json!({
+        "served_from": served_from,
+        "reason": reason,
+        "epoch": looked.and_then(|l| l.epoch),
+        "valid_until": looked.and_then(|l| time(l.valid_until)),
+        "updated_at": looked.and_then(|l| time(l.updated_at)),
+        "bytes": bytes,
+    })
+}

@@ -1,0 +1,480 @@
+//! Draining what is pending and filling what is missing, one committed batch at a time.
+//!
+//! Invariant: all progress is in tables (`drain`, `absent`, the documents themselves), so a cancel, a
+//! crash or a second caller between two batches loses and repeats nothing. A step never waits for an
+//! idle transaction: what others hold locked is skipped, and lock holders are noted and asked for
+//! again later. Steps exclude each other by a lock on `drain`.
+
+use crate::attachment::{self, Attached, as_ourselves};
+use crate::document::{self, array_of};
+use crate::error::{Error, check_interrupts};
+use crate::pending;
+use crate::pg::identity::Pinned;
+use crate::pg::spi::{self, Arg, At};
+use crate::pg::value::{Uuid, Value};
+use crate::routes::Step;
+
+/// Where a refresh stands; given to each step and returned by it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Phase {
+    Epochs,
+    Keys,
+    Fill,
+    Done,
+}
+
+impl Phase {
+    pub fn name(self) -> &'static str {
+        match self {
+            Phase::Epochs => "epochs",
+            Phase::Keys => "keys",
+            Phase::Fill => "fill",
+            Phase::Done => "done",
+        }
+    }
+    pub fn parse(name: &str) -> Phase {
+        match name {
+            "keys" => Phase::Keys,
+            "fill" => Phase::Fill,
+            "done" => Phase::Done,
+            _ => Phase::Epochs,
+        }
+    }
+}
+
+/// What one step did, and where the next one goes on.
+pub struct Step1 {
+    pub phase: Phase,
+    pub position: Option<Uuid>,
+    /// Documents stored as trusted.
+    pub stored: u64,
+}
+
+/// One batch. The caller commits after it.
+pub fn step(a: &Attached, phase: Phase, position: Option<Uuid>, batch: i32) -> Step1 {
+    {
+        let _us = as_ourselves();
+        spi::utility("LOCK TABLE profile_cache.drain IN SHARE UPDATE EXCLUSIVE MODE");
+    }
+    let _pinned = Pinned::new();
+    match phase {
+        Phase::Epochs => match epochs(a, batch) {
+            Some(stored) => Step1 { phase: Phase::Epochs, position: None, stored },
+            None => Step1 { phase: Phase::Keys, position: None, stored: 0 },
+        },
+        Phase::Keys => match keys(a, position, batch) {
+            (Some(last), stored) => Step1 { phase: Phase::Keys, position: Some(last), stored },
+            (None, stored) => Step1 { phase: Phase::Fill, position: None, stored },
+        },
+        Phase::Fill | Phase::Done => {
+            let (last, stored) = fill(a, position, batch);
+            let phase = if last.is_some() { Phase::Fill } else { Phase::Done };
+            Step1 { phase, position: last, stored }
+        }
+    }
+}
+
+/// One pending epoch on its way: assigned, holders noted, passes, gone.
+struct Drain {
+    epoch: i64,
+    /// None until noted under this run of the server.
+    holders: Option<Vec<String>>,
+    /// A complete pass has been made; readers know up to which xmin.
+    complete: bool,
+    running: bool,
+    /// The noted holders were gone when the running pass began.
+    last: bool,
+    position: Option<Uuid>,
+}
+
+/// One step of draining the pending epochs; None where nothing can be done now.
+fn epochs(a: &Attached, batch: i32) -> Option<u64> {
+    if assign() {
+        return Some(0);
+    }
+    for d in drains() {
+        check_interrupts();
+        if d.holders.is_none() {
+            note_holders(a, d.epoch);
+            return Some(0);
+        }
+        if d.running {
+            return Some(pass(a, &d, batch));
+        }
+        let gone = !pending::any_alive(d.holders.as_deref().unwrap_or_default());
+        if !d.complete || gone {
+            begin_pass(d.epoch, gone);
+            return Some(0);
+        }
+    }
+    None
+}
+
+/// Gives every pending epoch without a number the next one. Committed by the caller before anything
+/// else is done about it. Returns whether there were any.
+fn assign() -> bool {
+    let _us = as_ourselves();
+    // Not those that are pending in this very transaction's future: only rows this snapshot sees.
+    let waiting = spi::one(
+        "SELECT FROM profile_cache.pending AS p WHERE p.kind = 'epoch' AND p.epoch IS NULL LIMIT 1",
+        At::New,
+        &[],
+        |_| (),
+    );
+    if waiting.is_none() {
+        return false;
+    }
+    spi::run(
+        "WITH next AS (UPDATE profile_cache.pending SET epoch = epoch + 1 WHERE kind = 'current' RETURNING epoch) \
+         UPDATE profile_cache.pending AS p SET epoch = next.epoch FROM next \
+         WHERE p.kind = 'epoch' AND p.epoch IS NULL",
+        &[],
+    );
+    true
+}
+
+/// The pending epochs with a number, oldest first; those that a restored dump brought without their
+/// progress get theirs.
+fn drains() -> Vec<Drain> {
+    let _us = as_ourselves();
+    spi::run(
+        "INSERT INTO profile_cache.drain (epoch) SELECT DISTINCT p.epoch FROM profile_cache.pending AS p \
+         WHERE p.kind = 'epoch' AND p.epoch IS NOT NULL \
+          AND NOT EXISTS (SELECT FROM profile_cache.drain AS d WHERE d.epoch = p.epoch)",
+        &[],
+    );
+    spi::all(
+        "SELECT d.epoch, CASE WHEN d.server_start = pg_postmaster_start_time() THEN d.holders END, \
+          d.passed_to IS NOT NULL, d.running, d.last, d.position FROM profile_cache.drain AS d ORDER BY 1",
+        At::New,
+        &[],
+        |r| Drain {
+            epoch: r.int8(1).unwrap_or(0),
+            holders: r.texts(2),
+            complete: r.bool(3) == Some(true),
+            running: r.bool(4) == Some(true),
+            last: r.bool(5) == Some(true),
+            position: r.uuid(6),
+        },
+    )
+}
+
+/// Notes who may have looked at the current epoch before the assignment was committed. Under a new
+/// run of the server only prepared transactions are left of those noted before: note again, and do
+/// not call a pass that was under way the last one.
+fn note_holders(a: &Attached, epoch: i64) {
+    let holders = pending::holders(a.profile);
+    let _us = as_ourselves();
+    spi::run(
+        "UPDATE profile_cache.drain SET holders = $2, server_start = pg_postmaster_start_time(), \
+         last = false WHERE epoch = $1",
+        &[Arg::int8(Some(epoch)), Arg::texts(&holders)],
+    );
+}
+
+/// A pass begins: from the first key, remembering this snapshot's xmin.
+fn begin_pass(epoch: i64, last: bool) {
+    let _us = as_ourselves();
+    spi::run(
+        "UPDATE profile_cache.drain SET running = true, last = $2, position = NULL, \
+         began_at = pg_snapshot_xmin(pg_current_snapshot()) WHERE epoch = $1",
+        &[Arg::int8(Some(epoch)), Arg::bool(last)],
+    );
+}
+
+/// One batch of a pass: the epoch's dependents with an older stamp. What others hold locked becomes
+/// pending keys. At the end of the last pass the epoch goes; at the end of another its xmin is set.
+fn pass(a: &Attached, d: &Drain, batch: i32) -> u64 {
+    let (condition, links) = concerned(a, d.epoch);
+    let mut args = vec![
+        Arg::uuid(d.position.as_ref()),
+        Arg::int8(Some(i64::from(batch))),
+        Arg::int8(Some(d.epoch)),
+    ];
+    args.extend(links.iter().map(|v| Arg::texts(v)));
+    let keys = as_owner(a, &a.sql.older(&condition), &args);
+    let stored = by_key(a, &keys, true);
+    let _us = as_ourselves();
+    let epoch = Arg::int8(Some(d.epoch));
+    match keys.last() {
+        Some(last) if keys.len() == batch as usize => spi::run(
+            "UPDATE profile_cache.drain SET position = $2 WHERE epoch = $1",
+            &[epoch, Arg::uuid(Some(last))],
+        ),
+        _ if d.last => {
+            spi::run(
+                "DELETE FROM profile_cache.pending WHERE kind = 'epoch' AND epoch = $1",
+                &[Arg::int8(Some(d.epoch))],
+            );
+            spi::run("DELETE FROM profile_cache.drain WHERE epoch = $1", &[epoch])
+        }
+        _ => spi::run(
+            "UPDATE profile_cache.drain SET running = false, position = NULL, passed_to = began_at \
+             WHERE epoch = $1",
+            &[epoch],
+        ),
+    };
+    stored
+}
+
+/// The condition on a profile p that one of the epoch's changes concerns it, its parameters numbered
+/// from 4, and their values. A change whose table or column is no longer used concerns everyone.
+fn concerned(a: &Attached, epoch: i64) -> (String, Vec<Vec<String>>) {
+    let rows = {
+        let _us = as_ourselves();
+        spi::all(
+            "SELECT p.link_schema::text, p.link_table::text, p.link_column::text, p.link_values \
+             FROM profile_cache.pending AS p WHERE p.kind = 'epoch' AND p.epoch = $1",
+            At::New,
+            &[Arg::int8(Some(epoch))],
+            |r| (r.text(1), r.text(2), r.text(3), r.texts(4)),
+        )
+    };
+    let mut by_link: std::collections::BTreeMap<(usize, usize), Vec<String>> = Default::default();
+    for row in rows {
+        let (Some(schema), Some(table), Some(column), Some(values)) = row else {
+            return ("true".into(), vec![]);
+        };
+        let mut known = false;
+        for (t, used) in a.definition.tables.iter().enumerate() {
+            for (l, link) in used.links.iter().enumerate() {
+                if used.schema == schema && used.name == table && link.column == column {
+                    by_link.entry((t, l)).or_default().extend(values.iter().cloned());
+                    known = true;
+                }
+            }
+        }
+        if !known {
+            return ("true".into(), vec![]);
+        }
+    }
+    let conditions: Vec<String> = by_link
+        .keys()
+        .enumerate()
+        .map(|(i, (t, l))| a.sql.dependents(&a.definition.tables[*t].links[*l], 4 + i))
+        .collect();
+    (conditions.join(" OR "), by_link.into_values().collect())
+}
+
+/// The keys that a query of the profile table returns, read as the tables' owner.
+fn as_owner(a: &Attached, sql: &str, args: &[Arg]) -> Vec<Uuid> {
+    let _owner = crate::pg::identity::Identity::restricted(a.owner);
+    spi::all(sql, At::New, args, |r| r.uuid(1)).into_iter().flatten().collect()
+}
+
+/// Locks, computes and writes profiles by their keys; with `leftovers`, names what is locked by
+/// others as pending.
+fn by_key(a: &Attached, keys: &[Uuid], leftovers: bool) -> u64 {
+    let values: Vec<Value> = keys.iter().map(Value::uuid).collect();
+    let Some(array) = array_of(&values) else { return 0 };
+    let step = a.key_step();
+    let locked = document::lock(a, &step, array);
+    if leftovers {
+        let missing = document::not_locked(a, &step, &values, &locked);
+        pending::keys(&step.column, missing.into_iter(), "locked during a pass");
+    }
+    let stored = document::store(a, &locked);
+    pending::mended(&locked.iter().filter_map(|l| l.key).collect::<Vec<_>>());
+    stored
+}
+
+/// One pending key as listed.
+struct Key {
+    id: Uuid,
+    column: String,
+    value: String,
+}
+
+/// One batch of pending keys, in the order of their ids; the last id where more may follow.
+fn keys(a: &Attached, after: Option<Uuid>, batch: i32) -> (Option<Uuid>, u64) {
+    let listed = {
+        let _us = as_ourselves();
+        spi::all(
+            "SELECT p.id, p.key_column::text, p.key_value FROM profile_cache.pending AS p \
+             WHERE p.kind = 'key' AND ($1 IS NULL OR p.id > $1) ORDER BY p.id LIMIT $2",
+            At::New,
+            &[Arg::uuid(after.as_ref()), Arg::int8(Some(i64::from(batch)))],
+            |r| Some(Key { id: r.uuid(1)?, column: r.text(2)?, value: r.text(3)? }),
+        )
+    };
+    let listed: Vec<Key> = listed.into_iter().flatten().collect();
+    let naming = a.naming();
+    let mut stored = 0;
+    for (step, r#type) in &naming {
+        let mine: Vec<&Key> = listed.iter().filter(|k| k.column == step.column).collect();
+        if !mine.is_empty() {
+            stored += keys_of(a, step, r#type, &mine);
+        }
+    }
+    let strangers: Vec<Uuid> = listed
+        .iter()
+        .filter(|k| !naming.iter().any(|(s, _)| s.column == k.column))
+        .map(|k| k.id)
+        .collect();
+    if !strangers.is_empty() {
+        // Nothing refers to that column any more, so nobody can be found by it.
+        pending::everything("a pending key of a column that is no longer used");
+        delete(&strangers);
+    }
+    let more = listed.len() == batch as usize;
+    (listed.last().map(|k| k.id).filter(|_| more), stored)
+}
+
+/// Pending keys of one column: those whose row could be locked, computed and written go; those that
+/// no row has go once nobody is left who could bring it.
+fn keys_of(a: &Attached, step: &Step, r#type: &str, keys: &[&Key]) -> u64 {
+    let texts: Vec<String> = keys.iter().map(|k| k.value.clone()).collect();
+    let ids: Vec<Uuid> = keys.iter().map(|k| k.id).collect();
+    let cast = {
+        let _owner = crate::pg::identity::Identity::restricted(a.owner);
+        spi::one(
+            &format!("SELECT $1::pg_catalog.text[]::{type}[]"),
+            At::New,
+            &[Arg::texts(&texts)],
+            |r| r.value(1),
+        )
+    };
+    let Some(Some(values)) = cast else { return 0 };
+    let locked = document::lock(a, step, values);
+    let stored = document::store(a, &locked);
+    pending::mended(&locked.iter().filter_map(|l| l.key).collect::<Vec<_>>());
+    let found: Vec<Value> = locked.iter().filter_map(|l| l.found_by).collect();
+    let done = matching(a, step, r#type, &ids, &texts, array_of(&found));
+    delete(&done);
+    let left: Vec<&&Key> = keys.iter().filter(|k| !done.contains(&k.id)).collect();
+    if !left.is_empty() {
+        let ids: Vec<Uuid> = left.iter().map(|k| k.id).collect();
+        let texts: Vec<String> = left.iter().map(|k| k.value.clone()).collect();
+        absent(a, step, r#type, &ids, &texts);
+    }
+    stored
+}
+
+/// The ids whose value equals one of `found`, by the foreign key's own equality.
+fn matching(
+    a: &Attached,
+    step: &Step,
+    r#type: &str,
+    ids: &[Uuid],
+    texts: &[String],
+    found: Option<Value>,
+) -> Vec<Uuid> {
+    let Some(found) = found else { return vec![] };
+    as_owner(
+        a,
+        &format!(
+            "SELECT k.id FROM pg_catalog.unnest($1, $2::pg_catalog.text[]::{type}[]) AS k(id, v) \
+             WHERE EXISTS (SELECT FROM pg_catalog.unnest($3) AS f WHERE f {} k.v)",
+            step.operator
+        ),
+        &[Arg::uuids(ids), Arg::texts(texts), Arg::value(found)],
+    )
+}
+
+/// Pending keys that no visible row has: noted with the present lock holders at first sight, dropped
+/// when those are gone and a later snapshot still shows no row.
+fn absent(a: &Attached, step: &Step, r#type: &str, ids: &[Uuid], texts: &[String]) {
+    let no_row = || {
+        as_owner(
+            a,
+            &format!(
+                "SELECT k.id FROM pg_catalog.unnest($1, $2::pg_catalog.text[]::{type}[]) AS k(id, v) \
+                 WHERE NOT EXISTS (SELECT FROM {table} AS p WHERE p.{column} {op} k.v)",
+                table = a.profile_name,
+                column = crate::routes::quote_identifier(&step.column),
+                op = step.operator,
+            ),
+            &[Arg::uuids(ids), Arg::texts(texts)],
+        )
+    };
+    let gone = no_row();
+    if gone.is_empty() {
+        return;
+    }
+    let holders = pending::holders(a.profile);
+    {
+        let _us = as_ourselves();
+        spi::run(
+            "INSERT INTO profile_cache.absent (pending, holders, server_start) \
+             SELECT i, $2, pg_postmaster_start_time() FROM unnest($1) AS i \
+             ON CONFLICT (pending) DO UPDATE SET holders = excluded.holders, server_start = excluded.server_start \
+             WHERE absent.server_start <> excluded.server_start",
+            &[Arg::uuids(&gone), Arg::texts(&holders)],
+        );
+    }
+    let waited = {
+        let _us = as_ourselves();
+        spi::all(
+            "SELECT b.pending FROM profile_cache.absent AS b WHERE b.pending = ANY ($1) AND NOT EXISTS \
+             (SELECT FROM pg_locks AS l WHERE l.virtualtransaction = ANY (b.holders))",
+            At::New,
+            &[Arg::uuids(&gone)],
+            |r| r.uuid(1),
+        )
+    };
+    // A later snapshot than the one in which the holders were found gone.
+    let still: std::collections::HashSet<Uuid> = no_row().into_iter().collect();
+    let done: Vec<Uuid> = waited.into_iter().flatten().filter(|id| still.contains(id)).collect();
+    delete(&done);
+}
+
+fn delete(ids: &[Uuid]) {
+    if ids.is_empty() {
+        return;
+    }
+    let _us = as_ourselves();
+    spi::run("DELETE FROM profile_cache.pending WHERE id = ANY ($1)", &[Arg::uuids(ids)]);
+    spi::run("DELETE FROM profile_cache.absent WHERE pending = ANY ($1)", &[Arg::uuids(ids)]);
+}
+
+/// One batch of documents that no reader trusts: missing, foreign, expired.
+fn fill(a: &Attached, after: Option<Uuid>, batch: i32) -> (Option<Uuid>, u64) {
+    let Some(current) = pending::current_epoch(At::New) else {
+        return (None, 0);
+    };
+    let keys = as_owner(
+        a,
+        &a.sql.untrusted(),
+        &[
+            Arg::uuid(after.as_ref()),
+            Arg::int8(Some(i64::from(batch))),
+            Arg::int8(Some(a.first)),
+            Arg::int8(Some(current)),
+        ],
+    );
+    let stored = by_key(a, &keys, false);
+    let more = keys.len() == batch as usize;
+    (keys.last().copied().filter(|_| more), stored)
+}
+
+/// Whether another round of draining would find something to do.
+pub fn more_to_drain() -> bool {
+    let unassigned = {
+        let _us = as_ourselves();
+        spi::one(
+            "SELECT FROM profile_cache.pending AS p WHERE p.kind = 'epoch' AND p.epoch IS NULL LIMIT 1",
+            At::New,
+            &[],
+            |_| (),
+        )
+        .is_some()
+    };
+    unassigned
+        || drains().iter().any(|d| {
+            d.holders.as_ref().is_none_or(|h| d.running || !d.complete || !pending::any_alive(h))
+        })
+}
+
+/// Raises what would keep a refresh from running at all.
+pub fn begin(batch: Option<i32>) {
+    let a = attachment::required();
+    crate::attach::check_owner(crate::pg::identity::current_user(), a.profile);
+    match batch {
+        None => Error::NullArgument("batch_size").raise(),
+        Some(n) if !(1..=100_000).contains(&n) => Error::BatchSize(n).raise(),
+        Some(_) => {}
+    }
+    if !crate::pg::spi::may_commit() {
+        Error::InTransaction.raise();
+    }
+}

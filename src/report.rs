@@ -1,0 +1,230 @@
+//! verify and status: what is true of the cache, from the tables and the catalogs.
+//!
+//! Invariant: both judge rows by the reader's own rule ([`Judge`]); neither keeps more than a page of
+//! rows in memory.
+
+use crate::attachment::{self, Attached, Distrust, State};
+use crate::error::check_interrupts;
+use crate::pending::{Judge, Looked};
+use crate::pg::identity::{Identity, Pinned};
+use crate::pg::spi::{self, Arg, At};
+use crate::pg::value::{Uuid, Value};
+use crate::settings;
+
+const PAGE: i64 = 500;
+/// Blocks of the profile table that `status` reads at most; of a larger one it takes a sample.
+const BLOCKS: f64 = 2000.0;
+
+/// Compares stored documents that a reader would be served, and what it would be served, with the
+/// view; `sample`: that many profiles, from a random place in key order on. Reports problems.
+pub fn verify(
+    a: &Attached,
+    sample: Option<i64>,
+    mut report: impl FnMut(&Uuid, &str, Option<Value>, Option<Value>),
+) {
+    let _pinned = Pinned::new();
+    let judge = Judge::new(a, At::Active);
+    let (named, _) = judge.pending.named(a, 3);
+    let sql = a.sql.page(&named);
+    let mut left = sample.unwrap_or(i64::MAX);
+    let mut after = sample.and_then(|_| random_key());
+    let mut wrapped = sample.is_none();
+    let start = after;
+    while left > 0 {
+        check_interrupts();
+        let mut args = vec![Arg::uuid(after.as_ref()), Arg::int8(Some(left.min(PAGE)))];
+        args.extend(judge.pending.named(a, 3).1);
+        let rows = {
+            let _owner = Identity::restricted(a.owner);
+            spi::all(&sql, At::Active, &args, |r| {
+                (Looked::from_row(r), r.value(7), r.value(8), r.int8(9).unwrap_or(0))
+            })
+        };
+        for (looked, stored, expected, n) in &rows {
+            let Some(key) = looked.key else { continue };
+            if n > &1 {
+                report(&key, "the view has more than one row for it", None, *expected);
+            } else if judge.of(looked).is_ok() && a.distrust.is_none() && !same(*stored, *expected) {
+                report(&key, "the cached document differs from the view's", *stored, *expected);
+            }
+        }
+        left -= rows.len() as i64;
+        after = rows.last().and_then(|r| r.0.key);
+        let past_start = wrapped && start.is_some() && after > start;
+        if rows.is_empty() || after.is_none() || past_start {
+            if wrapped {
+                break;
+            }
+            wrapped = true;
+            after = None;
+        }
+    }
+}
+
+/// Equal to the byte: jsonb's own equality takes 1.0 for 1.00.
+fn same(a: Option<Value>, b: Option<Value>) -> bool {
+    match (a, b) {
+        (Some(a), Some(b)) => a.same_image(b),
+        (None, None) => true,
+        _ => false,
+    }
+}
+
+fn random_key() -> Option<Uuid> {
+    spi::one("SELECT pg_catalog.gen_random_uuid()", At::Active, &[], |r| r.uuid(1)).flatten()
+}
+
+/// Rows, cached, stale; and whether they were counted or estimated.
+struct Counts {
+    rows: i64,
+    cached: i64,
+    stale: i64,
+    exact: bool,
+}
+
+fn counts(a: &Attached) -> Counts {
+    let judge = Judge::new(a, At::Active);
+    let (named, args) = judge.pending.named(a, 2);
+    let _owner = Identity::restricted(a.owner);
+    let blocks = spi::one(
+        "SELECT pg_catalog.pg_relation_size($1) / pg_catalog.current_setting('block_size')::int8",
+        At::Active,
+        &[Arg::oid(a.profile)],
+        |r| r.int8(1),
+    )
+    .flatten()
+    .unwrap_or(0) as f64;
+    let share = (BLOCKS / blocks.max(1.0)).min(1.0);
+    let mut all = vec![Arg::float4(100.0 * share as f32)];
+    all.extend(args);
+    let (mut rows, mut cached) = (0, 0);
+    spi::query(&a.sql.sampled(&named), At::Active, &all, |r| {
+        rows += 1;
+        let looked = Looked::from_row(r);
+        cached += i64::from(a.distrust.is_none() && judge.of(&looked).is_ok());
+    });
+    let scaled = |n: i64| (n as f64 / share).round() as i64;
+    Counts {
+        rows: scaled(rows),
+        cached: scaled(cached),
+        stale: scaled(rows - cached),
+        exact: share >= 1.0,
+    }
+}
+
+/// The columns of `profile_cache.status`, in order.
+pub fn status() -> Vec<Option<Value>> {
+    let state = attachment::load();
+    let mut warnings: Vec<String> = vec![];
+    if !settings::enabled() {
+        warnings.push("profile_cache.enabled is off in this session: reads use the view".into());
+    }
+    let none = || None::<Value>;
+    let (mut profile, mut document, mut tables, mut disabled) = (none(), none(), none(), none());
+    let mut count = None;
+    match &state {
+        State::None => warnings.push("nothing is attached: run SELECT profile_cache.attach()".into()),
+        State::Gone(g) => {
+            profile = g.profile.as_deref().and_then(Value::text);
+            document = g.document.as_deref().and_then(Value::text);
+            warnings.push(
+                "the profile table, its cache columns or the document view is gone: run \
+                 profile_cache.attach() again, or detach()"
+                    .into(),
+            );
+        }
+        State::Ready(a) => {
+            profile = Value::text(&a.profile_name);
+            document = crate::pg::catalog::relation_name(a.document)
+                .and_then(|(s, n)| Value::text(&crate::routes::qualified(&s, &n)));
+            let names: Vec<String> = a
+                .definition
+                .tables
+                .iter()
+                .map(|t| crate::routes::qualified(&t.schema, &t.name))
+                .collect();
+            tables = Value::texts(&names);
+            match &a.distrust {
+                Some(Distrust::Triggers(missing)) => {
+                    disabled = Value::texts(missing);
+                    warnings.push(
+                        "triggers are missing or not ENABLE ALWAYS, so reads use the view: run \
+                         profile_cache.attach() again"
+                            .into(),
+                    );
+                }
+                Some(Distrust::Problem(why)) => {
+                    warnings.push(format!("reads use the view: {why}; run profile_cache.attach() again"));
+                }
+                None => {}
+            }
+            count = Some(counts(a));
+        }
+    }
+    let us = !matches!(state, State::None);
+    let pending = if us { pending_numbers() } else { Default::default() };
+    if pending.failures > 0 {
+        warnings.push(format!(
+            "the document view failed for {} profile(s), last with SQLSTATE {}: SELECT * FROM profile_cache.failure",
+            pending.failures,
+            pending.sqlstate.as_deref().unwrap_or("?")
+        ));
+    }
+    let int = |n: i64| us.then(|| Value::int8(n));
+    vec![
+        profile,
+        document,
+        tables,
+        count.as_ref().map(|c| Value::int8(c.rows)),
+        count.as_ref().map(|c| Value::int8(c.cached)),
+        count.as_ref().map(|c| Value::int8(c.stale)),
+        count.as_ref().map(|c| Value::bool(c.exact)),
+        int(pending.keys),
+        int(pending.epochs),
+        pending.oldest.map(Value::timestamptz),
+        Value::texts(&pending.holders),
+        disabled.or_else(|| Value::texts(&[])),
+        int(pending.failures),
+        Some(Value::bool(settings::enabled())),
+        Some(Value::bool(false)),
+        Value::text("none: this version has no background worker; schedule CALL profile_cache.refresh()"),
+        Value::texts(&warnings),
+    ]
+}
+
+#[derive(Default)]
+struct Numbers {
+    keys: i64,
+    epochs: i64,
+    oldest: Option<i64>,
+    holders: Vec<String>,
+    failures: i64,
+    sqlstate: Option<String>,
+}
+
+fn pending_numbers() -> Numbers {
+    let _us = attachment::as_ourselves();
+    spi::one(
+        "SELECT pg_catalog.count(*) FILTER (WHERE p.kind = 'key'), pg_catalog.count(*) FILTER (WHERE p.kind = 'epoch'), \
+          pg_catalog.min(p.created_at) FILTER (WHERE p.kind <> 'current'), \
+          (SELECT pg_catalog.count(*) FROM profile_cache.failure), \
+          (SELECT f.sqlstate FROM profile_cache.failure AS f ORDER BY f.failed_at DESC LIMIT 1), \
+          ARRAY(SELECT DISTINCT coalesce('pid ' || l.pid, 'prepared transaction ' || x.gid, h.v) \
+           FROM (SELECT pg_catalog.unnest(d.holders) FROM profile_cache.drain AS d \
+                 UNION SELECT pg_catalog.unnest(b.holders) FROM profile_cache.absent AS b) AS h(v) \
+           JOIN pg_catalog.pg_locks AS l ON l.virtualtransaction = h.v \
+           LEFT JOIN pg_catalog.pg_prepared_xacts AS x ON x.transaction = l.transactionid ORDER BY 1) \
+         FROM profile_cache.pending AS p",
+        At::Active,
+        &[],
+        |r| Numbers {
+            keys: r.int8(1).unwrap_or(0),
+            epochs: r.int8(2).unwrap_or(0),
+            oldest: r.timestamptz(3),
+            failures: r.int8(4).unwrap_or(0),
+            sqlstate: r.text(5),
+            holders: r.texts(6).unwrap_or_default(),
+        },
+    )
+    .unwrap_or_default()
+}

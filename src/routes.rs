@@ -1,0 +1,362 @@
+//! What the document depends on, and the SQL that follows from it.
+//!
+//! Pure: no server here. Invariant: every identifier is quoted, every function and operator is
+//! qualified, so that the texts mean the same under any search_path.
+
+use serde::{Deserialize, Serialize};
+
+/// The trigger that keeps the four columns and takes trust away; sorts behind ordinary names, so
+/// that it sees what other BEFORE triggers have made of the row.
+pub const DISTRUST: &str = "zz_profile_cache_distrust";
+/// The statement triggers of every used table.
+pub const STATEMENT_TRIGGERS: [&str; 5] = [
+    "profile_cache_before",
+    "profile_cache_insert",
+    "profile_cache_update",
+    "profile_cache_delete",
+    "profile_cache_truncate",
+];
+/// The columns added to the profile table, in the order that the code indexes them.
+pub const COLUMNS: [(&str, &str); 4] = [
+    ("cached_profile", "jsonb"),
+    ("cached_profile_valid_until", "timestamp with time zone"),
+    ("cached_profile_epoch", "bigint"),
+    ("profile_cache_updated_at", "timestamp with time zone"),
+];
+
+/// Everything the document depends on, by name.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+pub struct Definition {
+    /// The profile table's uuid column, and the name that the view gives it.
+    pub key: String,
+    pub view_key: String,
+    /// Whether the view says until when a document is valid.
+    pub expires: bool,
+    /// The used tables; the profile table first.
+    pub tables: Vec<Table>,
+}
+
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+pub struct Table {
+    pub schema: String,
+    pub name: String,
+    /// Columns whose change may change a document.
+    pub columns: Vec<String>,
+    pub links: Vec<Link>,
+}
+
+/// One way from a changed row to the profiles it touches: the row's `column`, then step by step.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+pub struct Link {
+    pub column: String,
+    /// The column's type, as SQL writes it.
+    pub r#type: String,
+    /// Values of `column` whose row every profile may show.
+    #[serde(default)]
+    pub everyone: Vec<String>,
+    pub route: Vec<Step>,
+}
+
+/// A step: the rows of a table whose `column` equals what the step before leads to.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+pub struct Step {
+    pub schema: String,
+    pub table: String,
+    pub column: String,
+    /// The foreign key's equality, qualified.
+    pub operator: String,
+    /// The column that leads on; the last step, the profile, has none.
+    pub next: Option<String>,
+}
+
+impl Link {
+    /// A member's own foreign key to the profile, or the profile's own key: one step. The order of
+    /// locks on the profile's row orders such changes, so they are computed at once.
+    pub fn direct(&self) -> Option<&Step> {
+        match self.route.as_slice() {
+            [step] => Some(step),
+            _ => None,
+        }
+    }
+}
+
+/// An identifier, always quoted: reserved words need no list of their own then.
+pub fn quote_identifier(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+pub fn quote_literal(text: &str) -> String {
+    if text.contains('\\') {
+        format!("E'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
+    } else {
+        format!("'{}'", text.replace('\'', "''"))
+    }
+}
+
+pub fn qualified(schema: &str, name: &str) -> String {
+    format!("{}.{}", quote_identifier(schema), quote_identifier(name))
+}
+
+/// The statements on one attached profile table.
+#[derive(Debug)]
+pub struct Sql {
+    profile: String,
+    document: String,
+    key: String,
+    view_key: String,
+    valid_until: &'static str,
+}
+
+impl Sql {
+    pub fn new(profile: String, document: String, d: &Definition) -> Sql {
+        Sql {
+            profile,
+            document,
+            key: quote_identifier(&d.key),
+            view_key: quote_identifier(&d.view_key),
+            valid_until: if d.expires { "v.valid_until" } else { "NULL::pg_catalog.timestamptz" },
+        }
+    }
+
+    /// $1: an array of values of the step's column. Returns ctid, key, that column.
+    pub fn lock(&self, step: &Step) -> String {
+        let column = quote_identifier(&step.column);
+        format!(
+            "SELECT p.ctid, p.{key}, p.{column} FROM {table} AS p \
+             WHERE p.{column} {op} ANY ($1) FOR NO KEY UPDATE OF p SKIP LOCKED",
+            key = self.key,
+            table = self.profile,
+            op = step.operator,
+        )
+    }
+
+    /// $1: values that were asked for, $2: those of the rows that were locked. Returns those not
+    /// locked.
+    pub fn not_locked(step: &Step) -> String {
+        format!(
+            "SELECT k FROM pg_catalog.unnest($1) AS k WHERE NOT EXISTS \
+             (SELECT FROM pg_catalog.unnest($2) AS r WHERE r {} k)",
+            step.operator
+        )
+    }
+
+    /// $1: keys. Returns key, document, valid_until.
+    pub fn compute(&self) -> String {
+        format!(
+            "SELECT v.{key}, v.document, {until} FROM {view} AS v \
+             WHERE v.{key} OPERATOR(pg_catalog.=) ANY ($1)",
+            key = self.view_key,
+            until = self.valid_until,
+            view = self.document,
+        )
+    }
+
+    /// $1: one key. Returns the document.
+    pub fn live(&self) -> String {
+        format!(
+            "SELECT v.document FROM {view} AS v WHERE v.{key} OPERATOR(pg_catalog.=) $1",
+            view = self.document,
+            key = self.view_key,
+        )
+    }
+
+    /// $1: one key. Whether the current user can see the row's stored document.
+    pub fn visible(&self) -> String {
+        format!(
+            "SELECT p.cached_profile IS NULL FROM {table} AS p WHERE p.{key} OPERATOR(pg_catalog.=) $1",
+            table = self.profile,
+            key = self.key,
+        )
+    }
+
+    /// What the reader's rule looks at: epoch, valid_until, updated_at, xmin, whether a pending key
+    /// names the row; then key and document. `named` is a condition on p, or false.
+    fn looked_at(&self, named: &str) -> String {
+        format!(
+            "p.cached_profile_epoch, p.cached_profile_valid_until, p.profile_cache_updated_at, \
+             p.xmin::pg_catalog.text::pg_catalog.int8, {named}, p.{key}, p.cached_profile",
+            key = self.key,
+        )
+    }
+
+    /// $1: one key, further parameters as `named` needs them.
+    pub fn stored(&self, named: &str) -> String {
+        format!(
+            "SELECT {} FROM {} AS p WHERE p.{} OPERATOR(pg_catalog.=) $1",
+            self.looked_at(named),
+            self.profile,
+            self.key
+        )
+    }
+
+    /// $1: the last key of the page before or NULL, $2: page size. Adds the view's document and the
+    /// number of its rows for the key.
+    pub fn page(&self, named: &str) -> String {
+        format!(
+            "SELECT {looked_at}, v.document, v.n FROM \
+             (SELECT * FROM {table} AS p WHERE $1 IS NULL OR p.{key} OPERATOR(pg_catalog.>) $1 \
+              ORDER BY p.{key} LIMIT $2) AS s JOIN {table} AS p ON p.{key} OPERATOR(pg_catalog.=) s.{key} \
+             LEFT JOIN LATERAL (SELECT (pg_catalog.array_agg(d.document))[1] AS document, pg_catalog.count(*) AS n \
+              FROM {view} AS d WHERE d.{view_key} OPERATOR(pg_catalog.=) p.{key}) AS v ON true \
+             ORDER BY p.{key}",
+            looked_at = self.looked_at(named),
+            table = self.profile,
+            key = self.key,
+            view = self.document,
+            view_key = self.view_key,
+        )
+    }
+
+    /// $1: percentage of the table's blocks.
+    pub fn sampled(&self, named: &str) -> String {
+        format!(
+            "SELECT {} FROM {} AS p TABLESAMPLE SYSTEM ($1) WHERE p.{} IS NOT NULL",
+            self.looked_at(named),
+            self.profile,
+            self.key
+        )
+    }
+
+    /// $1: last key or NULL, $2: page size, $3: first epoch, $4: current epoch. Keys of documents
+    /// that no reader would trust, whatever is pending.
+    pub fn untrusted(&self) -> String {
+        format!(
+            "SELECT p.{key} FROM {table} AS p WHERE ($1 IS NULL OR p.{key} OPERATOR(pg_catalog.>) $1) \
+             AND p.{key} IS NOT NULL \
+             AND (p.cached_profile_epoch IS NULL \
+              OR p.cached_profile_epoch OPERATOR(pg_catalog.<) $3 \
+              OR p.cached_profile_epoch OPERATOR(pg_catalog.>) $4 \
+              OR p.cached_profile_valid_until OPERATOR(pg_catalog.<=) pg_catalog.now() \
+              OR p.profile_cache_updated_at OPERATOR(pg_catalog.>) pg_catalog.now()) \
+             ORDER BY p.{key} LIMIT $2",
+            key = self.key,
+            table = self.profile,
+        )
+    }
+
+    /// $1: last key or NULL, $2: page size, $3: the pending epoch; further parameters as
+    /// `concerned`, a condition on p, needs them. Keys with an older stamp.
+    pub fn older(&self, concerned: &str) -> String {
+        format!(
+            "SELECT p.{key} FROM {table} AS p WHERE ($1 IS NULL OR p.{key} OPERATOR(pg_catalog.>) $1) \
+             AND p.{key} IS NOT NULL \
+             AND p.cached_profile_epoch OPERATOR(pg_catalog.<) $3 AND ({concerned}) \
+             ORDER BY p.{key} LIMIT $2",
+            key = self.key,
+            table = self.profile,
+        )
+    }
+
+    /// The profiles that a link leads to from values given as parameter `$n` (text[]).
+    pub fn dependents(&self, link: &Link, n: usize) -> String {
+        let values = format!("ANY (${n}::pg_catalog.text[]::{}[])", link.r#type);
+        let Some((last, steps)) = link.route.split_last() else {
+            return "true".into();
+        };
+        let Some((first, rest)) = steps.split_first() else {
+            return format!("p.{} {} {values}", quote_identifier(&last.column), last.operator);
+        };
+        let mut from = format!("{} AS s0", qualified(&first.schema, &first.table));
+        let mut previous = first;
+        for (i, step) in rest.iter().enumerate() {
+            from.push_str(&format!(
+                " JOIN {} AS s{} ON s{}.{} {} s{}.{}",
+                qualified(&step.schema, &step.table),
+                i + 1,
+                i + 1,
+                quote_identifier(&step.column),
+                step.operator,
+                i,
+                quote_identifier(previous.next.as_deref().unwrap_or_default()),
+            ));
+            previous = step;
+        }
+        format!(
+            "EXISTS (SELECT FROM {from} WHERE s0.{} {} {values} AND p.{} {} s{}.{})",
+            quote_identifier(&first.column),
+            first.operator,
+            quote_identifier(&last.column),
+            last.operator,
+            rest.len(),
+            quote_identifier(previous.next.as_deref().unwrap_or_default()),
+        )
+    }
+
+    /// Rows of the profile table that one of the pending keys in `$n` (text[]) names by `step`.
+    pub fn named(step: &Step, r#type: &str, n: usize) -> String {
+        format!(
+            "coalesce(p.{} {} ANY (${n}::pg_catalog.text[]::{type}[]), false)",
+            quote_identifier(&step.column),
+            step.operator,
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn step(table: &str, column: &str, next: Option<&str>) -> Step {
+        Step {
+            schema: "s".into(),
+            table: table.into(),
+            column: column.into(),
+            operator: "OPERATOR(pg_catalog.=)".into(),
+            next: next.map(str::to_owned),
+        }
+    }
+
+    fn sql() -> Sql {
+        let d = Definition {
+            key: "k".into(),
+            view_key: "vk".into(),
+            expires: true,
+            tables: vec![],
+        };
+        Sql::new(qualified("s", "p"), qualified("s", "v"), &d)
+    }
+
+    #[test]
+    fn identifiers_and_literals_are_quoted() {
+        assert_eq!(quote_identifier("a\"b"), "\"a\"\"b\"");
+        assert_eq!(quote_literal("it's"), "'it''s'");
+        assert_eq!(quote_literal("a\\b"), "E'a\\\\b'");
+    }
+
+    #[test]
+    fn a_route_of_one_step_compares_the_profile_itself() {
+        let link = Link {
+            column: "user_id".into(),
+            r#type: "bigint".into(),
+            everyone: vec![],
+            route: vec![step("p", "id", None)],
+        };
+        assert!(link.direct().is_some());
+        assert_eq!(
+            sql().dependents(&link, 4),
+            "p.\"id\" OPERATOR(pg_catalog.=) ANY ($4::pg_catalog.text[]::bigint[])"
+        );
+    }
+
+    #[test]
+    fn a_longer_route_joins_its_steps() {
+        let link = Link {
+            column: "id".into(),
+            r#type: "text".into(),
+            everyone: vec![],
+            route: vec![
+                step("plan", "feature_id", Some("id")),
+                step("sub", "plan_id", Some("user_id")),
+                step("p", "id", None),
+            ],
+        };
+        assert!(link.direct().is_none());
+        assert_eq!(
+            sql().dependents(&link, 1),
+            "EXISTS (SELECT FROM \"s\".\"plan\" AS s0 JOIN \"s\".\"sub\" AS s1 \
+             ON s1.\"plan_id\" OPERATOR(pg_catalog.=) s0.\"id\" \
+             WHERE s0.\"feature_id\" OPERATOR(pg_catalog.=) ANY ($1::pg_catalog.text[]::text[]) \
+             AND p.\"id\" OPERATOR(pg_catalog.=) s1.\"user_id\")"
+        );
+    }
+}

@@ -1,0 +1,38 @@
+//! The settings, as `SHOW` and `postgresql.conf` know them.
+
+use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting};
+
+static ENABLED: GucSetting<bool> = GucSetting::<bool>::new(true);
+static MAX_IMMEDIATE: GucSetting<i32> = GucSetting::<i32>::new(1000);
+
+/// Registers the settings; once, from `_PG_init`.
+pub fn define() {
+    GucRegistry::define_bool_guc(
+        c"profile_cache.enabled",
+        c"Serves stored documents.",
+        c"When off, get_profile always reads the document view; maintenance goes on.",
+        &ENABLED,
+        GucContext::Userset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_int_guc(
+        c"profile_cache.max_immediate",
+        c"Number of profiles that one statement refreshes itself.",
+        c"A statement that touches more leaves them to CALL profile_cache.refresh().",
+        &MAX_IMMEDIATE,
+        0,
+        100_000,
+        GucContext::Userset,
+        GucFlags::default(),
+    );
+}
+
+/// `profile_cache.enabled`.
+pub fn enabled() -> bool {
+    ENABLED.get()
+}
+
+/// `profile_cache.max_immediate`, in profiles.
+pub fn max_immediate() -> usize {
+    usize::try_from(MAX_IMMEDIATE.get()).unwrap_or(0)
+}

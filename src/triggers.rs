@@ -1,0 +1,196 @@
+//! The trigger functions: distrust the row, mark the statement, and hand on what it touched.
+//!
+//! Invariant: after any statement on a used table, each profile whose document it may have changed
+//! is computed anew under lock, or has no stamp, or is pending in this transaction. Whatever cannot
+//! be done here is left pending; the app's write never waits for it and never fails by it.
+
+use crate::attachment::{self, Attached, State, UsedLink, UsedTable};
+use crate::document;
+use crate::pending;
+use crate::pg::catalog;
+use crate::pg::fmgr::Call;
+use crate::pg::identity::Pinned;
+use crate::pg::trigger::{Column, Event, Firing, Tuple};
+use crate::pg::value::{Storage, Value};
+use crate::pg::{Oid, xact};
+use crate::routes;
+use crate::session;
+use crate::settings;
+use pgrx::pg_sys::Datum;
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+
+/// Where the epoch stands among [`routes::COLUMNS`].
+const EPOCH: usize = 2;
+
+/// BEFORE INSERT OR UPDATE FOR EACH ROW on the profile: keeps the four columns as they were whatever
+/// the statement says, and takes the stamp away where a used column changes.
+pub fn distrust(call: &Call) -> Datum {
+    let firing = Firing::new(call, "profile_cache.distrust()", true, true);
+    let relation = firing.relation();
+    match attachment::load() {
+        State::Ready(a) if a.profile == relation => {
+            let watched = a.table(relation).map_or(&[][..], |t| &t.watched);
+            firing.keep_old(&a.columns, EPOCH, watched, a.tables.is_empty())
+        }
+        // Without a usable attachment nothing says what changed: take the stamp away at once.
+        _ => {
+            let columns = routes::COLUMNS.map(|(c, _)| catalog::column_number(relation, c));
+            match columns {
+                [Some(a), Some(b), Some(c), Some(d)] => {
+                    firing.keep_old(&[a, b, c, d], EPOCH, &[], true)
+                }
+                _ => firing.unchanged(),
+            }
+        }
+    }
+}
+
+/// BEFORE … FOR EACH STATEMENT on every used table: the statement is in flight.
+pub fn before_statement(call: &Call) -> Datum {
+    let firing = Firing::new(call, "profile_cache.before_statement()", true, false);
+    session::raise_mark(firing.relation());
+    Datum::null()
+}
+
+/// AFTER … FOR EACH STATEMENT on every used table.
+pub fn after_statement(call: &Call) -> Datum {
+    let firing = Firing::new(call, "profile_cache.after_statement()", false, false);
+    let command = session::lower_mark(firing.relation());
+    if let State::Ready(a) = attachment::load() {
+        if let Some(table) = a.table(firing.relation()) {
+            let _pinned = Pinned::new();
+            hand_on(&a, table, &firing, command);
+        } else if a.tables.is_empty() {
+            pending::everything("the attachment is broken");
+        }
+    }
+    Datum::null()
+}
+
+/// Distinct values (by image) of one link's column on changed rows.
+struct Touched {
+    values: HashMap<Vec<u8>, Value>,
+}
+
+impl Touched {
+    fn add(&mut self, row: &Tuple, column: &Column) {
+        if let Some(datum) = row.get(column.number) {
+            let value = Value { datum, oid: column.oid };
+            self.values
+                .entry(value.image(&column.storage))
+                .or_insert_with(|| Value { datum: column.storage.copy(datum), ..value });
+        }
+    }
+}
+
+fn hand_on(a: &Attached, table: &UsedTable, firing: &Firing, command: Option<u32>) {
+    let event = firing.event();
+    if event == Event::Truncate {
+        pending::everything("TRUNCATE");
+        return;
+    }
+    let is_profile = table.oid == a.profile;
+    let bound = settings::max_immediate();
+    let mut touched: Vec<Touched> =
+        table.links.iter().map(|_| Touched { values: HashMap::new() }).collect();
+    let mut over = false;
+    firing.rows(|old, new| {
+        if is_profile && event == Event::Delete {
+            // Nothing to compute: the document went with its row.
+            return ControlFlow::Continue(());
+        }
+        if let (Some(old), Some(new)) = (old, new)
+            && unchanged(a, table, is_profile, old, new)
+        {
+            return ControlFlow::Continue(());
+        }
+        for (link, touched) in table.links.iter().zip(&mut touched) {
+            for row in [old, new].into_iter().flatten() {
+                touched.add(row, &link.column);
+            }
+            over |= touched.values.len() > bound;
+        }
+        if over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    if over {
+        pending::everything("more rows changed than profile_cache.max_immediate");
+        return;
+    }
+    if is_profile && event == Event::Delete {
+        record_deleted(a, firing);
+        return;
+    }
+    for (link, touched) in table.links.iter().zip(touched) {
+        let values: Vec<Value> = touched.values.into_values().collect();
+        if values.is_empty() {
+            continue;
+        }
+        if link.link.direct().is_none() {
+            dimension(table, link, &values);
+        } else {
+            direct(a, link, &values, command);
+        }
+    }
+}
+
+/// Whether no used column differs, nor (on the profile) one of ours: a BEFORE trigger behind ours
+/// could have put an old stamp back.
+fn unchanged(a: &Attached, t: &UsedTable, is_profile: bool, old: &Tuple, new: &Tuple) -> bool {
+    let same = |number: i16, s: &Storage| s.same_image(old.get(number), new.get(number));
+    t.watched.iter().all(|c| same(c.number, &c.storage))
+        && (!is_profile
+            || a.columns.iter().all(|n| same(*n, &Storage::of(catalog::column_type(a.profile, *n)))))
+}
+
+/// A changed row of a dimension: whom it concerns is found by refresh, from the linking values.
+fn dimension(table: &UsedTable, link: &UsedLink, values: &[Value]) {
+    let texts: Vec<String> = values.iter().map(|v| v.to_text()).collect();
+    if texts.iter().any(|t| link.link.everyone.contains(t)) {
+        pending::everything("a row that every profile may show changed");
+    } else {
+        pending::linked(&table.schema, &table.name, &link.link.column, &texts);
+    }
+}
+
+/// Changed rows of a member or of the profile itself: lock, compute, write; the rest is pending.
+fn direct(a: &Attached, link: &UsedLink, values: &[Value], command: Option<u32>) {
+    let Some(step) = link.link.direct() else { return };
+    // A row written now would be one that a statement around this one may be about to update, which
+    // PostgreSQL refuses (27000). A trigger function of the app's may run inside such a statement
+    // before our own BEFORE STATEMENT trigger has marked it, hence the depth.
+    if xact::trigger_depth() > 1 || session::other_in_flight(a.profile, command) {
+        pending::keys(&step.column, values.iter().map(|v| v.to_text()), "written inside a statement");
+        return;
+    }
+    let Some(array) = document::array_of(values) else { return };
+    let locked = document::lock(a, step, array);
+    let missing = document::not_locked(a, step, values, &locked);
+    pending::keys(
+        &step.column,
+        missing.into_iter().filter(|v| !session::was_deleted(link.target, v)),
+        "locked by another transaction, or not there",
+    );
+    document::store(a, &locked);
+}
+
+/// Remembers the deleted profiles under every column that members refer to, so that the cascades
+/// that follow leave no pending keys.
+fn record_deleted(a: &Attached, firing: &Firing) {
+    let columns: Vec<(i16, Oid)> = a
+        .naming()
+        .iter()
+        .filter_map(|(step, _)| catalog::column_number(a.profile, &step.column))
+        .map(|n| (n, catalog::base_type(catalog::column_type(a.profile, n))))
+        .collect();
+    let mut left = settings::max_immediate();
+    firing.rows(|old, _| {
+        for (number, oid) in &columns {
+            if let Some(datum) = old.and_then(|row| row.get(*number)) {
+                session::record_deleted(*number, Value { datum, oid: *oid }.to_text());
+            }
+        }
+        left = left.saturating_sub(1);
+        if left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+}
