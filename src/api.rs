@@ -4,7 +4,6 @@ use crate::attach;
 use crate::attachment;
 use crate::error::Error;
 use crate::pending;
-use crate::pg::catalog;
 use crate::pg::fmgr::{Call, Return, RowSet};
 use crate::pg::identity::current_user;
 use crate::pg::value::{Uuid, Value};
@@ -103,14 +102,6 @@ pub fn status(_: &Call) -> Return {
 /// `profile_cache.iso8601(timestamptz) RETURNS text`
 pub fn iso8601(call: &Call) -> Return {
     call.timestamptz(0).map_or(Return::Null, |t| Return::Text(time::iso8601(t)))
-}
-
-/// The trigger on `profile_cache.attachment`: every backend forgets its copy.
-pub fn attachment_changed(_: &Call) -> Return {
-    if let Some((home, _)) = attachment::home() {
-        catalog::invalidate(home);
-    }
-    Return::Null
 }
 
 fn value(v: Option<Value>) -> Return {

@@ -68,6 +68,13 @@ pub fn after_statement(call: &Call) -> Datum {
     Datum::null()
 }
 
+/// AFTER … FOR EACH STATEMENT on `profile_cache.attachment`: every backend forgets its copy.
+pub fn attachment_changed(call: &Call) -> Datum {
+    let firing = Firing::new(call, "profile_cache.attachment_changed()", false, false);
+    catalog::invalidate(firing.relation());
+    Datum::null()
+}
+
 /// Distinct values (by image) of one link's column on changed rows.
 struct Touched {
     values: HashMap<Vec<u8>, Value>,

@@ -39,8 +39,6 @@ entry! {
     profile_cache_explain, pg_finfo_profile_cache_explain => api::explain;
     profile_cache_status, pg_finfo_profile_cache_status => api::status;
     profile_cache_iso8601, pg_finfo_profile_cache_iso8601 => api::iso8601;
-    profile_cache_attachment_changed, pg_finfo_profile_cache_attachment_changed
-        => api::attachment_changed;
     profile_cache_on_ddl, pg_finfo_profile_cache_on_ddl => ddl::on_ddl;
 }
 
@@ -63,6 +61,8 @@ macro_rules! trigger_entry {
 }
 
 trigger_entry! {
+    profile_cache_attachment_changed, pg_finfo_profile_cache_attachment_changed
+        => triggers::attachment_changed;
     profile_cache_distrust, pg_finfo_profile_cache_distrust => triggers::distrust;
     profile_cache_before_statement, pg_finfo_profile_cache_before_statement
         => triggers::before_statement;
