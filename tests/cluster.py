@@ -43,8 +43,10 @@ class Cluster:
     user = "postgres"  # the superuser in the database, whoever runs the server
     port = "5432"  # only names the socket, in a folder that nobody shares
 
-    def __init__(self, major):
+    def __init__(self, major, library=None):
         self.major = str(major)
+        # Found before the installed library of the same name.
+        self.library = {"dynamic_library_path": f"{library}:$libdir"} if library else {}
         self.pg_config = CONFIG["pg"][self.major]["pg_config"]
         self.bindir = pathlib.Path(self.ask("--bindir"))
         # Not $TMPDIR: that may lie under a home that the server's user cannot enter,
@@ -85,7 +87,7 @@ class Cluster:
             self.run_server_command(
                 self.bindir / "initdb", "-D", data, "-U", self.user, "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"
             )
-            settings = CONFIG["settings"] | {"listen_addresses": "", "unix_socket_directories": self.dir, "port": self.port}
+            settings = CONFIG["settings"] | {"listen_addresses": "", "unix_socket_directories": self.dir, "port": self.port} | self.library
             options = " ".join(f"-c {name}='{value}'" for name, value in settings.items())
             self.run_server_command(self.bindir / "pg_ctl", "start", "-w", "-D", data, "-l", self.dir / "log", "-o", options)
         except BaseException:

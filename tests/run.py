@@ -252,6 +252,7 @@ def main():
     parser.add_argument("--accept", action="store_true", help="regress, isolation: results become the expected output")
     parser.add_argument("--seed", default="1", help="random: where it starts")
     parser.add_argument("--seconds", default="60", help="random: how long it runs")
+    parser.add_argument("--library", help="a folder with another profile_cache.so to test; nothing is installed then")
     options = parser.parse_args()
     wanted = options.only.split(",")
     for name in wanted:
@@ -278,8 +279,9 @@ def main():
     run_parts([name for name in wanted if name in WITHOUT_SERVER])
     if with_server := [name for name in wanted if name not in WITHOUT_SERVER]:
         print("\n== PostgreSQL", options.pg, flush=True)
-        subprocess.run([TESTS / "setup.sh", "install", CONFIG["pg"][options.pg]["pg_config"]], check=True)
-        with Cluster(options.pg) as server:
+        if not options.library:
+            subprocess.run([TESTS / "setup.sh", "install", CONFIG["pg"][options.pg]["pg_config"]], check=True)
+        with Cluster(options.pg, options.library) as server:
             try:
                 run_parts(with_server, server)
             finally:
