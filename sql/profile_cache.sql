@@ -148,9 +148,9 @@ CREATE FUNCTION profile_cache.verify(sample bigint DEFAULT NULL)
     LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'profile_cache_verify';
 COMMENT ON FUNCTION profile_cache.verify(bigint) IS 'compares cached documents with the view; no rows is good';
 
-CREATE FUNCTION profile_cache.refresh_begin(batch_size integer) RETURNS void
+CREATE FUNCTION profile_cache.refresh_begin(batch_size integer) RETURNS bigint
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'profile_cache_refresh_begin';
-COMMENT ON FUNCTION profile_cache.refresh_begin(integer) IS 'internal to refresh(): raises what would keep it from running';
+COMMENT ON FUNCTION profile_cache.refresh_begin(integer) IS 'internal to refresh(): raises what would keep it from running; about how many profiles there are';
 CREATE FUNCTION profile_cache.refresh_step(batch_size integer, INOUT phase text, INOUT after uuid, OUT stored bigint)
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'profile_cache_refresh_step';
 COMMENT ON FUNCTION profile_cache.refresh_step(integer, text, uuid) IS 'internal to refresh(): one batch; the caller commits';
@@ -167,9 +167,7 @@ DECLARE
     total   bigint;
     started timestamptz := pg_catalog.clock_timestamp();
 BEGIN
-    PERFORM profile_cache.refresh_begin(batch_size);
-    SELECT GREATEST(0, c.reltuples::bigint) INTO total
-      FROM profile_cache.attachment AS a JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) a.profile::oid;
+    total := profile_cache.refresh_begin(batch_size);
     COMMIT;
     LOOP
         SET TRANSACTION ISOLATION LEVEL READ COMMITTED;

@@ -19,23 +19,34 @@ pub fn get_profile(call: &Call) -> Return {
 
 /// `profile_cache.attach(profile regclass, key name, document regclass, exclude name[])`
 pub fn attach(call: &Call) -> Return {
-    let Some(key) = call.name(1) else { Error::NullArgument("key").raise() };
-    let Some(exclude) = call.names(3) else { Error::NullArgument("exclude").raise() };
-    attach::attach(&attach::Request { profile: call.oid(0), key, document: call.oid(2), exclude });
+    let Some(key) = call.name(1) else {
+        Error::NullArgument("key").raise()
+    };
+    let Some(exclude) = call.names(3) else {
+        Error::NullArgument("exclude").raise()
+    };
+    attach::attach(&attach::Request {
+        profile: call.oid(0),
+        key,
+        document: call.oid(2),
+        exclude,
+    });
     Return::Void
 }
 
 /// `profile_cache.detach(drop_columns boolean)`
 pub fn detach(call: &Call) -> Return {
-    let Some(drop_columns) = call.bool(0) else { Error::NullArgument("drop_columns").raise() };
+    let Some(drop_columns) = call.bool(0) else {
+        Error::NullArgument("drop_columns").raise()
+    };
     attach::detach(drop_columns);
     Return::Void
 }
 
-/// `profile_cache.refresh_begin(batch_size integer)`: raises what would stop a refresh.
+/// `profile_cache.refresh_begin(batch_size integer) RETURNS bigint`: raises what would stop a
+/// refresh; about how many profiles there are.
 pub fn refresh_begin(call: &Call) -> Return {
-    refresh::begin(call.int4(0));
-    Return::Void
+    Return::Value(Value::int8(refresh::begin(call.int4(0))))
 }
 
 /// `profile_cache.refresh_step(batch_size integer, phase text, after uuid)`: one batch.
@@ -60,7 +71,9 @@ pub fn refresh_step(call: &Call) -> Return {
 pub fn invalidate(call: &Call) -> Return {
     let a = attachment::required();
     attach::check_owner(current_user(), a.profile);
-    let Some(key) = call.uuid(0) else { Error::NullArgument("user_id").raise() };
+    let Some(key) = call.uuid(0) else {
+        Error::NullArgument("user_id").raise()
+    };
     let text = Value::uuid(&key).to_text();
     pending::keys(&a.definition.key, std::iter::once(text), "invalidate");
     Return::Void
@@ -84,14 +97,22 @@ pub fn verify(call: &Call) -> Return {
     }
     let mut rows = RowSet::new(call);
     report::verify(&a, sample, |key: &Uuid, problem, served, expected| {
-        rows.put(&[Some(Value::uuid(key)), Value::text(problem), served, expected]);
+        rows.put(&[
+            Some(Value::uuid(key)),
+            Value::text(problem),
+            served,
+            expected,
+        ]);
     });
     Return::Null
 }
 
 /// `profile_cache.explain(user_id uuid) RETURNS jsonb`
 pub fn explain(call: &Call) -> Return {
-    value(call.uuid(0).and_then(|key| Value::jsonb(&read::explain(&key))))
+    value(
+        call.uuid(0)
+            .and_then(|key| Value::jsonb(&read::explain(&key))),
+    )
 }
 
 /// `profile_cache.status_row()`: what the view `profile_cache.status` shows.
@@ -101,7 +122,8 @@ pub fn status(_: &Call) -> Return {
 
 /// `profile_cache.iso8601(timestamptz) RETURNS text`
 pub fn iso8601(call: &Call) -> Return {
-    call.timestamptz(0).map_or(Return::Null, |t| Return::Text(time::iso8601(t)))
+    call.timestamptz(0)
+        .map_or(Return::Null, |t| Return::Text(time::iso8601(t)))
 }
 
 fn value(v: Option<Value>) -> Return {

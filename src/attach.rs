@@ -4,7 +4,7 @@
 //! proportion to a table's size. Running attach() again mends whatever is missing and, where nothing
 //! is, changes nothing.
 
-use crate::attachment::{self, State, as_ourselves};
+use crate::attachment::{self, State, as_ourselves, as_ourselves_for_ddl};
 use crate::conventional::{self, Column, ForeignKey, Found, Tables};
 use crate::discovery;
 use crate::error::{Error, notice, warning};
@@ -12,7 +12,9 @@ use crate::pending;
 use crate::pg::identity::{Identity, Pinned, current_user, setting};
 use crate::pg::spi::{self, Arg, At};
 use crate::pg::{Oid, catalog, xact};
-use crate::routes::{self, Definition, qualified, quote_identifier, quote_literal};
+use crate::routes::{
+    self, Definition, display, display_identifier, qualified, quote_identifier, quote_literal,
+};
 use pgrx::pg_sys;
 
 /// The generated view's name, beside the profile table, and how its comment begins.
@@ -32,14 +34,22 @@ struct Named {
     oid: Oid,
     schema: String,
     name: String,
+    /// Quoted, for SQL; and as people write it.
     sql: String,
+    display: String,
 }
 
 fn named(oid: Oid) -> Named {
     let Some((schema, name)) = catalog::relation_name(oid) else {
         Error::NoProfileTable(format!("with OID {oid}")).raise()
     };
-    Named { oid, sql: qualified(&schema, &name), schema, name }
+    Named {
+        oid,
+        sql: qualified(&schema, &name),
+        display: display(&schema, &name),
+        schema,
+        name,
+    }
 }
 
 /// `SELECT profile_cache.attach(…)`.
@@ -52,22 +62,26 @@ pub fn attach(request: &Request) {
         },
     };
     let user = current_user();
-    check_extension_member(user);
+    let _path = Pinned::path();
     let _timeout = Pinned::with(c"lock_timeout", &lock_timeout());
-    let _path = Pinned::with(c"search_path", "pg_catalog, pg_temp");
+    let _quiet = attachment::Attaching::begin();
+    check_extension_member(user);
     refuse_unfit(&profile, user, None);
     if let Some(other) = attached_profile().filter(|o| *o != profile.oid) {
-        Error::AttachedElsewhere(named(other).sql).raise();
+        Error::AttachedElsewhere(named(other).display).raise();
     }
     let Some(owner) = catalog::owner(profile.oid) else {
-        Error::NoProfileTable(profile.sql).raise()
+        Error::NoProfileTable(profile.display).raise()
     };
     // Locks first. SHARE ROW EXCLUSIVE waits for every writer, so that no uncommitted change from
     // before the triggers is left; ADD COLUMN and the view need ACCESS EXCLUSIVE on the profile.
     let others = conventional_tables(&profile);
     {
         let _owner = Identity::local(owner);
-        spi::utility(&format!("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", profile.sql));
+        spi::utility(&format!(
+            "LOCK TABLE {} IN ACCESS EXCLUSIVE MODE",
+            profile.sql
+        ));
         for t in &others {
             refuse_unfit(t, user, Some(owner));
             spi::utility(&format!("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE", t.sql));
@@ -83,7 +97,7 @@ pub fn attach(request: &Request) {
         ));
     }
     if let Some(document) = request.document.filter(|d| !is_generated(*d)) {
-        Error::OwnDocument(named(document).sql).raise();
+        Error::OwnDocument(named(document).display).raise();
     }
     let mut changed = {
         let _owner = Identity::local(owner);
@@ -95,7 +109,14 @@ pub fn attach(request: &Request) {
     };
     let definition = discovery::discover(profile.oid, document).unwrap_or_else(|e| e.raise());
     changed |= make_triggers(&definition);
-    record(&profile, document, owner, &definition, &request.exclude, changed);
+    record(
+        &profile,
+        document,
+        owner,
+        &definition,
+        &request.exclude,
+        changed,
+    );
     warn_of_later_triggers(&profile);
     warn_of_readers(&profile, &others);
     warn_of_missing_indexes(&definition);
@@ -167,14 +188,31 @@ fn refuse_unfit(t: &Named, user: Oid, profile_owner: Option<Oid>) {
           c.relowner::pg_catalog.regrole::pg_catalog.text FROM pg_catalog.pg_class AS c WHERE c.oid = $1",
         At::New,
         &[Arg::oid(t.oid)],
-        |r| (r.text(1), r.text(2), r.bool(3), r.bool(4), r.oid(5), r.bool(6), r.text(7)),
+        |r| {
+            (
+                r.text(1),
+                r.text(2),
+                r.bool(3),
+                r.bool(4),
+                r.oid(5),
+                r.bool(6),
+                r.text(7),
+            )
+        },
     );
-    let Some((Some(kind), Some(persistence), partition, forced, Some(owner), inherited, owner_name)) =
-        facts
+    let Some((
+        Some(kind),
+        Some(persistence),
+        partition,
+        forced,
+        Some(owner),
+        inherited,
+        owner_name,
+    )) = facts
     else {
-        Error::NoProfileTable(t.sql.clone()).raise()
+        Error::NoProfileTable(t.display.clone()).raise()
     };
-    let name = t.sql.clone();
+    let name = t.display.clone();
     if kind == "p" || partition == Some(true) {
         Error::Partitioned(name).raise();
     }
@@ -196,7 +234,7 @@ fn refuse_unfit(t: &Named, user: Oid, profile_owner: Option<Oid>) {
         Error::OtherOwner {
             table: name,
             owner: owner_name.unwrap_or_default(),
-            expected: role_name(expected),
+            expected: catalog::role_name(expected),
         }
         .raise();
     }
@@ -205,21 +243,14 @@ fn refuse_unfit(t: &Named, user: Oid, profile_owner: Option<Oid>) {
     }
 }
 
-fn role_name(oid: Oid) -> String {
-    spi::one(
-        "SELECT pg_catalog.quote_ident(r.rolname) FROM pg_catalog.pg_roles AS r WHERE r.oid = $1",
-        At::New,
-        &[Arg::oid(oid)],
-        |r| r.text(1),
-    )
-    .flatten()
-    .unwrap_or_default()
-}
-
 fn check_key(profile: &Named, key: &str) {
-    let (table, key_sql) = (profile.sql.clone(), quote_identifier(key));
+    let (table, key_sql) = (profile.display.clone(), display_identifier(key));
     let Some(number) = catalog::column_number(profile.oid, key) else {
-        Error::NoKeyColumn { table, key: key_sql }.raise()
+        Error::NoKeyColumn {
+            table,
+            key: key_sql,
+        }
+        .raise()
     };
     let oid = catalog::column_type(profile.oid, number);
     if oid != pg_sys::UUIDOID {
@@ -229,7 +260,12 @@ fn check_key(profile: &Named, key: &str) {
             &[Arg::oid(oid)],
             |r| r.text(1),
         );
-        Error::KeyNotUuid { table, key: key_sql, is: is.flatten().unwrap_or_default() }.raise();
+        Error::KeyNotUuid {
+            table,
+            key: key_sql,
+            is: is.flatten().unwrap_or_default(),
+        }
+        .raise();
     }
     let args = || [Arg::oid(profile.oid), Arg::int8(Some(number.into()))];
     if spi::one(attachment::UNIQUE_KEY, At::New, &args(), |_| ()).is_none() {
@@ -240,18 +276,28 @@ fn check_key(profile: &Named, key: &str) {
             &args(),
             |r| r.text(1),
         );
-        Error::KeyNotUnique { table, key: key_sql, found: found.flatten() }.raise();
+        Error::KeyNotUnique {
+            table,
+            key: key_sql,
+            found: found.flatten(),
+        }
+        .raise();
     }
 }
 
 /// The conventional tables that stand beside the profile table.
 fn conventional_tables(profile: &Named) -> Vec<Named> {
-    ["user_subscription", "subscription_plan", "user_role", "role"]
-        .iter()
-        .filter(|name| **name != profile.name)
-        .filter_map(|name| catalog::relation(&profile.schema, name))
-        .map(named)
-        .collect()
+    [
+        "user_subscription",
+        "subscription_plan",
+        "user_role",
+        "role",
+    ]
+    .iter()
+    .filter(|name| **name != profile.name)
+    .filter_map(|name| catalog::relation(&profile.schema, name))
+    .map(named)
+    .collect()
 }
 
 fn columns(oid: Oid) -> Vec<Column> {
@@ -289,19 +335,28 @@ fn find_tables(profile: &Named, others: &[Named], request: &Request) -> Tables {
         needed.iter().all(|c| f.has(c)).then_some((t, f))
     };
     let tie = |from: &Named, column: &str, to: &Named| {
-        let fk = keys.iter().find(|fk| fk.from == from.oid && fk.to == to.oid && fk.from_column == column);
+        let fk = keys
+            .iter()
+            .find(|fk| fk.from == from.oid && fk.to == to.oid && fk.from_column == column);
         match fk {
             Some(fk) => ForeignKey {
                 column: fk.from_column.clone(),
                 references: fk.to_column.clone(),
             },
-            None => Error::NoForeignKey { table: from.sql.clone(), to: to.sql.clone() }.raise(),
+            None => Error::NoForeignKey {
+                table: from.display.clone(),
+                to: to.display.clone(),
+            }
+            .raise(),
         }
     };
     let profile_found = found(profile);
     if let Some(unknown) = request.exclude.iter().find(|c| !profile_found.has(c)) {
-        Error::UnknownExclude { table: profile.sql.clone(), column: quote_identifier(unknown) }
-            .raise();
+        Error::UnknownExclude {
+            table: profile.display.clone(),
+            column: display_identifier(unknown),
+        }
+        .raise();
     }
     let subscription = table("user_subscription", &["user_id", "plan_id", "status"]);
     let user_role = table("user_role", &["user_id", "role_id"]);
@@ -330,7 +385,11 @@ fn find_tables(profile: &Named, others: &[Named], request: &Request) -> Tables {
         exclude: request.exclude.clone(),
         subscription: member(subscription),
         plan,
-        user_role: if role.is_some() { member(user_role) } else { None },
+        user_role: if role.is_some() {
+            member(user_role)
+        } else {
+            None
+        },
         role,
         profile: profile_found,
     }
@@ -353,7 +412,7 @@ fn add_columns(profile: &Named) -> bool {
                 .unwrap_or_default();
                 if is != wanted {
                     Error::ColumnTaken {
-                        table: profile.sql.clone(),
+                        table: profile.display.clone(),
                         column: name.to_owned(),
                         is,
                         wanted,
@@ -368,10 +427,22 @@ fn add_columns(profile: &Named) -> bool {
     }
     spi::utility(&format!("ALTER TABLE {} {}", profile.sql, added.join(", ")));
     for (name, about) in [
-        ("cached_profile", "the document, kept by profile_cache; read it with get_profile()"),
-        ("cached_profile_valid_until", "when the document changes by itself; null for never"),
-        ("cached_profile_epoch", "the epoch it was computed in; null: not to be trusted"),
-        ("profile_cache_updated_at", "when the transaction that computed it began"),
+        (
+            "cached_profile",
+            "the document, kept by profile_cache; read it with get_profile()",
+        ),
+        (
+            "cached_profile_valid_until",
+            "when the document changes by itself; null for never",
+        ),
+        (
+            "cached_profile_epoch",
+            "the epoch it was computed in; null: not to be trusted",
+        ),
+        (
+            "profile_cache_updated_at",
+            "when the transaction that computed it began",
+        ),
     ] {
         spi::utility(&format!(
             "COMMENT ON COLUMN {}.{} IS {}",
@@ -398,15 +469,22 @@ fn is_generated(view: Oid) -> bool {
 fn write_view(profile: &Named, query: &str) -> bool {
     let sql = qualified(&profile.schema, VIEW);
     let definition = |oid: Oid| {
-        spi::one("SELECT pg_catalog.pg_get_viewdef($1)", At::New, &[Arg::oid(oid)], |r| r.text(1))
-            .flatten()
+        spi::one(
+            "SELECT pg_catalog.pg_get_viewdef($1)",
+            At::New,
+            &[Arg::oid(oid)],
+            |r| r.text(1),
+        )
+        .flatten()
     };
     let before = catalog::relation(&profile.schema, VIEW).map(|oid| {
         if !is_generated(oid) {
-            Error::ViewTaken(sql.clone()).raise();
+            Error::ViewTaken(display(&profile.schema, VIEW)).raise();
         }
-        let columns: Vec<String> =
-            catalog::view_columns(oid).into_iter().map(|c| c.name).collect();
+        let columns: Vec<String> = catalog::view_columns(oid)
+            .into_iter()
+            .map(|c| c.name)
+            .collect();
         (definition(oid), columns)
     });
     let create = || spi::utility(&format!("CREATE OR REPLACE VIEW {sql} AS {query}"));
@@ -422,9 +500,13 @@ fn write_view(profile: &Named, query: &str) -> bool {
     }
     spi::utility(&format!(
         "COMMENT ON VIEW {sql} IS {}",
-        quote_literal(&format!("{VIEW_COMMENT}one row a profile, its document and until when it is valid"))
+        quote_literal(&format!(
+            "{VIEW_COMMENT}one row a profile, its document and until when it is valid"
+        ))
     ));
-    let Some(oid) = catalog::relation(&profile.schema, VIEW) else { return true };
+    let Some(oid) = catalog::relation(&profile.schema, VIEW) else {
+        return true;
+    };
     before.is_none_or(|(text, _)| text != definition(oid))
 }
 
@@ -435,21 +517,63 @@ fn make_triggers(definition: &Definition) -> bool {
     let mut changed = false;
     for (i, table) in definition.tables.iter().enumerate() {
         let sql = qualified(&table.schema, &table.name);
-        let Some(oid) = catalog::relation(&table.schema, &table.name) else { continue };
-        let statement = |events: &str, transitions: &str, name: &str, timing: &str, function: &str| {
-            format!(
-                "CREATE OR REPLACE TRIGGER {} {timing} {events} ON {sql} {transitions} \
-                 FOR EACH STATEMENT EXECUTE FUNCTION profile_cache.{function}()",
-                quote_identifier(name)
-            )
+        let Some(oid) = catalog::relation(&table.schema, &table.name) else {
+            continue;
         };
+        let statement =
+            |events: &str, transitions: &str, name: &str, timing: &str, function: &str| {
+                format!(
+                    "CREATE OR REPLACE TRIGGER {} {timing} {events} ON {sql} {transitions} \
+                 FOR EACH STATEMENT EXECUTE FUNCTION profile_cache.{function}()",
+                    quote_identifier(name)
+                )
+            };
         let [before, insert, update, delete, truncate] = routes::STATEMENT_TRIGGERS;
         let mut wanted = vec![
-            (before, statement("INSERT OR UPDATE OR DELETE OR TRUNCATE", "", before, "BEFORE", "before_statement")),
-            (insert, statement("INSERT", "REFERENCING NEW TABLE AS new_rows", insert, "AFTER", "after_statement")),
-            (update, statement("UPDATE", "REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows", update, "AFTER", "after_statement")),
-            (delete, statement("DELETE", "REFERENCING OLD TABLE AS old_rows", delete, "AFTER", "after_statement")),
-            (truncate, statement("TRUNCATE", "", truncate, "AFTER", "after_statement")),
+            (
+                before,
+                statement(
+                    "INSERT OR UPDATE OR DELETE OR TRUNCATE",
+                    "",
+                    before,
+                    "BEFORE",
+                    "before_statement",
+                ),
+            ),
+            (
+                insert,
+                statement(
+                    "INSERT",
+                    "REFERENCING NEW TABLE AS new_rows",
+                    insert,
+                    "AFTER",
+                    "after_statement",
+                ),
+            ),
+            (
+                update,
+                statement(
+                    "UPDATE",
+                    "REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows",
+                    update,
+                    "AFTER",
+                    "after_statement",
+                ),
+            ),
+            (
+                delete,
+                statement(
+                    "DELETE",
+                    "REFERENCING OLD TABLE AS old_rows",
+                    delete,
+                    "AFTER",
+                    "after_statement",
+                ),
+            ),
+            (
+                truncate,
+                statement("TRUNCATE", "", truncate, "AFTER", "after_statement"),
+            ),
         ];
         if i == 0 {
             wanted.push((
@@ -489,13 +613,6 @@ fn trigger_in_place(table: Oid, name: &str) -> bool {
         |_| (),
     )
     .is_some()
-}
-
-fn as_ourselves_for_ddl() -> Identity {
-    match attachment::home() {
-        Some((_, owner)) => Identity::local(owner),
-        None => Error::NotAttached.raise(),
-    }
 }
 
 /// Writes the attachment down, and makes everything pending where anything is new.
@@ -553,7 +670,7 @@ fn record(
         spi::utility(&format!(
             "GRANT SELECT ON profile_cache.attachment, profile_cache.pending, profile_cache.drain, \
              profile_cache.absent, profile_cache.failure TO {}",
-            role_name(owner)
+            quote_identifier(&catalog::role_name(owner))
         ));
     }
     pending::everything("attach");
@@ -572,8 +689,15 @@ fn warn_of_later_triggers(profile: &Named) {
         |r| r.text(1).unwrap_or_default(),
     ) {
         warning(
-            &format!("trigger {} on {} fires after ours and may undo it", quote_identifier(&name), profile.sql),
-            &format!("Give it a name that sorts before {}, unless it leaves the four cache columns alone.", routes::DISTRUST),
+            &format!(
+                "trigger {} on {} fires after ours and may undo it",
+                display_identifier(&name),
+                profile.display
+            ),
+            &format!(
+                "Give it a name that sorts before {}, unless it leaves the four cache columns alone.",
+                routes::DISTRUST
+            ),
         );
     }
 }
@@ -595,7 +719,7 @@ fn warn_of_readers(profile: &Named, others: &[Named]) {
     if !roles.is_empty() {
         notice(&format!(
             "these roles may read {} and so, from now on, what its documents show of tables they may not read: {}",
-            profile.sql,
+            profile.display,
             roles.join(", ")
         ));
     }
@@ -603,13 +727,20 @@ fn warn_of_readers(profile: &Named, others: &[Named]) {
 
 /// Each foreign key that a document is computed by wants an index.
 fn warn_of_missing_indexes(d: &Definition) {
-    let Some(profile) = d.tables.first() else { return };
+    let Some(profile) = d.tables.first() else {
+        return;
+    };
     let steps = d.tables.iter().skip(1).flat_map(|t| {
-        t.links.iter().filter(|l| l.direct().is_some()).map(move |l| (t, &l.column))
+        t.links
+            .iter()
+            .filter(|l| l.direct().is_some())
+            .map(move |l| (t, &l.column))
     });
     for (t, column) in steps {
-        let (Some(oid), sql) = (catalog::relation(&t.schema, &t.name), qualified(&t.schema, &t.name))
-        else {
+        let (Some(oid), table) = (
+            catalog::relation(&t.schema, &t.name),
+            display(&t.schema, &t.name),
+        ) else {
             continue;
         };
         let indexed = spi::one(
@@ -621,10 +752,13 @@ fn warn_of_missing_indexes(d: &Definition) {
             |_| (),
         );
         if indexed.is_none() {
-            let column = quote_identifier(column);
+            let column = display_identifier(column);
             warning(
-                &format!("{sql} has no index on {column}: computing a document scans it whole"),
-                &format!("CREATE INDEX CONCURRENTLY ON {sql} ({column}); -- for {}", profile.name),
+                &format!(
+                    "table {table} has no index on {column}: computing a document of {} scans it whole",
+                    profile.name
+                ),
+                &format!("CREATE INDEX CONCURRENTLY ON {table} ({column});"),
             );
         }
     }
@@ -639,6 +773,9 @@ fn forget_everything() {
 /// `SELECT profile_cache.detach(…)`.
 pub fn detach(drop_columns: bool) {
     let user = current_user();
+    let _path = Pinned::path();
+    let _timeout = Pinned::with(c"lock_timeout", &lock_timeout());
+    let _quiet = attachment::Attaching::begin();
     check_extension_member(user);
     let profile = attached_profile();
     if let Some(oid) = profile {
@@ -658,8 +795,6 @@ pub fn detach(drop_columns: bool) {
         notice("profile_cache is not attached: nothing to detach");
         return;
     }
-    let _timeout = Pinned::with(c"lock_timeout", &lock_timeout());
-    let _path = Pinned::with(c"search_path", "pg_catalog, pg_temp");
     let with_triggers = spi::all(
         "SELECT DISTINCT g.tgrelid FROM pg_catalog.pg_trigger AS g JOIN pg_catalog.pg_proc AS f ON f.oid = g.tgfoid \
          WHERE f.pronamespace = 'profile_cache'::pg_catalog.regnamespace \
@@ -673,12 +808,18 @@ pub fn detach(drop_columns: bool) {
         for table in with_triggers.into_iter().flatten().map(named) {
             for name in routes::STATEMENT_TRIGGERS.iter().chain([&routes::DISTRUST]) {
                 if trigger_of_ours(table.oid, name) {
-                    spi::utility(&format!("DROP TRIGGER {} ON {}", quote_identifier(name), table.sql));
+                    spi::utility(&format!(
+                        "DROP TRIGGER {} ON {}",
+                        quote_identifier(name),
+                        table.sql
+                    ));
                 }
             }
         }
     }
-    if let Some(view) = document.filter(|v| catalog::relation_name(*v).is_some() && is_generated(*v)) {
+    if let Some(view) =
+        document.filter(|v| catalog::relation_name(*v).is_some() && is_generated(*v))
+    {
         let _owner = Identity::local(catalog::owner(view).unwrap_or(user));
         spi::utility(&format!("DROP VIEW {}", named(view).sql));
     }
@@ -690,7 +831,11 @@ pub fn detach(drop_columns: bool) {
             .map(|(c, _)| format!("DROP COLUMN {}", quote_identifier(c)))
             .collect();
         if !drops.is_empty() {
-            spi::utility(&format!("ALTER TABLE {} {}", named(oid).sql, drops.join(", ")));
+            spi::utility(&format!(
+                "ALTER TABLE {} {}",
+                named(oid).sql,
+                drops.join(", ")
+            ));
         }
     }
     let _us = as_ourselves();
@@ -712,7 +857,7 @@ fn trigger_of_ours(table: Oid, name: &str) -> bool {
 /// Raises where `user` is not the table's owner.
 pub fn check_owner(user: Oid, table: Oid) {
     if !catalog::owner(table).is_some_and(|owner| catalog::is_member_of(user, owner)) {
-        let name = catalog::relation_name(table).map_or_else(String::new, |(s, t)| qualified(&s, &t));
+        let name = catalog::relation_name(table).map_or_else(String::new, |(s, t)| display(&s, &t));
         Error::NotOwner(name).raise();
     }
 }

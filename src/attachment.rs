@@ -5,10 +5,11 @@
 //! state, so a transaction that began before attach finds it too.
 
 use crate::error::Error;
+use crate::pg::identity::{Identity, Pinned};
 use crate::pg::spi::{self, Arg, At};
 use crate::pg::trigger::Column;
 use crate::pg::value::Storage;
-use crate::pg::{Oid, catalog, identity::Identity};
+use crate::pg::{Oid, catalog};
 use crate::routes::{self, Definition, Link, Sql, Step, qualified};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -95,20 +96,54 @@ impl Attached {
 pub enum State {
     None,
     Ready(Rc<Attached>),
-    /// Attached, but the profile table or the document view is gone.
-    Gone(Rc<Gone>),
+    /// Attached, but something that every read needs is gone.
+    Gone(Gone),
 }
 
-/// What is left of an attachment that cannot be read at all.
-pub struct Gone {
-    pub profile: Option<String>,
-    pub document: Option<String>,
+/// What is gone of an attachment that cannot be read at all.
+#[derive(Clone, Copy)]
+pub enum Gone {
+    Profile,
+    Document,
+    Columns,
+    Definition,
+}
+
+impl Gone {
+    pub fn error(self) -> Error {
+        match self {
+            Gone::Profile => Error::ProfileGone,
+            Gone::Document => Error::DocumentGone,
+            Gone::Columns => Error::ColumnsGone,
+            Gone::Definition => Error::DocumentBroken("Its definition cannot be read.".into()),
+        }
+    }
 }
 
 thread_local! {
     static COPY: RefCell<Option<State>> = const { RefCell::new(None) };
     static WATCHED: RefCell<Vec<Oid>> = const { RefCell::new(Vec::new()) };
     static CHANGED: Cell<bool> = const { Cell::new(true) };
+    static ATTACHING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// While it lives, DDL in this backend is attach's or detach's own.
+pub struct Attaching(());
+
+impl Attaching {
+    pub fn begin() -> Attaching {
+        ATTACHING.set(true);
+        Attaching(())
+    }
+    pub fn under_way() -> bool {
+        ATTACHING.get()
+    }
+}
+
+impl Drop for Attaching {
+    fn drop(&mut self) {
+        ATTACHING.set(false);
+    }
 }
 
 /// The relcache callback: `relation` changed (or, where invalid, anything may have).
@@ -127,8 +162,36 @@ pub fn home() -> Option<(Oid, Oid)> {
     Some((table, catalog::owner(table)?))
 }
 
+/// The owner of our own tables as current user, and a search_path that finds nobody else's operators.
+pub struct Ourselves {
+    _identity: Identity,
+    _path: Pinned,
+}
+
 /// Becomes the owner of our own tables. With no user-written SQL inside.
-pub fn as_ourselves() -> Identity {
+pub fn as_ourselves() -> Ourselves {
+    match home() {
+        Some((_, owner)) => Ourselves {
+            _identity: Identity::restricted(owner),
+            _path: Pinned::path(),
+        },
+        None => Error::NotAttached.raise(),
+    }
+}
+
+/// The same for attach and detach, which run DDL.
+pub fn as_ourselves_for_ddl() -> Ourselves {
+    match home() {
+        Some((_, owner)) => Ourselves {
+            _identity: Identity::local(owner),
+            _path: Pinned::path(),
+        },
+        None => Error::NotAttached.raise(),
+    }
+}
+
+/// For the hot path: no search_path is switched, so every name and operator must be qualified.
+pub fn as_ourselves_qualified() -> Identity {
     match home() {
         Some((_, owner)) => Identity::restricted(owner),
         None => Error::NotAttached.raise(),
@@ -163,8 +226,7 @@ pub fn required() -> Rc<Attached> {
     match load() {
         State::Ready(a) => a,
         State::None => Error::NotAttached.raise(),
-        State::Gone(g) if g.profile.is_none() => Error::ProfileGone.raise(),
-        State::Gone(_) => Error::DocumentGone.raise(),
+        State::Gone(gone) => gone.error().raise(),
     }
 }
 
@@ -172,6 +234,7 @@ fn read() -> (State, Vec<Oid>) {
     let Some((home, owner)) = home() else {
         return (State::None, vec![]);
     };
+    let _path = Pinned::path();
     let _us = Identity::restricted(owner);
     let mut watched = vec![home];
     let row = spi::one(
@@ -185,25 +248,23 @@ fn read() -> (State, Vec<Oid>) {
         return (State::None, watched);
     };
     watched.extend([profile, document]);
-    let names = (catalog::relation_name(profile), catalog::relation_name(document));
-    let display = |n: &Option<(String, String)>| n.as_ref().map(|(s, t)| qualified(s, t));
-    let gone = || {
-        State::Gone(Rc::new(Gone { profile: display(&names.0), document: display(&names.1) }))
+    let sql = |oid| catalog::relation_name(oid).map(|(s, t)| qualified(&s, &t));
+    let Some(profile_name) = sql(profile) else {
+        return (State::Gone(Gone::Profile), watched);
     };
-    let (Some(profile_name), Some(document_name)) = (display(&names.0), display(&names.1)) else {
-        return (gone(), watched);
+    let Some(document_name) = sql(document) else {
+        return (State::Gone(Gone::Document), watched);
     };
     let Ok(definition) = serde_json::from_str::<Definition>(&definition) else {
-        return (gone(), watched);
-    };
-    let (Some(key), Some(owner)) =
-        (catalog::column_number(profile, &definition.key), catalog::owner(profile))
-    else {
-        return (gone(), watched);
+        return (State::Gone(Gone::Definition), watched);
     };
     let columns = routes::COLUMNS.map(|(name, _)| catalog::column_number(profile, name));
-    let [Some(a), Some(b), Some(c), Some(d)] = columns else {
-        return (gone(), watched);
+    let (Some(key), [Some(a), Some(b), Some(c), Some(d)], Some(owner)) = (
+        catalog::column_number(profile, &definition.key),
+        columns,
+        catalog::owner(profile),
+    ) else {
+        return (State::Gone(Gone::Columns), watched);
     };
     let tables = resolve(&definition, profile);
     let mut distrust = problem.map(Distrust::Problem);
@@ -235,15 +296,22 @@ fn resolve(d: &Definition, profile: Oid) -> Result<Vec<UsedTable>, String> {
     let column = |table: Oid, name: &str| -> Result<Column, String> {
         let number = catalog::column_number(table, name).ok_or(format!("column {name}"))?;
         let oid = catalog::base_type(catalog::column_type(table, number));
-        Ok(Column { number, oid, storage: Storage::of(oid) })
+        Ok(Column {
+            number,
+            oid,
+            storage: Storage::of(oid),
+        })
     };
     d.tables
         .iter()
         .map(|t| {
             let display = qualified(&t.schema, &t.name);
             let oid = catalog::relation(&t.schema, &t.name).ok_or(format!("table {display}"))?;
-            let watched =
-                t.columns.iter().map(|c| column(oid, c)).collect::<Result<_, String>>()?;
+            let watched = t
+                .columns
+                .iter()
+                .map(|c| column(oid, c))
+                .collect::<Result<_, String>>()?;
             let links = t
                 .links
                 .iter()
@@ -252,10 +320,20 @@ fn resolve(d: &Definition, profile: Oid) -> Result<Vec<UsedTable>, String> {
                         Some(step) => column(profile, &step.column)?.number,
                         None => 0,
                     };
-                    Ok(UsedLink { column: column(oid, &l.column)?, link: l.clone(), target })
+                    Ok(UsedLink {
+                        column: column(oid, &l.column)?,
+                        link: l.clone(),
+                        target,
+                    })
                 })
                 .collect::<Result<_, String>>()?;
-            Ok(UsedTable { oid, schema: t.schema.clone(), name: t.name.clone(), watched, links })
+            Ok(UsedTable {
+                oid,
+                schema: t.schema.clone(),
+                name: t.name.clone(),
+                watched,
+                links,
+            })
         })
         .collect()
 }
@@ -274,7 +352,12 @@ fn unhealthy(profile: Oid, key: i16, tables: &[UsedTable]) -> Option<Distrust> {
           ON g.tgrelid = w.oid AND g.tgname = w.name::pg_catalog.name AND g.tgenabled = 'A' \
            AND g.tgqual IS NULL WHERE g.oid IS NULL ORDER BY 1",
         At::Latest,
-        &[Arg::oids(&oids), Arg::texts(&names), Arg::oid(profile), Arg::text(routes::DISTRUST)],
+        &[
+            Arg::oids(&oids),
+            Arg::texts(&names),
+            Arg::oid(profile),
+            Arg::text(routes::DISTRUST),
+        ],
         |r| r.text(1).unwrap_or_default(),
     );
     if !missing.is_empty() {
@@ -292,7 +375,12 @@ fn unhealthy(profile: Oid, key: i16, tables: &[UsedTable]) -> Option<Distrust> {
             "table {table} is a target of logical replication, whose apply fires no statement triggers"
         )));
     }
-    let unique = spi::one(UNIQUE_KEY, At::Latest, &[Arg::oid(profile), Arg::int8(Some(key.into()))], |_| ());
+    let unique = spi::one(
+        UNIQUE_KEY,
+        At::Latest,
+        &[Arg::oid(profile), Arg::int8(Some(key.into()))],
+        |_| (),
+    );
     unique
         .is_none()
         .then(|| Distrust::Problem("the profile table's key has no unique index any more".into()))

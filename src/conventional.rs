@@ -67,7 +67,9 @@ pub struct View {
 pub fn is_secret(name: &str) -> bool {
     let name = name.to_lowercase();
     name.starts_with("password")
-        || ["_secret", "_token", "_hash"].iter().any(|end| name.ends_with(end))
+        || ["_secret", "_token", "_hash"]
+            .iter()
+            .any(|end| name.ends_with(end))
 }
 
 /// jsonb_build_object takes at most 100 arguments (FUNC_MAX_ARGS); longer lists are concatenated.
@@ -77,8 +79,10 @@ fn object(pairs: &[(String, String)]) -> String {
     pairs
         .chunks(PAIRS)
         .map(|chunk| {
-            let args: Vec<String> =
-                chunk.iter().map(|(k, v)| format!("{}, {v}", literal(k))).collect();
+            let args: Vec<String> = chunk
+                .iter()
+                .map(|(k, v)| format!("{}, {v}", literal(k)))
+                .collect();
             format!("jsonb_build_object({})", args.join(", "))
         })
         .collect::<Vec<_>>()
@@ -163,7 +167,11 @@ fn joins(t: &Tables, s: &Found, fk: &ForeignKey) -> String {
     } else {
         ""
     };
-    let last = if period { "s.current_period_end DESC NULLS FIRST, " } else { "" };
+    let last = if period {
+        "s.current_period_end DESC NULLS FIRST, "
+    } else {
+        ""
+    };
     // The order decides between several active subscriptions; it ends with everything shown.
     let mut sql = format!(
         "\n  LEFT JOIN LATERAL (\n    SELECT s.plan_id, s.status::text AS status FROM {table} AS s\n    \
@@ -208,8 +216,10 @@ fn subscription_pairs(t: &Tables) -> Vec<(String, String)> {
     };
     let plan_id = or("to_jsonb(active.plan_id)", "'\"free\"'::jsonb");
     let status = or("active.status", "'free'");
-    let mut pairs =
-        vec![("subscription_plan".to_owned(), plan_id.clone()), ("subscription_status".into(), status.clone())];
+    let mut pairs = vec![
+        ("subscription_plan".to_owned(), plan_id.clone()),
+        ("subscription_status".into(), status.clone()),
+    ];
     let mut data = vec![("plan".to_owned(), plan_id), ("status".into(), status)];
     if let Some((plan, to_plan)) = &t.plan {
         if plan.has("display_name") {
@@ -218,7 +228,11 @@ fn subscription_pairs(t: &Tables) -> Vec<(String, String)> {
             data.push(("display_name".into(), name));
         }
         if plan.has("ai_daily_limit") {
-            let free = if has_free_plan(plan, to_plan) { "free.ai_daily_limit" } else { "NULL" };
+            let free = if has_free_plan(plan, to_plan) {
+                "free.ai_daily_limit"
+            } else {
+                "NULL"
+            };
             pairs.push(("ai_daily_limit".into(), or("plan.ai_daily_limit", free)));
         }
         if plan.has("features") {
@@ -261,7 +275,13 @@ mod tests {
 
     #[test]
     fn secrets_are_told_by_their_names() {
-        for name in ["password", "password_changed", "api_secret", "Refresh_Token", "x_hash"] {
+        for name in [
+            "password",
+            "password_changed",
+            "api_secret",
+            "Refresh_Token",
+            "x_hash",
+        ] {
             assert!(is_secret(name), "{name}");
         }
         for name in ["secretary", "token_count", "hash", "email", "user_password"] {
@@ -297,6 +317,12 @@ mod tests {
     fn more_columns_than_one_call_takes_are_concatenated() {
         let names: Vec<String> = (0..120).map(|i| format!("c{i}")).collect();
         let columns: Vec<(&str, &str)> = names.iter().map(|n| (n.as_str(), "text")).collect();
-        assert_eq!(view(&profile(&columns)).query.matches("jsonb_build_object(").count(), 3);
+        assert_eq!(
+            view(&profile(&columns))
+                .query
+                .matches("jsonb_build_object(")
+                .count(),
+            3
+        );
     }
 }

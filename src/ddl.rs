@@ -6,10 +6,9 @@
 
 use crate::attachment::{self, Attached, State, as_ourselves};
 use crate::discovery;
-use crate::error::warning;
+use crate::error::{Error, warning};
 use crate::pending;
 use crate::pg::fmgr::{Call, Return};
-use crate::pg::identity::Pinned;
 use crate::pg::spi::{self, Arg, At};
 use crate::pg::xact;
 use crate::pg::{Oid, catalog};
@@ -32,28 +31,35 @@ const CLOSURE: &str = "WITH RECURSIVE uses(classid, objid) AS ( \
 const HARMLESS: &str = "'COMMENT', 'GRANT', 'REVOKE', 'SECURITY LABEL', 'CREATE INDEX', 'CREATE STATISTICS', \
      'ALTER STATISTICS', 'CREATE POLICY', 'ALTER POLICY', 'ALTER DEFAULT PRIVILEGES', 'REFRESH MATERIALIZED VIEW'";
 
+/// A further condition on a command: that it gives the document view (oid $2) another query.
+const REPLACING: &str = "AND c.command_tag IN ('CREATE VIEW', 'CREATE RULE') AND (c.objid = $2 OR EXISTS \
+     (SELECT FROM pg_rewrite AS w WHERE w.oid = c.objid AND w.ev_class = $2))";
+
 /// `profile_cache.on_ddl()`, for ddl_command_end and sql_drop.
 pub fn on_ddl(call: &Call) -> Return {
     let Some(event) = call.event_trigger() else {
-        crate::error::Error::NotATrigger("profile_cache.on_ddl()").raise()
+        Error::NotATrigger("profile_cache.on_ddl()").raise()
     };
-    let a = match attachment::load() {
-        State::Ready(a) => a,
-        State::None => return Return::Null,
-        State::Gone(_) => {
-            pending::everything("DDL");
-            return Return::Null;
-        }
+    if attachment::Attaching::under_way() {
+        return Return::Null;
+    }
+    // With something gone every read fails until attach, which makes everything pending itself.
+    let State::Ready(a) = attachment::load() else {
+        return Return::Null;
     };
     let affected = xact::subtransaction(|| {
-        let _path = Pinned::new();
         let _us = as_ourselves();
-        if event == "sql_drop" { dropped(&a) } else { changed(&a) }
+        if event == "sql_drop" {
+            (dropped(&a), false)
+        } else {
+            (changed(&a, ""), changed(&a, REPLACING))
+        }
     });
     // What we cannot decide, we distrust.
-    if affected.unwrap_or(true) {
+    let (affected, replaced) = affected.unwrap_or((true, false));
+    if affected {
         pending::everything("DDL");
-        if xact::subtransaction(|| rediscover(&a)).is_err() {
+        if xact::subtransaction(|| rediscover(&a, replaced)).is_err() {
             warning(
                 "profile_cache could not find out anew what the document depends on",
                 "Reads compute the document until SELECT profile_cache.attach() is run again.",
@@ -64,15 +70,19 @@ pub fn on_ddl(call: &Call) -> Return {
 }
 
 fn used(a: &Attached) -> Vec<Oid> {
-    a.tables.iter().map(|t| t.oid).chain([a.profile, a.document]).collect()
+    a.tables
+        .iter()
+        .map(|t| t.oid)
+        .chain([a.profile, a.document])
+        .collect()
 }
 
-/// Whether the command that just ended touched the closure.
-fn changed(a: &Attached) -> bool {
+/// Whether the command that just ended touched the closure, under a further condition.
+fn changed(a: &Attached, condition: &str) -> bool {
     spi::one(
         &format!(
             "{CLOSURE} SELECT FROM pg_event_trigger_ddl_commands() AS c \
-             WHERE c.command_tag NOT IN ({HARMLESS}) AND EXISTS (SELECT FROM uses AS u \
+             WHERE c.command_tag NOT IN ({HARMLESS}) {condition} AND $2 IS NOT NULL AND EXISTS (SELECT FROM uses AS u \
               WHERE (u.classid, u.objid) = (c.classid, c.objid) \
                OR (u.classid = 'pg_class'::regclass AND u.objid IN ( \
                   SELECT g.tgrelid FROM pg_trigger AS g WHERE c.classid = 'pg_trigger'::regclass AND g.oid = c.objid \
@@ -82,7 +92,7 @@ fn changed(a: &Attached) -> bool {
                  UNION ALL SELECT w.ev_class FROM pg_rewrite AS w WHERE c.classid = 'pg_rewrite'::regclass AND w.oid = c.objid))) LIMIT 1"
         ),
         At::Latest,
-        &[Arg::oids(&used(a))],
+        &[Arg::oids(&used(a)), Arg::oid(a.document)],
         |_| (),
     )
     .is_some()
@@ -91,7 +101,10 @@ fn changed(a: &Attached) -> bool {
 /// Whether something that was dropped belonged to what the document depends on. The catalogs no
 /// longer say so: go by what is missing now, and by the names that the event gives.
 fn dropped(a: &Attached) -> bool {
-    if used(a).iter().any(|oid| catalog::relation_name(*oid).is_none()) {
+    if used(a)
+        .iter()
+        .any(|oid| catalog::relation_name(*oid).is_none())
+    {
         return true;
     }
     let names: Vec<String> = a
@@ -114,31 +127,33 @@ fn dropped(a: &Attached) -> bool {
 
 /// Writes down what the document depends on now, or why that can no longer be told. Pending keys go:
 /// everything is pending, and their column or its type may have changed.
-fn rediscover(a: &Attached) {
-    let _path = Pinned::new();
+fn rediscover(a: &Attached, replaced: bool) {
     let _us = as_ourselves();
-    let exists = catalog::relation_name(a.profile).is_some()
-        && catalog::relation_name(a.document).is_some();
-    let found = if exists {
-        discovery::discover(a.profile, a.document)
+    let exists =
+        catalog::relation_name(a.profile).is_some() && catalog::relation_name(a.document).is_some();
+    let by_hand = Error::DocumentReplaced.message();
+    let found = if !exists {
+        Err(Error::DocumentGone)
+    } else if replaced {
+        Err(Error::DocumentReplaced)
     } else {
-        Err(crate::error::Error::DocumentGone)
+        discovery::discover(a.profile, a.document)
     };
     match found {
-        Ok(d) => {
-            let text = serde_json::to_string(&d).unwrap_or_default();
-            spi::run(
-                "UPDATE profile_cache.attachment SET definition = $1::jsonb, problem = NULL \
-                 WHERE definition <> $1::jsonb OR problem IS NOT NULL",
-                &[Arg::text(&text)],
-            );
-        }
-        Err(e) => {
-            spi::run(
-                "UPDATE profile_cache.attachment SET problem = $1 WHERE problem IS DISTINCT FROM $1",
-                &[Arg::text(&e.message())],
-            );
-        }
-    }
+        // Only attach ends the distrust of a view that was replaced by hand.
+        Ok(d) => spi::run(
+            "UPDATE profile_cache.attachment SET definition = $1::jsonb, problem = NULL \
+             WHERE problem IS DISTINCT FROM $2 AND (definition <> $1::jsonb OR problem IS NOT NULL)",
+            &[
+                Arg::text(&serde_json::to_string(&d).unwrap_or_default()),
+                Arg::text(&by_hand),
+            ],
+        ),
+        Err(e) => spi::run(
+            "UPDATE profile_cache.attachment SET problem = $1 \
+             WHERE problem IS DISTINCT FROM $1 AND problem IS DISTINCT FROM $2",
+            &[Arg::text(&e.message()), Arg::text(&by_hand)],
+        ),
+    };
     spi::run("DELETE FROM profile_cache.pending WHERE kind = 'key'", &[]);
 }

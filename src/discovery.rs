@@ -8,7 +8,7 @@
 use crate::error::Error;
 use crate::pg::spi::{self, Arg, At};
 use crate::pg::{Oid, catalog};
-use crate::routes::{Definition, Link, Step, Table, qualified};
+use crate::routes::{self, Definition, Link, Step, Table};
 use pgrx::pg_sys;
 
 /// A validated foreign key on one column.
@@ -59,8 +59,8 @@ pub fn foreign_keys(tables: &[Oid]) -> Vec<ForeignKey> {
     .collect()
 }
 
-fn display(oid: Oid) -> String {
-    catalog::relation_name(oid).map_or_else(|| oid.to_string(), |(s, t)| qualified(&s, &t))
+fn name_of(oid: Oid) -> String {
+    catalog::relation_name(oid).map_or_else(|| oid.to_string(), |(s, t)| routes::display(&s, &t))
 }
 
 /// What the view depends on. Must run with a search_path of pg_catalog alone.
@@ -72,9 +72,13 @@ pub fn discover(profile: Oid, document: Oid) -> Result<Definition, Error> {
         None => used.push((profile, vec![key.1])),
     }
     let tables: Vec<Oid> = used.iter().map(|(t, _)| *t).collect();
+    one_owner(profile, tables.iter().chain([&document]))?;
     let keys: Vec<ForeignKey> = foreign_keys(&tables)
         .into_iter()
-        .filter(|fk| used.iter().any(|(t, c)| *t == fk.from && c.contains(&fk.from_number)))
+        .filter(|fk| {
+            used.iter()
+                .any(|(t, c)| *t == fk.from && c.contains(&fk.from_number))
+        })
         .collect();
     let mut found = vec![];
     for (oid, numbers) in &used {
@@ -86,10 +90,39 @@ pub fn discover(profile: Oid, document: Oid) -> Result<Definition, Error> {
         } else {
             links(*oid, profile, &keys)?
         };
-        let table = Table { schema, name, columns: column_names(*oid, numbers), links };
-        if *oid == profile { found.insert(0, table) } else { found.push(table) }
+        let table = Table {
+            schema,
+            name,
+            columns: column_names(*oid, numbers),
+            links,
+        };
+        if *oid == profile {
+            found.insert(0, table)
+        } else {
+            found.push(table)
+        }
     }
-    Ok(Definition { key: key.0, view_key, expires, tables: found })
+    Ok(Definition {
+        key: key.0,
+        view_key,
+        expires,
+        tables: found,
+    })
+}
+
+/// Documents are computed as the profile table's owner, who must own all that they show.
+fn one_owner<'a>(profile: Oid, mut others: impl Iterator<Item = &'a Oid>) -> Result<(), Error> {
+    let owner = catalog::owner(profile);
+    match others.find(|t| catalog::owner(**t) != owner) {
+        None => Ok(()),
+        Some(t) => Err(Error::OtherOwner {
+            table: name_of(*t),
+            owner: catalog::owner(*t)
+                .map(catalog::role_name)
+                .unwrap_or_default(),
+            expected: owner.map(catalog::role_name).unwrap_or_default(),
+        }),
+    }
 }
 
 /// The view's name for the key, the profile's key column, and whether there is a valid_until.
@@ -113,7 +146,11 @@ fn view_shape(profile: Oid, document: Oid) -> Result<(String, (String, i16), boo
     )
     .flatten()
     .ok_or_else(|| broken("None of its columns is the profile table's key."))?;
-    Ok((key.name.clone(), (name, number), has("valid_until", pg_sys::TIMESTAMPTZOID)))
+    Ok((
+        key.name.clone(),
+        (name, number),
+        has("valid_until", pg_sys::TIMESTAMPTZOID),
+    ))
 }
 
 /// Tables and columns that the view's rule depends on.
@@ -125,7 +162,12 @@ fn used_columns(document: Oid) -> Vec<(Oid, Vec<i16>)> {
          GROUP BY 1 ORDER BY 1",
         At::Latest,
         &[Arg::oid(document)],
-        |r| Some((r.oid(1)?, r.int2s(2)?.into_iter().filter(|n| *n > 0).collect())),
+        |r| {
+            Some((
+                r.oid(1)?,
+                r.int2s(2)?.into_iter().filter(|n| *n > 0).collect(),
+            ))
+        },
     )
     .into_iter()
     .flatten()
@@ -135,7 +177,10 @@ fn used_columns(document: Oid) -> Vec<(Oid, Vec<i16>)> {
 /// The names of used columns; where one is generated from others, every column.
 fn column_names(table: Oid, numbers: &[i16]) -> Vec<String> {
     let numbers: Vec<String> = numbers.iter().map(i16::to_string).collect();
-    let ours: Vec<String> = crate::routes::COLUMNS.iter().map(|(c, _)| (*c).to_owned()).collect();
+    let ours: Vec<String> = crate::routes::COLUMNS
+        .iter()
+        .map(|(c, _)| (*c).to_owned())
+        .collect();
     spi::all(
         "SELECT a.attname::text FROM pg_attribute AS a WHERE a.attrelid = $1 AND a.attnum > 0 \
          AND NOT a.attisdropped AND a.attname::text <> ALL ($3) AND (a.attnum::text = ANY ($2) OR EXISTS \
@@ -186,8 +231,10 @@ fn profile_step(fk: &ForeignKey) -> Step {
 
 /// The routes of a table that is not the profile: as a member, or as what a member refers to.
 fn links(table: Oid, profile: Oid, keys: &[ForeignKey]) -> Result<Vec<Link>, Error> {
-    let to_profile =
-        |from: Oid| keys.iter().filter(move |fk| fk.from == from && fk.to == profile);
+    let to_profile = |from: Oid| {
+        keys.iter()
+            .filter(move |fk| fk.from == from && fk.to == profile)
+    };
     let mut links: Vec<Link> = to_profile(table).map(member_link).collect();
     for up in keys.iter().filter(|fk| fk.to == table && fk.from != table) {
         let (schema, name) = catalog::relation_name(up.from).unwrap_or_default();
@@ -212,7 +259,10 @@ fn links(table: Oid, profile: Oid, keys: &[ForeignKey]) -> Result<Vec<Link>, Err
         }
     }
     if links.is_empty() {
-        return Err(Error::NoForeignKey { table: display(table), to: display(profile) });
+        return Err(Error::NoForeignKey {
+            table: name_of(table),
+            to: name_of(profile),
+        });
     }
     Ok(links)
 }

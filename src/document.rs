@@ -28,7 +28,10 @@ pub struct Locked {
 
 /// A document, or the SQLSTATE of the view's failure.
 enum Computed {
-    Document { document: Option<Value>, valid_until: Option<i64> },
+    Document {
+        document: Option<Value>,
+        valid_until: Option<i64>,
+    },
     Failed(String),
 }
 
@@ -37,7 +40,11 @@ pub fn lock(a: &Attached, step: &Step, values: Value) -> Vec<Locked> {
     tuple::lock_for_writing(a.profile);
     let _owner = Identity::restricted(a.owner);
     spi::all(&a.sql.lock(step), At::New, &[Arg::value(values)], |r| {
-        r.tid(1).map(|tid| Locked { tid, key: r.uuid(2), found_by: r.value(3) })
+        r.tid(1).map(|tid| Locked {
+            tid,
+            key: r.uuid(2),
+            found_by: r.value(3),
+        })
     })
     .into_iter()
     .flatten()
@@ -63,15 +70,30 @@ pub fn store(a: &Attached, rows: &[Locked]) -> u64 {
         let mut writer = Writer::open(a.profile, a.columns);
         for row in rows {
             let Some(key) = row.key else { continue };
-            let Some(c) = computed.remove(&key) else { continue };
+            let Some(c) = computed.remove(&key) else {
+                continue;
+            };
             let s = match c {
-                Computed::Document { document, valid_until } => {
+                Computed::Document {
+                    document,
+                    valid_until,
+                } => {
                     stored += u64::from(stamp.is_some());
-                    Stored { document, valid_until, epoch: stamp, updated_at }
+                    Stored {
+                        document,
+                        valid_until,
+                        epoch: stamp,
+                        updated_at,
+                    }
                 }
                 Computed::Failed(sqlstate) => {
                     failed.push((key, sqlstate));
-                    Stored { document: None, valid_until: None, epoch: None, updated_at }
+                    Stored {
+                        document: None,
+                        valid_until: None,
+                        epoch: None,
+                        updated_at,
+                    }
                 }
             };
             writer.write(row.tid, &s);
@@ -90,9 +112,10 @@ fn compute(a: &Attached, keys: &[Uuid]) -> (Option<i64>, HashMap<Uuid, Computed>
     let stamp = pending::current_epoch(At::Active);
     let computed = match xact::subtransaction(|| view_rows(a, keys)) {
         Ok(found) => found,
-        Err(failure) if keys.len() == 1 => {
-            keys.iter().map(|k| (*k, Computed::Failed(failure.sqlstate.clone()))).collect()
-        }
+        Err(failure) if keys.len() == 1 => keys
+            .iter()
+            .map(|k| (*k, Computed::Failed(failure.sqlstate.clone())))
+            .collect(),
         Err(_) => {
             let mut found = HashMap::new();
             for key in keys {
@@ -115,13 +138,24 @@ fn view_rows(a: &Attached, keys: &[Uuid]) -> HashMap<Uuid, Computed> {
     let _owner = Identity::restricted(a.owner);
     let mut found: HashMap<Uuid, Computed> = keys
         .iter()
-        .map(|k| (*k, Computed::Document { document: None, valid_until: None }))
+        .map(|k| {
+            (
+                *k,
+                Computed::Document {
+                    document: None,
+                    valid_until: None,
+                },
+            )
+        })
         .collect();
     let mut seen = std::collections::HashSet::new();
     spi::query(&a.sql.compute(), At::Active, &[Arg::uuids(keys)], |r| {
         if let Some(key) = r.uuid(1) {
             let c = if seen.insert(key) {
-                Computed::Document { document: r.value(2), valid_until: r.timestamptz(3) }
+                Computed::Document {
+                    document: r.value(2),
+                    valid_until: r.timestamptz(3),
+                }
             } else {
                 // cardinality_violation: two rows for one profile, and no telling which is right.
                 Computed::Failed("21000".into())
@@ -143,9 +177,12 @@ pub fn not_locked(a: &Attached, step: &Step, values: &[Value], locked: &[Locked]
         return values.iter().map(|v| v.to_text()).collect();
     };
     let _owner = Identity::restricted(a.owner);
-    spi::all(&Sql::not_locked(step), At::New, &[Arg::value(asked), Arg::value(found)], |r| {
-        r.value(1).map(Value::to_text)
-    })
+    spi::all(
+        &Sql::not_locked(step),
+        At::New,
+        &[Arg::value(asked), Arg::value(found)],
+        |r| r.value(1).map(Value::to_text),
+    )
     .into_iter()
     .flatten()
     .collect()
@@ -154,5 +191,8 @@ pub fn not_locked(a: &Attached, step: &Step, values: &[Value], locked: &[Locked]
 /// Values of one type as an array; None where there are none.
 pub fn array_of(values: &[Value]) -> Option<Value> {
     let first = values.first()?;
-    Some(array(first.oid, &values.iter().map(|v| v.datum).collect::<Vec<_>>()))
+    Some(array(
+        first.oid,
+        &values.iter().map(|v| v.datum).collect::<Vec<_>>(),
+    ))
 }

@@ -1,8 +1,8 @@
 //! Every error a user can meet: what happened, its SQLSTATE, and what to do.
 
+use pgrx::PgLogLevel;
 use pgrx::PgSqlErrorCode as Code;
 use pgrx::pg_sys::panic::ErrorReport;
-use pgrx::PgLogLevel;
 
 #[derive(Debug)]
 pub enum Error {
@@ -11,6 +11,8 @@ pub enum Error {
     NoProfileTable(String),
     ProfileGone,
     DocumentGone,
+    ColumnsGone,
+    DocumentReplaced,
     DocumentBroken(String),
     NotATable(String),
     NotPermanent(String),
@@ -19,15 +21,41 @@ pub enum Error {
     ForcedRowSecurity(String),
     NoPrivilege(String),
     NotOwner(String),
-    OtherOwner { table: String, owner: String, expected: String },
+    OtherOwner {
+        table: String,
+        owner: String,
+        expected: String,
+    },
     NotExtensionMember(String),
-    NoKeyColumn { table: String, key: String },
-    KeyNotUuid { table: String, key: String, is: String },
-    KeyNotUnique { table: String, key: String, found: Option<String> },
-    NoForeignKey { table: String, to: String },
-    ColumnTaken { table: String, column: String, is: String, wanted: &'static str },
+    NoKeyColumn {
+        table: String,
+        key: String,
+    },
+    KeyNotUuid {
+        table: String,
+        key: String,
+        is: String,
+    },
+    KeyNotUnique {
+        table: String,
+        key: String,
+        found: Option<String>,
+    },
+    NoForeignKey {
+        table: String,
+        to: String,
+    },
+    ColumnTaken {
+        table: String,
+        column: String,
+        is: String,
+        wanted: &'static str,
+    },
     ViewTaken(String),
-    UnknownExclude { table: String, column: String },
+    UnknownExclude {
+        table: String,
+        column: String,
+    },
     OwnDocument(String),
     TwoDocuments,
     NullArgument(&'static str),
@@ -71,6 +99,18 @@ impl Error {
                 Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
                 "the document view of profile_cache no longer exists".into(),
                 Some("Without it no document can be computed or trusted.".into()),
+                Some("Run SELECT profile_cache.attach() again to write it anew.".into()),
+            ),
+            ColumnsGone => (
+                Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                "the cache columns or the key column of the attached profile table no longer exist".into(),
+                None,
+                Some("Run SELECT profile_cache.attach() again to add them anew.".into()),
+            ),
+            DocumentReplaced => (
+                Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                "the document view was replaced by hand".into(),
+                Some("This version proves only what attach() generates.".into()),
                 Some("Run SELECT profile_cache.attach() again to write it anew.".into()),
             ),
             DocumentBroken(why) => (

@@ -92,7 +92,7 @@ impl Miss {
 impl Pending {
     /// The state in a snapshot.
     pub fn load(at: At) -> Pending {
-        let _us = attachment::as_ourselves();
+        let _us = attachment::as_ourselves_qualified();
         let mut state = Pending::default();
         spi::query(
             "SELECT p.kind, p.epoch, p.key_column, p.key_value, \
@@ -136,7 +136,9 @@ impl Pending {
         let concerned = |e: &PendingEpoch| match e.epoch {
             None => true,
             Some(epoch) => {
-                epoch > stamp && e.passed_to.is_none_or(|to| full_xid(l.xmin, next_xid) >= to)
+                epoch > stamp
+                    && e.passed_to
+                        .is_none_or(|to| full_xid(l.xmin, next_xid) >= to)
             }
         };
         if l.named || self.epochs.iter().any(concerned) {
@@ -151,7 +153,11 @@ impl Pending {
             return ("false".into(), vec![]);
         }
         let naming = a.naming();
-        if self.keys.iter().any(|(c, _)| !naming.iter().any(|(s, _)| s.column == *c)) {
+        if self
+            .keys
+            .iter()
+            .any(|(c, _)| !naming.iter().any(|(s, _)| s.column == *c))
+        {
             // A key of a column that nothing refers to any more: no telling whom it names.
             return ("true".into(), vec![]);
         }
@@ -180,7 +186,11 @@ pub fn full_xid(xmin: u32, next: u64) -> u64 {
         return u64::MAX;
     }
     let candidate = (next & !0xffff_ffff) | u64::from(xmin);
-    if candidate < next { candidate } else { candidate.saturating_sub(1 << 32) }
+    if candidate < next {
+        candidate
+    } else {
+        candidate.saturating_sub(1 << 32)
+    }
 }
 
 /// The current epoch in a snapshot, if it shows one.
@@ -214,7 +224,12 @@ pub fn linked(schema: &str, table: &str, column: &str, values: &[String]) {
     spi::run(
         "INSERT INTO profile_cache.pending (kind, reason, link_schema, link_table, link_column, link_values) \
          VALUES ('epoch', 'rows changed', $1, $2, $3, $4)",
-        &[Arg::text(schema), Arg::text(table), Arg::text(column), Arg::texts(values)],
+        &[
+            Arg::text(schema),
+            Arg::text(table),
+            Arg::text(column),
+            Arg::texts(values),
+        ],
     );
 }
 
@@ -296,8 +311,17 @@ pub struct Judge {
 impl Judge {
     pub fn new(a: &Attached, at: At) -> Judge {
         let pending = Pending::load(at);
-        let next_xid = if pending.epochs.is_empty() { 0 } else { xact::next_full_xid() };
-        Judge { pending, first: a.first, now: xact::now(), next_xid }
+        let next_xid = if pending.epochs.is_empty() {
+            0
+        } else {
+            xact::next_full_xid()
+        };
+        Judge {
+            pending,
+            first: a.first,
+            now: xact::now(),
+            next_xid,
+        }
     }
     pub fn of(&self, l: &Looked) -> Result<(), Miss> {
         self.pending.judge(l, self.first, self.now, self.next_xid)
@@ -336,9 +360,11 @@ mod tests {
     fn a_stamp_counts_only_within_the_attachment_s_epochs() {
         let p = pending(&[]);
         assert_eq!(judge(&p, &OK), Ok(()));
-        for (epoch, miss) in
-            [(None, Miss::Null), (Some(7), Miss::Foreign), (Some(13), Miss::Foreign)]
-        {
+        for (epoch, miss) in [
+            (None, Miss::Null),
+            (Some(7), Miss::Foreign),
+            (Some(13), Miss::Foreign),
+        ] {
             assert_eq!(judge(&p, &Looked { epoch, ..OK }), Err(miss));
         }
         assert_eq!(judge(&Pending::default(), &OK), Err(Miss::Foreign));
@@ -347,20 +373,65 @@ mod tests {
     #[test]
     fn time_is_the_reader_s_now() {
         let p = pending(&[]);
-        assert_eq!(judge(&p, &Looked { valid_until: Some(50), ..OK }), Err(Miss::Expired));
-        assert_eq!(judge(&p, &Looked { valid_until: Some(51), ..OK }), Ok(()));
-        assert_eq!(judge(&p, &Looked { updated_at: Some(51), ..OK }), Err(Miss::Future));
-        assert_eq!(judge(&p, &Looked { updated_at: Some(50), ..OK }), Ok(()));
+        assert_eq!(
+            judge(
+                &p,
+                &Looked {
+                    valid_until: Some(50),
+                    ..OK
+                }
+            ),
+            Err(Miss::Expired)
+        );
+        assert_eq!(
+            judge(
+                &p,
+                &Looked {
+                    valid_until: Some(51),
+                    ..OK
+                }
+            ),
+            Ok(())
+        );
+        assert_eq!(
+            judge(
+                &p,
+                &Looked {
+                    updated_at: Some(51),
+                    ..OK
+                }
+            ),
+            Err(Miss::Future)
+        );
+        assert_eq!(
+            judge(
+                &p,
+                &Looked {
+                    updated_at: Some(50),
+                    ..OK
+                }
+            ),
+            Ok(())
+        );
     }
 
     #[test]
     fn a_pending_epoch_concerns_older_stamps_until_a_pass_has_seen_the_row() {
         assert_eq!(judge(&pending(&[(None, None)]), &OK), Err(Miss::Pending));
-        assert_eq!(judge(&pending(&[(Some(11), None)]), &OK), Err(Miss::Pending));
+        assert_eq!(
+            judge(&pending(&[(Some(11), None)]), &OK),
+            Err(Miss::Pending)
+        );
         assert_eq!(judge(&pending(&[(Some(10), None)]), &OK), Ok(()));
         assert_eq!(judge(&pending(&[(Some(11), Some(101))]), &OK), Ok(()));
-        assert_eq!(judge(&pending(&[(Some(11), Some(100))]), &OK), Err(Miss::Pending));
-        assert_eq!(judge(&pending(&[]), &Looked { named: true, ..OK }), Err(Miss::Pending));
+        assert_eq!(
+            judge(&pending(&[(Some(11), Some(100))]), &OK),
+            Err(Miss::Pending)
+        );
+        assert_eq!(
+            judge(&pending(&[]), &Looked { named: true, ..OK }),
+            Err(Miss::Pending)
+        );
     }
 
     #[test]

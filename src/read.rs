@@ -11,6 +11,7 @@ use crate::pg::catalog;
 use crate::pg::identity::{Identity, Pinned, current_user};
 use crate::pg::spi::{self, Arg, At};
 use crate::pg::value::{Uuid, Value};
+use crate::routes::display;
 use crate::session;
 use crate::settings;
 use crate::time::iso8601;
@@ -19,8 +20,14 @@ use crate::time::iso8601;
 pub enum Found {
     /// The caller sees no such profile.
     Nothing,
-    Hit { document: Option<Value>, looked: Looked },
-    Miss { reason: Miss, looked: Option<Looked> },
+    Hit {
+        document: Option<Value>,
+        looked: Looked,
+    },
+    Miss {
+        reason: Miss,
+        looked: Option<Looked>,
+    },
 }
 
 /// Looks a profile up for the current user, without computing anything.
@@ -38,7 +45,10 @@ pub fn look(a: &Attached, key: &Uuid) -> Found {
         None
     };
     if let Some(reason) = reason {
-        return Found::Miss { reason, looked: None };
+        return Found::Miss {
+            reason,
+            looked: None,
+        };
     }
     let judge = Judge::new(a, At::Active);
     let (named, args) = judge.pending.named(a, 2);
@@ -51,7 +61,10 @@ pub fn look(a: &Attached, key: &Uuid) -> Found {
         None => Found::Nothing,
         Some((looked, document)) => match judge.of(&looked) {
             Ok(()) => Found::Hit { document, looked },
-            Err(reason) => Found::Miss { reason, looked: Some(looked) },
+            Err(reason) => Found::Miss {
+                reason,
+                looked: Some(looked),
+            },
         },
     }
 }
@@ -70,7 +83,9 @@ pub fn get(key: &Uuid) -> Option<Value> {
 fn live(a: &Attached, key: &Uuid) -> Option<Value> {
     let _pinned = Pinned::new();
     let _owner = Identity::restricted(a.owner);
-    let rows = spi::all(&a.sql.live(), At::Active, &[Arg::uuid(Some(key))], |r| r.value(1));
+    let rows = spi::all(&a.sql.live(), At::Active, &[Arg::uuid(Some(key))], |r| {
+        r.value(1)
+    });
     if rows.len() > 1 {
         Error::TwoDocuments.raise();
     }
@@ -88,10 +103,17 @@ fn visible(a: &Attached, key: &Uuid) -> bool {
         && catalog::may_read_column(user, a.profile, a.columns[0])
         && catalog::may_read_column(user, a.profile, a.key);
     if !may {
-        Error::NoPrivilege(a.profile_name.clone()).raise();
+        let name = catalog::relation_name(a.profile).map(|(s, t)| display(&s, &t));
+        Error::NoPrivilege(name.unwrap_or_default()).raise();
     }
     !catalog::row_security_applies(a.profile)
-        || spi::one(&a.sql.visible(), At::Active, &[Arg::uuid(Some(key))], |_| ()).is_some()
+        || spi::one(
+            &a.sql.visible(),
+            At::Active,
+            &[Arg::uuid(Some(key))],
+            |_| (),
+        )
+        .is_some()
 }
 
 /// `explain`: where the document would come from, and why.
@@ -100,9 +122,12 @@ pub fn explain(key: &Uuid) -> serde_json::Value {
     let found = look(&a, key);
     let (served_from, reason, looked, bytes) = match &found {
         Found::Nothing => ("none", "no such profile is visible", None, None),
-        Found::Hit { document, looked } => {
-            ("cache", "fresh", Some(looked), document.map(Value::stored_bytes))
-        }
+        Found::Hit { document, looked } => (
+            "cache",
+            "fresh",
+            Some(looked),
+            document.map(Value::stored_bytes),
+        ),
         Found::Miss { reason, looked } => ("view", reason.name(), looked.as_ref(), None),
     };
     let time = |t: Option<i64>| t.map(iso8601);

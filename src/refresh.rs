@@ -59,17 +59,41 @@ pub fn step(a: &Attached, phase: Phase, position: Option<Uuid>, batch: i32) -> S
     let _pinned = Pinned::new();
     match phase {
         Phase::Epochs => match epochs(a, batch) {
-            Some(stored) => Step1 { phase: Phase::Epochs, position: None, stored },
-            None => Step1 { phase: Phase::Keys, position: None, stored: 0 },
+            Some(stored) => Step1 {
+                phase: Phase::Epochs,
+                position: None,
+                stored,
+            },
+            None => Step1 {
+                phase: Phase::Keys,
+                position: None,
+                stored: 0,
+            },
         },
         Phase::Keys => match keys(a, position, batch) {
-            (Some(last), stored) => Step1 { phase: Phase::Keys, position: Some(last), stored },
-            (None, stored) => Step1 { phase: Phase::Fill, position: None, stored },
+            (Some(last), stored) => Step1 {
+                phase: Phase::Keys,
+                position: Some(last),
+                stored,
+            },
+            (None, stored) => Step1 {
+                phase: Phase::Fill,
+                position: None,
+                stored,
+            },
         },
         Phase::Fill | Phase::Done => {
             let (last, stored) = fill(a, position, batch);
-            let phase = if last.is_some() { Phase::Fill } else { Phase::Done };
-            Step1 { phase, position: last, stored }
+            let phase = if last.is_some() {
+                Phase::Fill
+            } else {
+                Phase::Done
+            };
+            Step1 {
+                phase,
+                position: last,
+                stored,
+            }
         }
     }
 }
@@ -239,7 +263,10 @@ fn concerned(a: &Attached, epoch: i64) -> (String, Vec<Vec<String>>) {
         for (t, used) in a.definition.tables.iter().enumerate() {
             for (l, link) in used.links.iter().enumerate() {
                 if used.schema == schema && used.name == table && link.column == column {
-                    by_link.entry((t, l)).or_default().extend(values.iter().cloned());
+                    by_link
+                        .entry((t, l))
+                        .or_default()
+                        .extend(values.iter().cloned());
                     known = true;
                 }
             }
@@ -259,14 +286,19 @@ fn concerned(a: &Attached, epoch: i64) -> (String, Vec<Vec<String>>) {
 /// The keys that a query of the profile table returns, read as the tables' owner.
 fn as_owner(a: &Attached, sql: &str, args: &[Arg]) -> Vec<Uuid> {
     let _owner = crate::pg::identity::Identity::restricted(a.owner);
-    spi::all(sql, At::New, args, |r| r.uuid(1)).into_iter().flatten().collect()
+    spi::all(sql, At::New, args, |r| r.uuid(1))
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 /// Locks, computes and writes profiles by their keys; with `leftovers`, names what is locked by
 /// others as pending.
 fn by_key(a: &Attached, keys: &[Uuid], leftovers: bool) -> u64 {
     let values: Vec<Value> = keys.iter().map(Value::uuid).collect();
-    let Some(array) = array_of(&values) else { return 0 };
+    let Some(array) = array_of(&values) else {
+        return 0;
+    };
     let step = a.key_step();
     let locked = document::lock(a, &step, array);
     if leftovers {
@@ -294,7 +326,13 @@ fn keys(a: &Attached, after: Option<Uuid>, batch: i32) -> (Option<Uuid>, u64) {
              WHERE p.kind = 'key' AND ($1 IS NULL OR p.id > $1) ORDER BY p.id LIMIT $2",
             At::New,
             &[Arg::uuid(after.as_ref()), Arg::int8(Some(i64::from(batch)))],
-            |r| Some(Key { id: r.uuid(1)?, column: r.text(2)?, value: r.text(3)? }),
+            |r| {
+                Some(Key {
+                    id: r.uuid(1)?,
+                    column: r.text(2)?,
+                    value: r.text(3)?,
+                })
+            },
         )
     };
     let listed: Vec<Key> = listed.into_iter().flatten().collect();
@@ -414,7 +452,11 @@ fn absent(a: &Attached, step: &Step, r#type: &str, ids: &[Uuid], texts: &[String
     };
     // A later snapshot than the one in which the holders were found gone.
     let still: std::collections::HashSet<Uuid> = no_row().into_iter().collect();
-    let done: Vec<Uuid> = waited.into_iter().flatten().filter(|id| still.contains(id)).collect();
+    let done: Vec<Uuid> = waited
+        .into_iter()
+        .flatten()
+        .filter(|id| still.contains(id))
+        .collect();
     delete(&done);
 }
 
@@ -423,8 +465,14 @@ fn delete(ids: &[Uuid]) {
         return;
     }
     let _us = as_ourselves();
-    spi::run("DELETE FROM profile_cache.pending WHERE id = ANY ($1)", &[Arg::uuids(ids)]);
-    spi::run("DELETE FROM profile_cache.absent WHERE pending = ANY ($1)", &[Arg::uuids(ids)]);
+    spi::run(
+        "DELETE FROM profile_cache.pending WHERE id = ANY ($1)",
+        &[Arg::uuids(ids)],
+    );
+    spi::run(
+        "DELETE FROM profile_cache.absent WHERE pending = ANY ($1)",
+        &[Arg::uuids(ids)],
+    );
 }
 
 /// One batch of documents that no reader trusts: missing, foreign, expired.
@@ -461,12 +509,14 @@ pub fn more_to_drain() -> bool {
     };
     unassigned
         || drains().iter().any(|d| {
-            d.holders.as_ref().is_none_or(|h| d.running || !d.complete || !pending::any_alive(h))
+            d.holders
+                .as_ref()
+                .is_none_or(|h| d.running || !d.complete || !pending::any_alive(h))
         })
 }
 
-/// Raises what would keep a refresh from running at all.
-pub fn begin(batch: Option<i32>) {
+/// Raises what would keep a refresh from running at all; about how many profiles there are.
+pub fn begin(batch: Option<i32>) -> i64 {
     let a = attachment::required();
     crate::attach::check_owner(crate::pg::identity::current_user(), a.profile);
     match batch {
@@ -477,4 +527,5 @@ pub fn begin(batch: Option<i32>) {
     if !crate::pg::spi::may_commit() {
         Error::InTransaction.raise();
     }
+    crate::report::estimated_rows(&a)
 }

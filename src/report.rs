@@ -6,9 +6,11 @@
 use crate::attachment::{self, Attached, Distrust, State};
 use crate::error::check_interrupts;
 use crate::pending::{Judge, Looked};
+use crate::pg::catalog;
 use crate::pg::identity::{Identity, Pinned};
 use crate::pg::spi::{self, Arg, At};
 use crate::pg::value::{Uuid, Value};
+use crate::routes::display;
 use crate::settings;
 
 const PAGE: i64 = 500;
@@ -37,15 +39,31 @@ pub fn verify(
         let rows = {
             let _owner = Identity::restricted(a.owner);
             spi::all(&sql, At::Active, &args, |r| {
-                (Looked::from_row(r), r.value(7), r.value(8), r.int8(9).unwrap_or(0))
+                (
+                    Looked::from_row(r),
+                    r.value(7),
+                    r.value(8),
+                    r.int8(9).unwrap_or(0),
+                )
             })
         };
         for (looked, stored, expected, n) in &rows {
             let Some(key) = looked.key else { continue };
             if n > &1 {
-                report(&key, "the view has more than one row for it", None, *expected);
-            } else if judge.of(looked).is_ok() && a.distrust.is_none() && !same(*stored, *expected) {
-                report(&key, "the cached document differs from the view's", *stored, *expected);
+                report(
+                    &key,
+                    "the view has more than one row for it",
+                    None,
+                    *expected,
+                );
+            } else if judge.of(looked).is_ok() && a.distrust.is_none() && !same(*stored, *expected)
+            {
+                report(
+                    &key,
+                    "the cached document differs from the view's",
+                    *stored,
+                    *expected,
+                );
             }
         }
         left -= rows.len() as i64;
@@ -71,7 +89,13 @@ fn same(a: Option<Value>, b: Option<Value>) -> bool {
 }
 
 fn random_key() -> Option<Uuid> {
-    spi::one("SELECT pg_catalog.gen_random_uuid()", At::Active, &[], |r| r.uuid(1)).flatten()
+    spi::one(
+        "SELECT pg_catalog.gen_random_uuid()",
+        At::Active,
+        &[],
+        |r| r.uuid(1),
+    )
+    .flatten()
 }
 
 /// Rows, cached, stale; and whether they were counted or estimated.
@@ -80,6 +104,11 @@ struct Counts {
     cached: i64,
     stale: i64,
     exact: bool,
+}
+
+/// About how many profiles there are.
+pub fn estimated_rows(a: &Attached) -> i64 {
+    counts(a).rows
 }
 
 fn counts(a: &Attached) -> Counts {
@@ -123,25 +152,22 @@ pub fn status() -> Vec<Option<Value>> {
     let (mut profile, mut document, mut tables, mut disabled) = (none(), none(), none(), none());
     let mut count = None;
     match &state {
-        State::None => warnings.push("nothing is attached: run SELECT profile_cache.attach()".into()),
-        State::Gone(g) => {
-            profile = g.profile.as_deref().and_then(Value::text);
-            document = g.document.as_deref().and_then(Value::text);
-            warnings.push(
-                "the profile table, its cache columns or the document view is gone: run \
-                 profile_cache.attach() again, or detach()"
-                    .into(),
-            );
+        State::None => {
+            warnings.push("nothing is attached: run SELECT profile_cache.attach()".into())
         }
+        State::Gone(gone) => warnings.push(format!(
+            "{}: run SELECT profile_cache.attach() again, or detach()",
+            gone.error().message()
+        )),
         State::Ready(a) => {
-            profile = Value::text(&a.profile_name);
-            document = crate::pg::catalog::relation_name(a.document)
-                .and_then(|(s, n)| Value::text(&crate::routes::qualified(&s, &n)));
+            let name = |oid| catalog::relation_name(oid).map(|(s, n)| display(&s, &n));
+            profile = name(a.profile).and_then(|n| Value::text(&n));
+            document = name(a.document).and_then(|n| Value::text(&n));
             let names: Vec<String> = a
                 .definition
                 .tables
                 .iter()
-                .map(|t| crate::routes::qualified(&t.schema, &t.name))
+                .map(|t| display(&t.schema, &t.name))
                 .collect();
             tables = Value::texts(&names);
             match &a.distrust {
@@ -154,7 +180,9 @@ pub fn status() -> Vec<Option<Value>> {
                     );
                 }
                 Some(Distrust::Problem(why)) => {
-                    warnings.push(format!("reads use the view: {why}; run profile_cache.attach() again"));
+                    warnings.push(format!(
+                        "reads use the view: {why}; run profile_cache.attach() again"
+                    ));
                 }
                 None => {}
             }
@@ -162,7 +190,11 @@ pub fn status() -> Vec<Option<Value>> {
         }
     }
     let us = !matches!(state, State::None);
-    let pending = if us { pending_numbers() } else { Default::default() };
+    let pending = if us {
+        pending_numbers()
+    } else {
+        Default::default()
+    };
     if pending.failures > 0 {
         warnings.push(format!(
             "the document view failed for {} profile(s), last with SQLSTATE {}: SELECT * FROM profile_cache.failure",
@@ -187,7 +219,9 @@ pub fn status() -> Vec<Option<Value>> {
         int(pending.failures),
         Some(Value::bool(settings::enabled())),
         Some(Value::bool(false)),
-        Value::text("none: this version has no background worker; schedule CALL profile_cache.refresh()"),
+        Value::text(
+            "none: this version has no background worker; schedule CALL profile_cache.refresh()",
+        ),
         Value::texts(&warnings),
     ]
 }

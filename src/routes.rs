@@ -97,6 +97,27 @@ pub fn qualified(schema: &str, name: &str) -> String {
     format!("{}.{}", quote_identifier(schema), quote_identifier(name))
 }
 
+/// A qualified name as people write it: quoted only where it must be. For messages and `status`.
+pub fn display(schema: &str, name: &str) -> String {
+    format!(
+        "{}.{}",
+        display_identifier(schema),
+        display_identifier(name)
+    )
+}
+
+pub fn display_identifier(name: &str) -> String {
+    let plain = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
+        && name
+            .chars()
+            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+    if plain {
+        name.to_owned()
+    } else {
+        quote_identifier(name)
+    }
+}
+
 /// The statements on one attached profile table.
 #[derive(Debug)]
 pub struct Sql {
@@ -114,7 +135,11 @@ impl Sql {
             document,
             key: quote_identifier(&d.key),
             view_key: quote_identifier(&d.view_key),
-            valid_until: if d.expires { "v.valid_until" } else { "NULL::pg_catalog.timestamptz" },
+            valid_until: if d.expires {
+                "v.valid_until"
+            } else {
+                "NULL::pg_catalog.timestamptz"
+            },
         }
     }
 
@@ -254,7 +279,11 @@ impl Sql {
             return "true".into();
         };
         let Some((first, rest)) = steps.split_first() else {
-            return format!("p.{} {} {values}", quote_identifier(&last.column), last.operator);
+            return format!(
+                "p.{} {} {values}",
+                quote_identifier(&last.column),
+                last.operator
+            );
         };
         let mut from = format!("{} AS s0", qualified(&first.schema, &first.table));
         let mut previous = first;

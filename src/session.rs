@@ -59,7 +59,9 @@ pub fn subtransaction_committed(id: u32, parent: u32) {
         }
     };
     with(|s| {
-        s.marks.iter_mut().for_each(|m| hand_over(&mut m.subtransaction));
+        s.marks
+            .iter_mut()
+            .for_each(|m| hand_over(&mut m.subtransaction));
         s.deleted.values_mut().for_each(hand_over);
         s.named.values_mut().for_each(hand_over);
         s.everything.iter_mut().for_each(hand_over);
@@ -68,7 +70,11 @@ pub fn subtransaction_committed(id: u32, parent: u32) {
 
 /// A statement on `table` begins.
 pub fn raise_mark(table: Oid) {
-    let mark = Mark { table, command: command_id(), subtransaction: subtransaction_id() };
+    let mark = Mark {
+        table,
+        command: command_id(),
+        subtransaction: subtransaction_id(),
+    };
     with(|s| s.marks.push(mark));
 }
 
@@ -90,8 +96,12 @@ pub fn in_flight() -> bool {
 /// raise several marks (ON CONFLICT, MERGE, writable CTEs), all with the same command id; a
 /// statement nested in it has a greater one.
 pub fn other_in_flight(table: Oid, command: Option<u32>) -> bool {
-    with(|s| s.marks.iter().any(|m| m.table == table && Some(m.command) != command))
-        .unwrap_or(true)
+    with(|s| {
+        s.marks
+            .iter()
+            .any(|m| m.table == table && Some(m.command) != command)
+    })
+    .unwrap_or(true)
 }
 
 /// Records that this transaction deleted the profile whose `column` held `value`.
@@ -116,7 +126,9 @@ pub fn name_key(column: &str, value: &str) -> bool {
         if s.named.len() >= REMEMBERED {
             return true;
         }
-        s.named.insert((column.to_owned(), value.to_owned()), id).is_none()
+        s.named
+            .insert((column.to_owned(), value.to_owned()), id)
+            .is_none()
     })
     .unwrap_or(true)
 }

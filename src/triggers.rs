@@ -83,10 +83,16 @@ struct Touched {
 impl Touched {
     fn add(&mut self, row: &Tuple, column: &Column) {
         if let Some(datum) = row.get(column.number) {
-            let value = Value { datum, oid: column.oid };
+            let value = Value {
+                datum,
+                oid: column.oid,
+            };
             self.values
                 .entry(value.image(&column.storage))
-                .or_insert_with(|| Value { datum: column.storage.copy(datum), ..value });
+                .or_insert_with(|| Value {
+                    datum: column.storage.copy(datum),
+                    ..value
+                });
         }
     }
 }
@@ -99,8 +105,13 @@ fn hand_on(a: &Attached, table: &UsedTable, firing: &Firing, command: Option<u32
     }
     let is_profile = table.oid == a.profile;
     let bound = settings::max_immediate();
-    let mut touched: Vec<Touched> =
-        table.links.iter().map(|_| Touched { values: HashMap::new() }).collect();
+    let mut touched: Vec<Touched> = table
+        .links
+        .iter()
+        .map(|_| Touched {
+            values: HashMap::new(),
+        })
+        .collect();
     let mut over = false;
     firing.rows(|old, new| {
         if is_profile && event == Event::Delete {
@@ -118,7 +129,11 @@ fn hand_on(a: &Attached, table: &UsedTable, firing: &Firing, command: Option<u32
             }
             over |= touched.values.len() > bound;
         }
-        if over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        if over {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
     });
     if over {
         pending::everything("more rows changed than profile_cache.max_immediate");
@@ -147,7 +162,9 @@ fn unchanged(a: &Attached, t: &UsedTable, is_profile: bool, old: &Tuple, new: &T
     let same = |number: i16, s: &Storage| s.same_image(old.get(number), new.get(number));
     t.watched.iter().all(|c| same(c.number, &c.storage))
         && (!is_profile
-            || a.columns.iter().all(|n| same(*n, &Storage::of(catalog::column_type(a.profile, *n)))))
+            || a.columns
+                .iter()
+                .all(|n| same(*n, &Storage::of(catalog::column_type(a.profile, *n)))))
 }
 
 /// A changed row of a dimension: whom it concerns is found by refresh, from the linking values.
@@ -162,20 +179,30 @@ fn dimension(table: &UsedTable, link: &UsedLink, values: &[Value]) {
 
 /// Changed rows of a member or of the profile itself: lock, compute, write; the rest is pending.
 fn direct(a: &Attached, link: &UsedLink, values: &[Value], command: Option<u32>) {
-    let Some(step) = link.link.direct() else { return };
+    let Some(step) = link.link.direct() else {
+        return;
+    };
     // A row written now would be one that a statement around this one may be about to update, which
     // PostgreSQL refuses (27000). A trigger function of the app's may run inside such a statement
     // before our own BEFORE STATEMENT trigger has marked it, hence the depth.
     if xact::trigger_depth() > 1 || session::other_in_flight(a.profile, command) {
-        pending::keys(&step.column, values.iter().map(|v| v.to_text()), "written inside a statement");
+        pending::keys(
+            &step.column,
+            values.iter().map(|v| v.to_text()),
+            "written inside a statement",
+        );
         return;
     }
-    let Some(array) = document::array_of(values) else { return };
+    let Some(array) = document::array_of(values) else {
+        return;
+    };
     let locked = document::lock(a, step, array);
     let missing = document::not_locked(a, step, values, &locked);
     pending::keys(
         &step.column,
-        missing.into_iter().filter(|v| !session::was_deleted(link.target, v)),
+        missing
+            .into_iter()
+            .filter(|v| !session::was_deleted(link.target, v)),
         "locked by another transaction, or not there",
     );
     document::store(a, &locked);
@@ -198,6 +225,10 @@ fn record_deleted(a: &Attached, firing: &Firing) {
             }
         }
         left = left.saturating_sub(1);
-        if left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        if left == 0 {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
     });
 }

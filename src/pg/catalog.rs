@@ -12,7 +12,11 @@ pub fn relation(schema: &str, name: &str) -> Option<Oid> {
     // SAFETY: cache look-ups by C strings that live through the calls.
     let oid = unsafe {
         let n = pg_sys::get_namespace_oid(schema.as_ptr(), true);
-        if n == Oid::INVALID { n } else { pg_sys::get_relname_relid(name.as_ptr(), n) }
+        if n == Oid::INVALID {
+            n
+        } else {
+            pg_sys::get_relname_relid(name.as_ptr(), n)
+        }
     };
     (oid != Oid::INVALID).then_some(oid)
 }
@@ -64,6 +68,11 @@ pub fn is_member_of(role: Oid, of: Oid) -> bool {
     unsafe { pg_sys::has_privs_of_role(role, of) }
 }
 
+pub fn role_name(oid: Oid) -> String {
+    // SAFETY: a cache look-up that returns a palloc'd string, or NULL for an unknown role.
+    unsafe { string(pg_sys::GetUserNameFromId(oid, true)) }.unwrap_or_default()
+}
+
 /// Whether `user` may name relations in the schema of `relation`, and read one of its columns.
 pub fn may_read_column(user: Oid, relation: Oid, column: i16) -> bool {
     let select = pg_sys::ACL_SELECT as pg_sys::AclMode;
@@ -92,7 +101,8 @@ pub fn may_use_schema_of(user: Oid, relation: Oid) -> bool {
 pub fn row_security_applies(relation: Oid) -> bool {
     // SAFETY: cache look-ups; with row_security = off it says so by an error, as a SELECT would.
     unsafe {
-        pg_sys::check_enable_rls(relation, Oid::INVALID, false) == pg_sys::CheckEnableRlsResult::RLS_ENABLED as i32
+        pg_sys::check_enable_rls(relation, Oid::INVALID, false)
+            == pg_sys::CheckEnableRlsResult::RLS_ENABLED as i32
     }
 }
 

@@ -68,8 +68,7 @@ impl Call {
 
     pub fn names(&self, n: usize) -> Option<Vec<String>> {
         self.arg(n).map(|d| {
-            let (mut items, mut nulls, mut count) =
-                (std::ptr::null_mut(), std::ptr::null_mut(), 0);
+            let (mut items, mut nulls, mut count) = (std::ptr::null_mut(), std::ptr::null_mut(), 0);
             // SAFETY: the argument is a name[]; deconstruct_array allocates both result arrays.
             unsafe {
                 let array = pg_sys::pg_detoast_datum(d.cast_mut_ptr()).cast();
@@ -106,8 +105,10 @@ impl Call {
     }
 
     fn record(&self, fields: Vec<Option<Value>>) -> Datum {
-        let mut values: Vec<Datum> =
-            fields.iter().map(|f| f.map_or(Datum::null(), |v| v.datum)).collect();
+        let mut values: Vec<Datum> = fields
+            .iter()
+            .map(|f| f.map_or(Datum::null(), |v| v.datum))
+            .collect();
         let mut nulls: Vec<bool> = fields.iter().map(Option::is_none).collect();
         // SAFETY: the fields match the declared row type (a regress test calls each such function).
         unsafe {
@@ -132,13 +133,18 @@ impl RowSet {
         unsafe {
             pg_sys::InitMaterializedSRF(call.fcinfo, 0);
             let info: *mut pg_sys::ReturnSetInfo = (*call.fcinfo).resultinfo.cast();
-            RowSet { store: (*info).setResult, desc: (*info).setDesc }
+            RowSet {
+                store: (*info).setResult,
+                desc: (*info).setDesc,
+            }
         }
     }
 
     pub fn put(&mut self, fields: &[Option<Value>]) {
-        let mut values: Vec<Datum> =
-            fields.iter().map(|f| f.map_or(Datum::null(), |v| v.datum)).collect();
+        let mut values: Vec<Datum> = fields
+            .iter()
+            .map(|f| f.map_or(Datum::null(), |v| v.datum))
+            .collect();
         let mut nulls: Vec<bool> = fields.iter().map(Option::is_none).collect();
         // SAFETY: the fields match the declared row type; the tuplestore copies them.
         unsafe {
@@ -160,13 +166,22 @@ impl Value {
         value::into(v.to_vec(), pg_sys::TEXTARRAYOID)
     }
     pub fn bool(v: bool) -> Value {
-        Value { datum: Datum::from(v), oid: pg_sys::BOOLOID }
+        Value {
+            datum: Datum::from(v),
+            oid: pg_sys::BOOLOID,
+        }
     }
     pub fn timestamptz(v: i64) -> Value {
-        Value { datum: Datum::from(v), oid: pg_sys::TIMESTAMPTZOID }
+        Value {
+            datum: Datum::from(v),
+            oid: pg_sys::TIMESTAMPTZOID,
+        }
     }
     pub fn int8(v: i64) -> Value {
-        Value { datum: Datum::from(v), oid: pg_sys::INT8OID }
+        Value {
+            datum: Datum::from(v),
+            oid: pg_sys::INT8OID,
+        }
     }
     pub fn jsonb(v: &serde_json::Value) -> Option<Value> {
         value::into(pgrx::JsonB(v.clone()), pg_sys::JSONBOID)
@@ -177,5 +192,9 @@ impl Value {
 /// `d` is a `name`.
 unsafe fn name(d: Datum) -> String {
     // SAFETY: a NameData is NUL-terminated within its 64 bytes.
-    unsafe { CStr::from_ptr(d.cast_mut_ptr()).to_string_lossy().into_owned() }
+    unsafe {
+        CStr::from_ptr(d.cast_mut_ptr())
+            .to_string_lossy()
+            .into_owned()
+    }
 }

@@ -28,7 +28,10 @@ impl Identity {
     }
 
     fn switch(user: Oid, flags: i32) -> Identity {
-        let mut before = Identity { user: Oid::INVALID, context: 0 };
+        let mut before = Identity {
+            user: Oid::INVALID,
+            context: 0,
+        };
         // SAFETY: saved here, restored in Drop or by the (sub)transaction's abort.
         unsafe {
             pg_sys::GetUserIdAndSecContext(&mut before.user, &mut before.context);
@@ -50,7 +53,8 @@ pub fn current_user() -> Oid {
     unsafe { pg_sys::GetUserId() }
 }
 
-/// Every setting that can change what an IMMUTABLE or STABLE built-in prints, and its pinned value.
+/// Every setting that can change what an IMMUTABLE or STABLE built-in prints, and its pinned value;
+/// search_path last.
 const PINNED: [(&CStr, &CStr); 11] = [
     (c"TimeZone", c"UTC"),
     (c"DateStyle", c"ISO, MDY"),
@@ -72,8 +76,12 @@ pub struct Pinned {
 
 impl Pinned {
     pub fn new() -> Pinned {
+        Pinned::these(&PINNED)
+    }
+
+    fn these(settings: &[(&CStr, &CStr)]) -> Pinned {
         let mut pinned = Pinned { level: None };
-        for (name, value) in PINNED {
+        for &(name, value) in settings {
             // SAFETY: constant C strings; the setting goes back at AtEOXact_GUC or at abort.
             unsafe {
                 let now = pg_sys::GetConfigOption(name.as_ptr(), true, false);
@@ -89,7 +97,12 @@ impl Pinned {
         pinned
     }
 
-    /// These settings alone, for attach's `lock_timeout`.
+    /// `search_path` alone: built-ins, and nobody's own operators or functions.
+    pub fn path() -> Pinned {
+        Pinned::these(&PINNED[PINNED.len() - 1..])
+    }
+
+    /// One setting alone, for attach's `lock_timeout`.
     pub fn with(name: &CStr, value: &str) -> Pinned {
         let value = CString::new(value).unwrap_or_default();
         // SAFETY: as in `new`.

@@ -29,26 +29,44 @@ pub struct Arg {
 
 impl Arg {
     pub fn value(v: Value) -> Arg {
-        Arg { oid: v.oid, datum: Some(v.datum) }
+        Arg {
+            oid: v.oid,
+            datum: Some(v.datum),
+        }
     }
     pub fn int8(v: Option<i64>) -> Arg {
-        Arg { oid: pg_sys::INT8OID, datum: v.map(Datum::from) }
+        Arg {
+            oid: pg_sys::INT8OID,
+            datum: v.map(Datum::from),
+        }
     }
     pub fn float4(v: f32) -> Arg {
-        Arg { oid: pg_sys::FLOAT4OID, datum: value::into(v, pg_sys::FLOAT4OID).map(|v| v.datum) }
+        Arg {
+            oid: pg_sys::FLOAT4OID,
+            datum: value::into(v, pg_sys::FLOAT4OID).map(|v| v.datum),
+        }
     }
     pub fn bool(v: bool) -> Arg {
-        Arg { oid: pg_sys::BOOLOID, datum: Some(Datum::from(v)) }
+        Arg {
+            oid: pg_sys::BOOLOID,
+            datum: Some(Datum::from(v)),
+        }
     }
     pub fn oid(v: Oid) -> Arg {
-        Arg { oid: pg_sys::OIDOID, datum: Some(Datum::from(v)) }
+        Arg {
+            oid: pg_sys::OIDOID,
+            datum: Some(Datum::from(v)),
+        }
     }
     pub fn oids(v: &[Oid]) -> Arg {
         let items: Vec<Datum> = v.iter().map(|o| Datum::from(*o)).collect();
         Arg::value(value::array(pg_sys::OIDOID, &items))
     }
     pub fn text(v: &str) -> Arg {
-        Arg { oid: pg_sys::TEXTOID, datum: value::into(v, pg_sys::TEXTOID).map(|v| v.datum) }
+        Arg {
+            oid: pg_sys::TEXTOID,
+            datum: value::into(v, pg_sys::TEXTOID).map(|v| v.datum),
+        }
     }
     pub fn texts(v: &[String]) -> Arg {
         let items: Vec<Datum> = v
@@ -58,7 +76,10 @@ impl Arg {
         Arg::value(value::array(pg_sys::TEXTOID, &items))
     }
     pub fn uuid(v: Option<&Uuid>) -> Arg {
-        Arg { oid: pg_sys::UUIDOID, datum: v.map(|u| Value::uuid(u).datum) }
+        Arg {
+            oid: pg_sys::UUIDOID,
+            datum: v.map(|u| Value::uuid(u).datum),
+        }
     }
     pub fn uuids(v: &[Uuid]) -> Arg {
         let items: Vec<Datum> = v.iter().map(|u| Value::uuid(u).datum).collect();
@@ -108,7 +129,8 @@ impl Row {
     }
     pub fn tid(&self, column: i32) -> Option<pg_sys::ItemPointerData> {
         // SAFETY: the column is a tid, by reference.
-        self.datum(column).map(|d| unsafe { *d.cast_mut_ptr::<pg_sys::ItemPointerData>() })
+        self.datum(column)
+            .map(|d| unsafe { *d.cast_mut_ptr::<pg_sys::ItemPointerData>() })
     }
     /// The value as it is, copied to the memory context of the SPI connection's caller.
     pub fn value(&self, column: i32) -> Option<Value> {
@@ -187,10 +209,14 @@ fn plan(sql: &str, args: &[Arg]) -> pg_sys::SPIPlanPtr {
 pub fn query(sql: &str, at: At, args: &[Arg], mut each: impl FnMut(&Row)) -> u64 {
     let _connection = Connection::open();
     let plan = plan(sql, args);
-    let mut values: Vec<Datum> =
-        args.iter().map(|a| a.datum.unwrap_or(Datum::null())).collect();
-    let nulls: Vec<std::ffi::c_char> =
-        args.iter().map(|a| if a.datum.is_some() { b' ' } else { b'n' } as _).collect();
+    let mut values: Vec<Datum> = args
+        .iter()
+        .map(|a| a.datum.unwrap_or(Datum::null()))
+        .collect();
+    let nulls: Vec<std::ffi::c_char> = args
+        .iter()
+        .map(|a| if a.datum.is_some() { b' ' } else { b'n' } as _)
+        .collect();
     // SAFETY: values and nulls match the plan's parameters; results are read before SPI_finish.
     unsafe {
         let rc = match at {
@@ -223,7 +249,10 @@ pub fn query(sql: &str, at: At, args: &[Arg], mut each: impl FnMut(&Row)) -> u64
         let (table, n) = (pg_sys::SPI_tuptable, pg_sys::SPI_processed);
         if !table.is_null() {
             for i in 0..n as usize {
-                each(&Row { tuple: *(*table).vals.add(i), desc: (*table).tupdesc });
+                each(&Row {
+                    tuple: *(*table).vals.add(i),
+                    desc: (*table).tupdesc,
+                });
             }
         }
         n

@@ -109,7 +109,11 @@ impl Firing {
             let desc = (*(*self.data).tg_relation).rd_att;
             let old = (*self.data).tg_trigtuple;
             let update = self.event() == Event::Update;
-            let new = if update { (*self.data).tg_newtuple } else { old };
+            let new = if update {
+                (*self.data).tg_newtuple
+            } else {
+                old
+            };
             let get = |tuple, column: i16| {
                 let mut null = false;
                 let d = pg_sys::heap_getattr(tuple, i32::from(column), desc, &mut null);
@@ -119,9 +123,10 @@ impl Firing {
             let mut values = [Datum::null(); 4];
             let mut nulls = [true; 4];
             if update {
-                let changed = always || watched
-                    .iter()
-                    .any(|c| !c.storage.same_image(get(old, c.number), get(new, c.number)));
+                let changed = always
+                    || watched
+                        .iter()
+                        .any(|c| !c.storage.same_image(get(old, c.number), get(new, c.number)));
                 for (i, column) in columns.iter().enumerate() {
                     if let Some(d) = get(old, *column)
                         && !(changed && i == cleared)
@@ -143,14 +148,15 @@ impl Firing {
     }
 
     /// Hands every inserted, deleted or updated row of the statement to `each`, as (old, new).
-    pub fn rows(
-        &self,
-        mut each: impl FnMut(Option<&Tuple>, Option<&Tuple>) -> ControlFlow<()>,
-    ) {
+    pub fn rows(&self, mut each: impl FnMut(Option<&Tuple>, Option<&Tuple>) -> ControlFlow<()>) {
         // SAFETY: an AFTER STATEMENT firing carries the transition tables that its trigger names,
         // alive during the firing.
         let (old, new, desc) = unsafe {
-            ((*self.data).tg_oldtable, (*self.data).tg_newtable, (*(*self.data).tg_relation).rd_att)
+            (
+                (*self.data).tg_oldtable,
+                (*self.data).tg_newtable,
+                (*(*self.data).tg_relation).rd_att,
+            )
         };
         let old = Reader::open(old, desc);
         let new = Reader::open(new, desc);
@@ -188,7 +194,11 @@ impl Reader {
             pg_sys::tuplestore_select_read_pointer(store, pointer);
             pg_sys::tuplestore_rescan(store);
             let slot = pg_sys::MakeSingleTupleTableSlot(desc, &pg_sys::TTSOpsMinimalTuple);
-            Some(Reader { store, pointer, slot })
+            Some(Reader {
+                store,
+                pointer,
+                slot,
+            })
         }
     }
 

@@ -50,10 +50,7 @@ impl Writer {
                 relation,
                 columns: columns.map(i32::from),
                 old: pg_sys::table_slot_create(relation, std::ptr::null_mut()),
-                new: pg_sys::MakeSingleTupleTableSlot(
-                    (*relation).rd_att,
-                    &pg_sys::TTSOpsHeapTuple,
-                ),
+                new: pg_sys::MakeSingleTupleTableSlot((*relation).rd_att, &pg_sys::TTSOpsHeapTuple),
                 result,
                 estate: pg_sys::CreateExecutorState(),
             }

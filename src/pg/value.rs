@@ -34,7 +34,11 @@ unsafe extern "C-unwind" {
 
 impl Storage {
     pub fn of(oid: Oid) -> Storage {
-        let mut s = Storage { len: 0, by_value: false, align: 0 };
+        let mut s = Storage {
+            len: 0,
+            by_value: false,
+            align: 0,
+        };
         // SAFETY: out parameters of the declared types; an unknown type is a PostgreSQL error.
         unsafe { pg_sys::get_typlenbyvalalign(oid, &mut s.len, &mut s.by_value, &mut s.align) };
         s
@@ -47,9 +51,7 @@ impl Storage {
             (None, None) => true,
             // SAFETY: both are values of the type that `self` describes.
             (Some(a), Some(b)) => unsafe {
-                pg_guard_ffi_boundary(|| {
-                    datum_image_eq(a, b, self.by_value, i32::from(self.len))
-                })
+                pg_guard_ffi_boundary(|| datum_image_eq(a, b, self.by_value, i32::from(self.len)))
             },
             _ => false,
         }
@@ -71,7 +73,10 @@ impl Value {
             std::ptr::copy_nonoverlapping(u.as_ptr(), p, 16);
             Datum::from(p)
         };
-        Value { datum, oid: pg_sys::UUIDOID }
+        Value {
+            datum,
+            oid: pg_sys::UUIDOID,
+        }
     }
 
     /// The type's own text form, under the settings in force.
@@ -93,7 +98,9 @@ impl Value {
         // SAFETY: `s` describes the value: a C string, a varlena, or `len` bytes by reference.
         unsafe {
             match s.len {
-                -2 => CStr::from_ptr(self.datum.cast_mut_ptr()).to_bytes().to_vec(),
+                -2 => CStr::from_ptr(self.datum.cast_mut_ptr())
+                    .to_bytes()
+                    .to_vec(),
                 -1 => {
                     let v = pg_sys::pg_detoast_datum_packed(self.datum.cast_mut_ptr());
                     let bytes = pgrx::varlena::vardata_any(v).cast::<u8>();
@@ -135,7 +142,8 @@ pub fn array(element: Oid, items: &[Datum]) -> Value {
         ))
     };
     // SAFETY: a catalog look-up.
-    Value { datum, oid: unsafe { pg_sys::get_array_type(element) } }
+    let oid = unsafe { pg_sys::get_array_type(element) };
+    Value { datum, oid }
 }
 
 pub(super) fn from<T: FromDatum>(d: Option<Datum>) -> Option<T> {

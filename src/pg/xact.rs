@@ -29,7 +29,10 @@ pub fn register_callbacks() {
 #[pg_guard]
 unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _arg: *mut c_void) {
     use pg_sys::XactEvent::*;
-    if matches!(event, XACT_EVENT_COMMIT | XACT_EVENT_ABORT | XACT_EVENT_PREPARE) {
+    if matches!(
+        event,
+        XACT_EVENT_COMMIT | XACT_EVENT_ABORT | XACT_EVENT_PREPARE
+    ) {
         session::transaction_ended();
     }
 }
@@ -103,8 +106,7 @@ pub struct Failure {
 /// timeout, a lost connection or a serialization failure is not ours to swallow and passes through.
 pub fn subtransaction<R>(f: impl FnOnce() -> R) -> Result<R, Failure> {
     // SAFETY: saved to be restored after the subtransaction, as PL/pgSQL does.
-    let (context, owner) =
-        unsafe { (pg_sys::CurrentMemoryContext, pg_sys::CurrentResourceOwner) };
+    let (context, owner) = unsafe { (pg_sys::CurrentMemoryContext, pg_sys::CurrentResourceOwner) };
     // SAFETY: released or rolled back on every path below but a rethrow, which aborts the parent.
     unsafe {
         pg_sys::BeginInternalSubTransaction(std::ptr::null());
