@@ -1,0 +1,30 @@
+-- What the tests ask after each step. Late bound, so that it depends on nothing.
+-- wrong(): what get_profile serves and what the view says, wherever they differ to the byte, and
+-- whatever verify() finds; no row is good. A profile that the view has no row for serves null.
+CREATE FUNCTION wrong() RETURNS TABLE (what text, user_id uuid, served text, expected text)
+    LANGUAGE plpgsql AS $$
+BEGIN
+    RETURN QUERY SELECT 'served', p.supabase_user_id, get_profile(p.supabase_user_id)::text, v.document::text
+        FROM user_profile AS p LEFT JOIN profile_document AS v USING (supabase_user_id)
+        WHERE get_profile(p.supabase_user_id)::text IS DISTINCT FROM v.document::text;
+    RETURN QUERY SELECT v.problem, v.user_id, v.served::text, v.expected::text FROM profile_cache.verify() AS v;
+END
+$$;
+-- state(): where each user's document comes from, and why.
+CREATE FUNCTION state() RETURNS TABLE (id text, served_from text, reason text)
+    LANGUAGE plpgsql AS $$
+BEGIN
+    RETURN QUERY SELECT p.id::text, e->>'served_from', e->>'reason'
+        FROM user_profile AS p CROSS JOIN LATERAL profile_cache.explain(p.supabase_user_id) AS e ORDER BY p.id;
+END
+$$;
+-- pending(): what refresh has still to do.
+CREATE FUNCTION pending() RETURNS TABLE (kind text, reason text, link text, "values" text[], key text)
+    LANGUAGE plpgsql AS $$
+BEGIN
+    RETURN QUERY SELECT p.kind, p.reason, p.link_table || '.' || p.link_column, p.link_values, p.key_column || ' ' || p.key_value
+        FROM profile_cache.pending AS p WHERE p.kind <> 'current' ORDER BY 1, 2, 3, 4, 5;
+END
+$$;
+-- What refresh says has rates in it that change: its tests ask for it.
+SET client_min_messages = warning;
