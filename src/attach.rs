@@ -765,6 +765,7 @@ fn warn_of_missing_indexes(d: &Definition) {
 }
 
 fn forget_everything() {
+    crate::session::forget_pending();
     for table in ["attachment", "pending", "drain", "absent", "failure"] {
         spi::run(&format!("DELETE FROM profile_cache.{table}"), &[]);
     }

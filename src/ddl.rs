@@ -12,6 +12,7 @@ use crate::pg::fmgr::{Call, Return};
 use crate::pg::spi::{self, Arg, At};
 use crate::pg::xact;
 use crate::pg::{Oid, catalog};
+use crate::session;
 
 /// Everything the document depends on: the attached tables, the view, and whatever its rule uses, at
 /// any depth (nested views, functions, types, operators, collations). $1: tables and view.
@@ -155,5 +156,6 @@ fn rediscover(a: &Attached, replaced: bool) {
             &[Arg::text(&e.message()), Arg::text(&by_hand)],
         ),
     };
+    session::forget_keys();
     spi::run("DELETE FROM profile_cache.pending WHERE kind = 'key'", &[]);
 }

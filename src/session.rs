@@ -133,6 +133,18 @@ pub fn name_key(column: &str, value: &str) -> bool {
     .unwrap_or(true)
 }
 
+/// The pending keys are being deleted, those of this transaction included: it must insert them anew.
+/// After a rollback of that, one is merely inserted twice.
+pub fn forget_keys() {
+    with(|s| s.named.clear());
+}
+
+/// The same for every pending row.
+pub fn forget_pending() {
+    forget_keys();
+    with(|s| s.everything = None);
+}
+
 /// True the first time this transaction makes everything pending.
 pub fn distrust_everything() -> bool {
     let id = subtransaction_id();
