@@ -76,6 +76,9 @@ pub fn is_secret(name: &str) -> bool {
 const PAIRS: usize = 50;
 
 fn object(pairs: &[(String, String)]) -> String {
+    if pairs.is_empty() {
+        return "'{}'::jsonb".into();
+    }
     pairs
         .chunks(PAIRS)
         .map(|chunk| {

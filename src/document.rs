@@ -36,16 +36,25 @@ enum Computed {
 }
 
 /// Locks the rows whose `step` column equals one of `values` (an array) and that nobody else holds.
-pub fn lock(a: &Attached, step: &Step, values: Value) -> Vec<Locked> {
+pub fn lock(a: &Attached, step: &Step, values: &[Value]) -> Vec<Locked> {
+    let Some(asked) = array_of(values) else {
+        return vec![];
+    };
+    let sql = a.sql.lock(step);
     tuple::lock_for_writing(a.profile);
     let _owner = Identity::restricted(a.owner);
-    spi::all(&a.sql.lock(step), At::New, &[Arg::value(values)], |r| {
-        r.tid(1).map(|tid| Locked {
-            tid,
-            key: r.uuid(2),
-            found_by: r.value(3),
-        })
-    })
+    spi::all(
+        statement(&sql, values.len()),
+        At::New,
+        &[Arg::value(asked)],
+        |r| {
+            r.tid(1).map(|tid| Locked {
+                tid,
+                key: r.uuid(2),
+                found_by: r.value(3),
+            })
+        },
+    )
     .into_iter()
     .flatten()
     .collect()
@@ -105,6 +114,16 @@ pub fn store(a: &Attached, rows: &[Locked]) -> u64 {
     stored
 }
 
+/// Few keys are found by indexes; for many, a plan made for their number may be better.
+fn statement(sql: &str, keys: usize) -> spi::Statement<'_> {
+    const FEW: usize = 10;
+    if keys <= FEW {
+        spi::point(sql)
+    } else {
+        sql.into()
+    }
+}
+
 /// Stamp and documents, of one snapshot.
 fn compute(a: &Attached, keys: &[Uuid]) -> (Option<i64>, HashMap<Uuid, Computed>) {
     let _snapshot = Pushed::new();
@@ -149,20 +168,26 @@ fn view_rows(a: &Attached, keys: &[Uuid]) -> HashMap<Uuid, Computed> {
         })
         .collect();
     let mut seen = std::collections::HashSet::new();
-    spi::query(&a.sql.compute(), At::Active, &[Arg::uuids(keys)], |r| {
-        if let Some(key) = r.uuid(1) {
-            let c = if seen.insert(key) {
-                Computed::Document {
-                    document: r.value(2),
-                    valid_until: r.timestamptz(3),
-                }
-            } else {
-                // cardinality_violation: two rows for one profile, and no telling which is right.
-                Computed::Failed("21000".into())
-            };
-            found.insert(key, c);
-        }
-    });
+    let sql = a.sql.compute();
+    spi::query(
+        statement(&sql, keys.len()),
+        At::Active,
+        &[Arg::uuids(keys)],
+        |r| {
+            if let Some(key) = r.uuid(1) {
+                let c = if seen.insert(key) {
+                    Computed::Document {
+                        document: r.value(2),
+                        valid_until: r.timestamptz(3),
+                    }
+                } else {
+                    // cardinality_violation: two rows for one profile, and no telling which is right.
+                    Computed::Failed("21000".into())
+                };
+                found.insert(key, c);
+            }
+        },
+    );
     found
 }
 

@@ -54,7 +54,7 @@ pub fn look(a: &Attached, key: &Uuid) -> Found {
     let (named, args) = judge.pending.named(a, 2);
     let args: Vec<Arg> = std::iter::once(Arg::uuid(Some(key))).chain(args).collect();
     let _owner = Identity::restricted(a.owner);
-    let row = spi::one(&a.sql.stored(&named), At::Active, &args, |r| {
+    let row = spi::one(spi::point(&a.sql.stored(&named)), At::Active, &args, |r| {
         (Looked::from_row(r), r.value(7))
     });
     match row {
@@ -83,9 +83,12 @@ pub fn get(key: &Uuid) -> Option<Value> {
 fn live(a: &Attached, key: &Uuid) -> Option<Value> {
     let _pinned = Pinned::new();
     let _owner = Identity::restricted(a.owner);
-    let rows = spi::all(&a.sql.live(), At::Active, &[Arg::uuid(Some(key))], |r| {
-        r.value(1)
-    });
+    let rows = spi::all(
+        spi::point(&a.sql.live()),
+        At::Active,
+        &[Arg::uuid(Some(key))],
+        |r| r.value(1),
+    );
     if rows.len() > 1 {
         Error::TwoDocuments.raise();
     }
@@ -108,7 +111,7 @@ fn visible(a: &Attached, key: &Uuid) -> bool {
     }
     !catalog::row_security_applies(a.profile)
         || spi::one(
-            &a.sql.visible(),
+            spi::point(&a.sql.visible()),
             At::Active,
             &[Arg::uuid(Some(key))],
             |_| (),

@@ -9,7 +9,7 @@ use crate::attachment::{self, Attached, as_ourselves};
 use crate::document::{self, array_of};
 use crate::error::{Error, check_interrupts};
 use crate::pending;
-use crate::pg::identity::Pinned;
+use crate::pg::identity::{Identity, Pinned, current_user};
 use crate::pg::spi::{self, Arg, At};
 use crate::pg::value::{Uuid, Value};
 use crate::routes::Step;
@@ -285,7 +285,7 @@ fn concerned(a: &Attached, epoch: i64) -> (String, Vec<Vec<String>>) {
 
 /// The keys that a query of the profile table returns, read as the tables' owner.
 fn as_owner(a: &Attached, sql: &str, args: &[Arg]) -> Vec<Uuid> {
-    let _owner = crate::pg::identity::Identity::restricted(a.owner);
+    let _owner = Identity::restricted(a.owner);
     spi::all(sql, At::New, args, |r| r.uuid(1))
         .into_iter()
         .flatten()
@@ -296,11 +296,8 @@ fn as_owner(a: &Attached, sql: &str, args: &[Arg]) -> Vec<Uuid> {
 /// others as pending.
 fn by_key(a: &Attached, keys: &[Uuid], leftovers: bool) -> u64 {
     let values: Vec<Value> = keys.iter().map(Value::uuid).collect();
-    let Some(array) = array_of(&values) else {
-        return 0;
-    };
     let step = a.key_step();
-    let locked = document::lock(a, &step, array);
+    let locked = document::lock(a, &step, &values);
     if leftovers {
         let missing = document::not_locked(a, &step, &values, &locked);
         pending::keys(&step.column, missing.into_iter(), "locked during a pass");
@@ -363,17 +360,15 @@ fn keys(a: &Attached, after: Option<Uuid>, batch: i32) -> (Option<Uuid>, u64) {
 fn keys_of(a: &Attached, step: &Step, r#type: &str, keys: &[&Key]) -> u64 {
     let texts: Vec<String> = keys.iter().map(|k| k.value.clone()).collect();
     let ids: Vec<Uuid> = keys.iter().map(|k| k.id).collect();
-    let cast = {
-        let _owner = crate::pg::identity::Identity::restricted(a.owner);
-        spi::one(
-            &format!("SELECT $1::pg_catalog.text[]::{type}[]"),
-            At::New,
-            &[Arg::texts(&texts)],
-            |r| r.value(1),
-        )
-    };
-    let Some(Some(values)) = cast else { return 0 };
-    let locked = document::lock(a, step, values);
+    let values: Vec<Value> = {
+        let _owner = Identity::restricted(a.owner);
+        let sql = format!("SELECT v FROM pg_catalog.unnest($1::pg_catalog.text[]::{type}[]) AS v");
+        spi::all(&sql, At::New, &[Arg::texts(&texts)], |r| r.value(1))
+    }
+    .into_iter()
+    .flatten()
+    .collect();
+    let locked = document::lock(a, step, &values);
     let stored = document::store(a, &locked);
     pending::mended(&locked.iter().filter_map(|l| l.key).collect::<Vec<_>>());
     let found: Vec<Value> = locked.iter().filter_map(|l| l.found_by).collect();
@@ -518,7 +513,7 @@ pub fn more_to_drain() -> bool {
 /// Raises what would keep a refresh from running at all; about how many profiles there are.
 pub fn begin(batch: Option<i32>) -> i64 {
     let a = attachment::required();
-    crate::attach::check_owner(crate::pg::identity::current_user(), a.profile);
+    crate::attach::check_owner(current_user(), a.profile);
     match batch {
         None => Error::NullArgument("batch_size").raise(),
         Some(n) if !(1..=100_000).contains(&n) => Error::BatchSize(n).raise(),

@@ -193,10 +193,7 @@ fn direct(a: &Attached, link: &UsedLink, values: &[Value], command: Option<u32>)
         );
         return;
     }
-    let Some(array) = document::array_of(values) else {
-        return;
-    };
-    let locked = document::lock(a, step, array);
+    let locked = document::lock(a, step, values);
     let missing = document::not_locked(a, step, values, &locked);
     pending::keys(
         &step.column,

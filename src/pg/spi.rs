@@ -168,10 +168,17 @@ impl Drop for Connection {
     }
 }
 
+/// A kept plan, and what beside its text it was made for.
+struct Kept {
+    types: Vec<Oid>,
+    generic: bool,
+    plan: pg_sys::SPIPlanPtr,
+}
+
 thread_local! {
     /// Plans by statement text. Names in generated texts change only with the attachment, which
     /// clears this map; PostgreSQL revalidates the plans themselves.
-    static PLANS: RefCell<HashMap<String, pg_sys::SPIPlanPtr>> = RefCell::default();
+    static PLANS: RefCell<HashMap<String, Vec<Kept>>> = RefCell::default();
     /// Connections of ours that are open, any of which may be running a kept plan.
     static OPEN: Cell<u32> = const { Cell::new(0) };
 }
@@ -182,33 +189,86 @@ pub fn forget_plans() {
         return;
     }
     let plans = PLANS.with(|p| p.try_borrow_mut().map(|mut p| std::mem::take(&mut *p)));
-    for plan in plans.unwrap_or_default().into_values() {
+    for kept in plans.unwrap_or_default().into_values().flatten() {
         // SAFETY: kept by `plan` below and now unreachable.
-        unsafe { pg_sys::SPI_freeplan(plan) };
+        unsafe { pg_sys::SPI_freeplan(kept.plan) };
     }
 }
 
-fn plan(sql: &str, args: &[Arg]) -> pg_sys::SPIPlanPtr {
-    if let Some(p) = PLANS.with(|p| p.borrow().get(sql).copied()) {
-        return p;
+/// A statement's text, and whether it is planned once and for all.
+#[derive(Clone, Copy)]
+pub struct Statement<'a> {
+    text: &'a str,
+    generic: bool,
+}
+
+impl<'a, T: AsRef<str> + ?Sized> From<&'a T> for Statement<'a> {
+    fn from(text: &'a T) -> Statement<'a> {
+        Statement {
+            text: text.as_ref(),
+            generic: false,
+        }
+    }
+}
+
+/// A statement that goes to a few rows by an index whatever its parameters are: without a plan of
+/// its own for each call (planning the document view takes longer than running it for one key).
+pub fn point(text: &str) -> Statement<'_> {
+    Statement {
+        text,
+        generic: true,
+    }
+}
+
+fn plan(statement: Statement, args: &[Arg]) -> pg_sys::SPIPlanPtr {
+    let matches =
+        |k: &Kept| k.generic == statement.generic && k.types.iter().eq(args.iter().map(|a| &a.oid));
+    let known = PLANS.with(|p| {
+        p.borrow()
+            .get(statement.text)
+            .and_then(|v| v.iter().find(|k| matches(k)).map(|k| k.plan))
+    });
+    if let Some(plan) = known {
+        return plan;
     }
     let mut types: Vec<Oid> = args.iter().map(|a| a.oid).collect();
-    let text = CString::new(sql).unwrap_or_default();
-    // SAFETY: text and types live through the call; the plan is moved to permanent memory.
-    let p = unsafe {
-        let p = pg_sys::SPI_prepare(text.as_ptr(), types.len() as i32, types.as_mut_ptr());
-        pg_sys::SPI_keepplan(p);
-        p
+    let text = CString::new(statement.text).unwrap_or_default();
+    let options = if statement.generic {
+        pg_sys::CURSOR_OPT_GENERIC_PLAN as i32
+    } else {
+        0
     };
-    PLANS.with(|m| m.borrow_mut().insert(sql.to_owned(), p));
-    p
+    // SAFETY: text and types live through the call; the plan is moved to permanent memory.
+    let plan = unsafe {
+        let n = types.len() as i32;
+        let plan = pg_sys::SPI_prepare_cursor(text.as_ptr(), n, types.as_mut_ptr(), options);
+        pg_sys::SPI_keepplan(plan);
+        plan
+    };
+    let kept = Kept {
+        types,
+        generic: statement.generic,
+        plan,
+    };
+    PLANS.with(|m| {
+        m.borrow_mut()
+            .entry(statement.text.to_owned())
+            .or_default()
+            .push(kept)
+    });
+    plan
 }
 
-/// Runs one statement (its plan is kept by its text, which therefore must always come with the same
-/// parameter types) and hands each row to `each`. Returns the number of rows processed.
-pub fn query(sql: &str, at: At, args: &[Arg], mut each: impl FnMut(&Row)) -> u64 {
+/// Runs one statement and hands each row to `each`. Its plan is kept by its text and parameter
+/// types. Returns the number of rows processed.
+pub fn query<'a>(
+    statement: impl Into<Statement<'a>>,
+    at: At,
+    args: &[Arg],
+    mut each: impl FnMut(&Row),
+) -> u64 {
     let _connection = Connection::open();
-    let plan = plan(sql, args);
+    let plan = plan(statement.into(), args);
     let mut values: Vec<Datum> = args
         .iter()
         .map(|a| a.datum.unwrap_or(Datum::null()))
@@ -260,9 +320,14 @@ pub fn query(sql: &str, at: At, args: &[Arg], mut each: impl FnMut(&Row)) -> u64
 }
 
 /// The first row's value, if there is a row.
-pub fn one<T>(sql: &str, at: At, args: &[Arg], read: impl Fn(&Row) -> T) -> Option<T> {
+pub fn one<'a, T>(
+    statement: impl Into<Statement<'a>>,
+    at: At,
+    args: &[Arg],
+    read: impl Fn(&Row) -> T,
+) -> Option<T> {
     let mut found = None;
-    query(sql, at, args, |row| {
+    query(statement, at, args, |row| {
         if found.is_none() {
             found = Some(read(row));
         }
@@ -271,15 +336,20 @@ pub fn one<T>(sql: &str, at: At, args: &[Arg], read: impl Fn(&Row) -> T) -> Opti
 }
 
 /// Every row's value.
-pub fn all<T>(sql: &str, at: At, args: &[Arg], read: impl Fn(&Row) -> T) -> Vec<T> {
+pub fn all<'a, T>(
+    statement: impl Into<Statement<'a>>,
+    at: At,
+    args: &[Arg],
+    read: impl Fn(&Row) -> T,
+) -> Vec<T> {
     let mut found = Vec::new();
-    query(sql, at, args, |row| found.push(read(row)));
+    query(statement, at, args, |row| found.push(read(row)));
     found
 }
 
 /// A statement that writes and returns nothing of interest.
-pub fn run(sql: &str, args: &[Arg]) -> u64 {
-    query(sql, At::New, args, |_| ())
+pub fn run<'a>(statement: impl Into<Statement<'a>>, args: &[Arg]) -> u64 {
+    query(statement, At::New, args, |_| ())
 }
 
 /// A statement used once (DDL): its plan is not kept.

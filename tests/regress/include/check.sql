@@ -10,12 +10,11 @@ BEGIN
     RETURN QUERY SELECT v.problem, v.user_id, v.served::text, v.expected::text FROM profile_cache.verify() AS v;
 END
 $$;
--- state(): where each user's document comes from, and why.
-CREATE FUNCTION state() RETURNS TABLE (id text, served_from text, reason text)
-    LANGUAGE plpgsql AS $$
+-- state(): each user that is served from the cache, or why not.
+CREATE FUNCTION state() RETURNS text LANGUAGE plpgsql AS $$
 BEGIN
-    RETURN QUERY SELECT p.id::text, e->>'served_from', e->>'reason'
-        FROM user_profile AS p CROSS JOIN LATERAL profile_cache.explain(p.supabase_user_id) AS e ORDER BY p.id;
+    RETURN (SELECT string_agg(p.id || ' ' || CASE e ->> 'served_from' WHEN 'view' THEN e ->> 'reason' ELSE e ->> 'served_from' END, ', ' ORDER BY p.id)
+            FROM user_profile AS p CROSS JOIN LATERAL profile_cache.explain(p.supabase_user_id) AS e);
 END
 $$;
 -- pending(): what refresh has still to do.

@@ -16,17 +16,17 @@ CREATE EXTENSION profile_cache;
 SELECT profile_cache.attach();
 SELECT d.document, d.valid_until FROM profile_document AS d ORDER BY d.supabase_user_id;
 -- Nothing is cached before refresh, and reads say the same.
-SELECT * FROM state();
+SELECT state();
 SELECT * FROM wrong();
 CALL profile_cache.refresh(2);
-SELECT * FROM state();
+SELECT state();
 SELECT * FROM wrong();
 
 -- Once more: nothing changes and nothing is distrusted.
 SELECT profile_cache.attach();
 SELECT profile_cache.attach('user_profile', 'supabase_user_id', NULL, '{}');
 SELECT profile_cache.attach(document => 'profile_document');
-SELECT * FROM state();
+SELECT state();
 SELECT * FROM pending();
 
 -- A new column is not in the document until attach() is run again, which then distrusts.
@@ -35,7 +35,7 @@ CALL profile_cache.refresh();
 SELECT get_profile(u(1)) ? 'theme';
 SELECT profile_cache.attach();
 SELECT get_profile(u(1)) -> 'theme';
-SELECT * FROM state();
+SELECT state();
 CALL profile_cache.refresh();
 SELECT * FROM wrong();
 
@@ -63,7 +63,7 @@ CALL profile_cache.refresh();
 SELECT get_profile(u(2)) -> 'roles';
 INSERT INTO user_role VALUES (4, 105, 1);
 SELECT get_profile(u(5)) -> 'roles';
-SELECT * FROM state();
+SELECT state();
 SELECT * FROM wrong();
 
 -- A table that comes later, and one that goes.
@@ -103,17 +103,17 @@ SELECT profile_cache.detach(false);
 SELECT count(cached_profile) FROM user_profile;
 UPDATE user_profile SET email = 'changed while detached' WHERE id = 1;
 SELECT profile_cache.attach();
-SELECT * FROM state();
+SELECT state();
 SELECT get_profile(u(1)) -> 'email';
 CALL profile_cache.refresh();
-SELECT * FROM state();
+SELECT state();
 SELECT * FROM wrong();
 
 -- In one transaction with the app's own migration, and rolled back with it.
 BEGIN;
 SELECT profile_cache.detach();
 ROLLBACK;
-SELECT * FROM state();
+SELECT state();
 BEGIN;
 SELECT profile_cache.detach();
 ALTER TABLE user_profile ALTER COLUMN note TYPE varchar(100);
