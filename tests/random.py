@@ -1,0 +1,1065 @@
+#!/usr/bin/env python3
+"""Concurrent transactions at random, from a seed, checked against the view.
+
+    tests/run.py --only random --seed 7 --seconds 600
+
+One process drives several connections: it sends one statement on one of them, waits until that
+has ended or waits for a lock, and goes on with another. What is sent and in which order comes
+from the seed, so a failure repeats as far as lock waits and the clock let it (one step in a few
+is not waited for, on odd seeds, so that statements also overlap within themselves).
+
+The oracle: in one statement, for every profile, get_profile() and the document view read as the
+owner under the pinned settings are the same text. It is asked all the time, by other sessions and
+in the middle of transactions, statements and triggers. An app may not see anything else either:
+SQLSTATEs that its own statements could not have raised without us fail the test.
+
+Not held against us is what no trigger can promise: TRUNCATE and a changed view are not MVCC, so
+snapshots from before their commit are not judged (counted as "excused").
+"""
+
+import argparse
+import collections
+import random
+import select
+import sys
+import time
+
+from psycopg import pq
+
+PROFILES, KEYS, SUBSCRIPTIONS, USER_ROLES = 12, 16, 20, 26
+PLANS = ["free", "pro", "team", "edu"]
+STATES = ["active", "trialing", "canceled", "past_due"]
+TABLES = ["user_profile", "user_subscription", "subscription_plan", "user_role", "role"]
+MEMBERS = ["user_subscription", "user_role"]
+
+# What concurrent writers of such tables may meet without us: serialization failures, deadlocks, keys
+# that are taken or missing, NULL in a key, one row met twice by ON CONFLICT or MERGE, lock_timeout,
+# statements after an error.
+EXPECTED = {"40001", "40P01", "23503", "23505", "23502", "21000", "55P03", "25P02"}
+MISMATCH = "PC001"  # raised by the checks inside the server
+
+PINNED = {
+    "TimeZone": "UTC", "DateStyle": "ISO, MDY", "IntervalStyle": "postgres", "extra_float_digits": "1", "bytea_output": "hex",
+}  # fmt: skip
+UNPINNED = {
+    "TimeZone": ["America/St_Johns", "Asia/Kathmandu"], "DateStyle": ["German", "SQL, DMY"], "IntervalStyle": ["iso_8601", "sql_standard"],
+    "extra_float_digits": ["0", "-15", "3"], "bytea_output": ["escape"],
+}  # fmt: skip
+
+
+class Failed(Exception):
+    """The test failed; the text says why."""
+
+
+def literal(value):
+    return "NULL" if value is None else "'" + str(value).replace("'", "''") + "'"
+
+
+class Schema:
+    """The conventional tables in one of many forms."""
+
+    def __init__(self, rng):
+        self.pk = rng.choice(["bigint", "uuid", "key"])
+        self.pk_column = "supabase_user_id" if self.pk == "key" else "id"
+        # The members may refer to different columns of the profile.
+        self.role_refers = rng.choice([self.pk_column, "supabase_user_id"])
+        self.role_id = rng.choice(["int", "text", "numeric"])
+        self.null_key = self.pk != "key" and rng.random() < 0.3
+        self.user_role_key = rng.choice(["id", "pair"])
+        self.one_subscription = rng.random() < 0.3
+        self.foreign = {
+            name: f"ON DELETE {rng.choice(delete)} ON UPDATE {rng.choice(['CASCADE', 'CASCADE', 'NO ACTION'])} {deferrable}"
+            for name, delete in {
+                "subscription": ["CASCADE", "CASCADE", "SET NULL"],
+                "user_role": ["CASCADE", "CASCADE", "NO ACTION"],
+                "plan": ["SET NULL", "CASCADE", "NO ACTION"],
+                "role": ["CASCADE", "NO ACTION"],
+            }.items()
+            for deferrable in [rng.choice(["", "DEFERRABLE", "DEFERRABLE INITIALLY DEFERRED"])]
+        }
+        self.touch = rng.random() < 0.4
+        self.brin = rng.random() < 0.3
+        self.preloaded = rng.random() < 0.8
+
+    def __str__(self):
+        return ", ".join(f"{k}: {v}" for k, v in vars(self).items())
+
+    def key(self, i):
+        return f"'00000000-0000-4000-8000-{i:012d}'"
+
+    def primary(self, i):
+        return str(i) if self.pk == "bigint" else self.key(i) if self.pk == "key" else f"'aaaaaaaa-0000-4000-8000-{i:012d}'"
+
+    def role_user(self, i):
+        return self.primary(i) if self.role_refers == self.pk_column else self.key(i)
+
+    def role(self, i):
+        return f"'r{i}'" if self.role_id == "text" else str(i)
+
+    def sql(self):
+        key_null = "" if self.null_key else "NOT NULL"
+        key = "supabase_user_id uuid PRIMARY KEY" if self.pk == "key" else f"id {self.pk} PRIMARY KEY, supabase_user_id uuid {key_null} UNIQUE"
+        pk_type = "uuid" if self.pk == "key" else self.pk
+        refers_type = "uuid" if self.role_refers == "supabase_user_id" else pk_type
+        user_role = "id int PRIMARY KEY, " if self.user_role_key == "id" else ""
+        pair = "" if self.user_role_key == "id" else ", PRIMARY KEY (user_id, role_id)"
+        return f"""
+CREATE FUNCTION squeezed(text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN RETURN lower(left($1, 20)); END $$;
+CREATE TABLE user_profile ({key}, email text, display_name text, login_count int DEFAULT 0, weight float8, span interval,
+    born date, raw bytea, amount numeric, prefs jsonb, created_at timestamptz, seen_at timestamp, api_token text, note text, visits int DEFAULT 0);
+CREATE INDEX ON user_profile (login_count);
+CREATE INDEX ON user_profile (squeezed(email));
+CREATE INDEX ON user_profile (visits) WHERE visits > 3;
+{"CREATE INDEX ON user_profile USING brin (created_at);" if self.brin else ""}
+CREATE TABLE subscription_plan (id text PRIMARY KEY, display_name text, ai_daily_limit int, features jsonb, price numeric);
+CREATE TABLE user_subscription (id int PRIMARY KEY, user_id {pk_type} REFERENCES user_profile {self.foreign["subscription"]},
+    plan_id text REFERENCES subscription_plan {self.foreign["plan"]}, status text, current_period_end timestamptz, price numeric
+    {", UNIQUE (user_id)" if self.one_subscription else ""});
+CREATE INDEX ON user_subscription (user_id);
+CREATE TABLE role (id {self.role_id} PRIMARY KEY, name text UNIQUE, permissions jsonb, comment text);
+CREATE TABLE user_role ({user_role}user_id {refers_type} REFERENCES user_profile ({self.role_refers}) {self.foreign["user_role"]},
+    role_id {self.role_id} REFERENCES role {self.foreign["role"]}, granted_at timestamptz DEFAULT now(){pair});
+CREATE TABLE app_history (at timestamptz DEFAULT clock_timestamp(), what text);
+INSERT INTO subscription_plan SELECT p, initcap(p) || ' Plan', 10 * n, jsonb_build_object('n', n, 'x', 1.00), n FROM unnest({PLANS!r}::text[]) WITH ORDINALITY AS u(p, n);
+INSERT INTO role VALUES {", ".join(f"({self.role(i)}, 'role{i}', '[{i}]', NULL)" for i in range(1, 5))};
+""".replace(repr(PLANS), "ARRAY" + repr(PLANS))
+
+    # Read by the checks. expected() is STABLE, so it reads in the snapshot of whoever asks.
+    CHECKS = f"""
+CREATE FUNCTION expected(k uuid) RETURNS text LANGUAGE sql STABLE SECURITY DEFINER
+    {" ".join(f"SET {k} = '{v}'" if k != "DateStyle" else "SET DateStyle = ISO, MDY" for k, v in PINNED.items())}
+    AS $$ SELECT v.document::text FROM public.profile_document AS v WHERE v.supabase_user_id = $1 $$;
+CREATE FUNCTION check_all() RETURNS int LANGUAGE plpgsql VOLATILE AS $$
+DECLARE bad record;
+BEGIN
+    SELECT p.supabase_user_id AS k, get_profile(p.supabase_user_id)::text AS got, expected(p.supabase_user_id) AS wanted,
+        profile_cache.explain(p.supabase_user_id) AS explained INTO bad
+      FROM public.user_profile AS p WHERE p.supabase_user_id IS NOT NULL
+       AND get_profile(p.supabase_user_id)::text IS DISTINCT FROM expected(p.supabase_user_id) LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION USING ERRCODE = '{MISMATCH}', MESSAGE = format('%s: got %s, expected %s, %s', bad.k, bad.got, bad.wanted, bad.explained);
+    END IF;
+    RETURN 1;
+END $$;
+CREATE FUNCTION check_all_stable() RETURNS int LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    IF EXISTS (SELECT FROM public.user_profile AS p WHERE p.supabase_user_id IS NOT NULL
+       AND get_profile(p.supabase_user_id)::text IS DISTINCT FROM expected(p.supabase_user_id)) THEN
+        RAISE EXCEPTION USING ERRCODE = '{MISMATCH}', MESSAGE = 'in a STABLE function';
+    END IF;
+    RETURN 1;
+END $$;
+CREATE FUNCTION app_check() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF current_setting('app.watchful', true) = 'on' THEN PERFORM public.check_all(); END IF;
+    RETURN CASE TG_OP WHEN 'DELETE' THEN OLD ELSE NEW END;
+END $$;
+CREATE FUNCTION app_touch() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE public.user_profile AS p SET login_count = p.login_count + 1 WHERE p.PK = NEW.user_id;
+    PERFORM public.check_all();
+    INSERT INTO public.app_history (what) VALUES ('touched');
+    RETURN NULL;
+END $$;
+"""
+
+    def checks(self):
+        triggers = "".join(
+            f"CREATE TRIGGER {place}_{when}_{level} {when} INSERT OR UPDATE OR DELETE ON {table} FOR EACH {level} EXECUTE FUNCTION app_check();\n"
+            for table in TABLES
+            for place, when, level in [("aa", "BEFORE", "ROW"), ("aa", "AFTER", "ROW"), ("aa", "AFTER", "STATEMENT"), ("zz", "AFTER", "STATEMENT"), ("zz", "BEFORE", "STATEMENT")]
+        )
+        if self.touch:
+            triggers += "CREATE TRIGGER zz_touch AFTER INSERT ON user_subscription FOR EACH ROW EXECUTE FUNCTION app_touch();\n"
+        return self.CHECKS.replace("p.PK", "p." + self.pk_column) + triggers
+
+
+ORACLE = """SELECT p.supabase_user_id, e.e->>'served_from', e.e->>'reason', get_profile(p.supabase_user_id)::text, {wanted}
+ FROM user_profile AS p {join} CROSS JOIN LATERAL (SELECT profile_cache.explain(p.supabase_user_id) AS e) AS e
+ WHERE p.supabase_user_id IS NOT NULL"""
+ORACLE_FUNCTION = ORACLE.format(wanted="expected(p.supabase_user_id)", join="")
+ORACLE_VIEW = ORACLE.format(wanted="v.document::text", join="LEFT JOIN profile_document AS v ON v.supabase_user_id = p.supabase_user_id")
+
+
+class Result:
+    """What came of one statement."""
+
+    def __init__(self):
+        self.state = None  # SQLSTATE, None where it went well
+        self.message = ""
+        self.rows = []
+        self.tag = ""
+
+    @property
+    def ok(self):
+        return self.state is None
+
+    def add(self, result):
+        if result.status == pq.ExecStatus.FATAL_ERROR:
+            field = lambda f: (result.error_field(f) or b"").decode(errors="replace")
+            self.state = field(pq.DiagnosticField.SQLSTATE) or "lost"
+            parts = (pq.DiagnosticField.MESSAGE_PRIMARY, pq.DiagnosticField.MESSAGE_DETAIL, pq.DiagnosticField.CONTEXT)
+            self.message = " | ".join(filter(None, map(field, parts))) or result.error_message.decode(errors="replace")
+        elif result.status == pq.ExecStatus.TUPLES_OK:
+            self.rows = [
+                [None if (v := result.get_value(r, c)) is None else v.decode() for c in range(result.nfields)] for r in range(result.ntuples)
+            ]
+        self.tag = (result.command_status or b"").decode()
+
+
+class Step:
+    """One statement to send. kind: "", "oracle", "verify"; upheaval: its end is not MVCC to others."""
+
+    def __init__(self, sql, kind="", copy=None, upheaval=False, hurry=False, patient=False):
+        self.sql, self.kind, self.copy, self.upheaval, self.hurry, self.patient = sql, kind, copy, upheaval, hurry, patient
+
+
+class Connection:
+    def __init__(self, test, name):
+        self.test, self.name = test, name
+        self.pg = pq.PGconn.connect(test.conninfo.encode())
+        if self.pg.status != pq.ConnStatus.OK:
+            raise Failed(self.pg.error_message.decode())
+        self.pg.notice_handler = self.notice
+        self.pid = self.pg.backend_pid
+
+    def notice(self, result):
+        if (result.error_field(pq.DiagnosticField.SEVERITY_NONLOCALIZED) or b"") == b"WARNING":
+            self.test.warnings[(result.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or b"").decode()] += 1
+
+    def send(self, step):
+        self.step, self.result = step, Result()
+        self.pg.send_query(step.sql.encode())
+        self.pg.flush()
+
+    def finished(self, timeout):
+        """Whether the statement has ended; waits up to `timeout` seconds for it."""
+        end = time.monotonic() + timeout
+        while True:
+            self.pg.consume_input()
+            while not self.pg.is_busy():
+                result = self.pg.get_result()
+                if result is None:
+                    return True
+                if result.status == pq.ExecStatus.COPY_IN:
+                    self.pg.put_copy_data(self.step.copy.encode())
+                    self.pg.put_copy_end()
+                    self.pg.flush()
+                    continue
+                self.result.add(result)
+            left = end - time.monotonic()
+            if left <= 0:
+                return False
+            select.select([self.pg.socket], [], [], left)
+
+    def run(self, sql, timeout=60):
+        self.send(Step(sql))
+        if not self.finished(timeout):
+            raise Failed(f"{self.name}: no answer in {timeout} s: {sql}")
+        return self.result
+
+    def must(self, sql, timeout=60):
+        result = self.run(sql, timeout)
+        if not result.ok:
+            raise Failed(f"{self.name}: {sql}\n{result.state} {result.message}")
+        return result.rows
+
+
+class Session(Connection):
+    """An app's connection: one program after the other, each a generator of steps."""
+
+    def __init__(self, test, number):
+        super().__init__(test, f"s{number}")
+        self.rng, self.schema = test.rng, test.schema
+        self.program = None
+        self.busy = False
+        self.snapshot = None  # the upheavals that a transaction's snapshot has behind it
+        self.cancelled = False
+        self.role = None
+        self.superuser = number != 2
+        self.settings = PINNED
+        self.must("SET lock_timeout = '1500ms'; SET client_min_messages = warning; SET statement_timeout = '30s'")
+        if not self.superuser:
+            self.must("SET SESSION AUTHORIZATION app_writer")
+        if number % 3 == 1:
+            self.settings = {k: self.rng.choice(v) for k, v in UNPINNED.items()}
+        for k, v in self.settings.items():
+            self.must(f"SET {k} = {literal(v) if k != 'DateStyle' else v}")
+
+    # The scheduler's side
+
+    def advance(self):
+        """Sends the next statement of the program; False where it has none left."""
+        if self.program is None:
+            self.program = self.test.choose_program(self)
+            step = next(self.program, None)
+        else:
+            try:
+                step = self.program.send(self.result)
+            except StopIteration:
+                step = None
+        if step is None:
+            self.program = None
+            return False
+        if step.sql.startswith("BEGIN"):
+            self.snapshot = None if "READ COMMITTED" in step.sql else "next"
+            step.patient = step.patient or self.snapshot is not None
+        self.mark = self.test.upheavals
+        if self.snapshot == "next" and not step.sql.startswith(("BEGIN", "SET")):
+            self.snapshot = self.mark
+        if isinstance(self.snapshot, int):
+            self.mark = self.snapshot
+        self.test.log(self, step)
+        if step.upheaval:
+            self.test.upheavals += 1
+        self.cancelled = False
+        self.send(step)
+        self.busy = True
+        self.since = time.monotonic()
+        return True
+
+    def ended(self):
+        """The statement has ended: judge it."""
+        self.busy = False
+        if self.step.upheaval:
+            self.test.upheavals += 1
+        if self.step.sql.startswith(("COMMIT", "ROLLBACK;", "PREPARE TRANSACTION")) and self.result.ok:
+            self.snapshot = None
+        self.test.judge(self)
+
+    # Choices
+
+    def chance(self, p):
+        return self.rng.random() < p
+
+    def of(self, values):
+        return self.rng.choice(values)
+
+    def text(self):
+        return literal(self.of(["", "x", "Zoë", 'a"b\\c']) + str(self.rng.randrange(1000)))
+
+    def profile(self):
+        return self.rng.randrange(1, PROFILES + 1)
+
+    def key(self):
+        return self.schema.key(self.rng.randrange(1, KEYS + 1))
+
+    def which(self, n=None):
+        """A condition that finds one profile, or a few."""
+        s, i = self.schema, n or self.profile()
+        if self.chance(0.1):
+            return f"{s.pk_column} IN ({', '.join(s.primary(self.profile()) for _ in range(4))})"
+        return f"{s.pk_column} = {s.primary(i)}" if self.chance(0.7) else f"supabase_user_id = {s.key(i)}"
+
+    def period(self):
+        return self.of(
+            ["NULL", "now() + interval '1 day'", "now() - interval '1 day'", "now() + interval '1 hour'"]
+            + [f"clock_timestamp() + interval '{self.rng.randrange(20, 900)} ms'"] * 2
+        )
+
+    def plan(self):
+        return literal(self.of(PLANS + [None]))
+
+    def a_role(self):
+        return self.schema.role(self.rng.randrange(1, 5))
+
+    def used(self):
+        """An assignment to a column of the profile that the document shows."""
+        return self.of(
+            [
+                f"display_name = {self.text()}", f"email = {self.text()}", "login_count = login_count + 1", "weight = random()",
+                f"span = '{self.rng.randrange(99)} days 3 hours'", f"born = '20{self.rng.randrange(10, 30)}-03-04'",
+                f"prefs = '{{\"a\": {self.rng.randrange(9)}.00}}'", "created_at = clock_timestamp()", "seen_at = localtimestamp",
+                "raw = decode(md5(random()::text), 'hex')", "amount = round(random()::numeric, 3)",
+                "prefs = (SELECT jsonb_object_agg(md5(random()::text), i) FROM generate_series(1, 120) AS i)",
+            ]
+        )  # fmt: skip
+
+    def unused(self):
+        return self.of(
+            [
+                f"note = {self.text()}", "visits = visits + 1", f"api_token = {self.text()}", "display_name = display_name",
+                "cached_profile = '{\"forged\": 1}', cached_profile_epoch = coalesce(cached_profile_epoch, (SELECT max(cached_profile_epoch) FROM user_profile))",
+                "cached_profile_valid_until = NULL", "profile_cache_updated_at = '2001-01-01'",
+            ]
+        )  # fmt: skip
+
+    # Single statements
+
+    def insert_profile(self, i=None, key=None):
+        s = self.schema
+        i = i or self.profile()
+        key = key or (s.key(i) if self.chance(0.8) else self.key())
+        columns, values = ("supabase_user_id", s.primary(i)) if s.pk == "key" else ("id, supabase_user_id", f"{s.primary(i)}, {key}")
+        return f"INSERT INTO user_profile ({columns}, email, display_name) VALUES ({values}, {self.text()}, {self.text()})"
+
+    def insert_subscription(self, i=None):
+        n = self.rng.randrange(1, SUBSCRIPTIONS + 1)
+        user = self.schema.primary(i or self.profile())
+        return f"INSERT INTO user_subscription (id, user_id, plan_id, status, current_period_end) VALUES ({n}, {user}, {self.plan()}, '{self.of(STATES)}', {self.period()})"
+
+    def insert_user_role(self, i=None):
+        s = self.schema
+        columns, values = ("id, ", f"{self.rng.randrange(1, USER_ROLES + 1)}, ") if s.user_role_key == "id" else ("", "")
+        return f"INSERT INTO user_role ({columns}user_id, role_id) VALUES ({values}{s.role_user(i or self.profile())}, {self.a_role()})"
+
+    def which_role(self):
+        s = self.schema
+        if s.user_role_key == "id" and self.chance(0.6):
+            return f"id = {self.rng.randrange(1, USER_ROLES + 1)}"
+        return f"user_id = {s.role_user(self.profile())}" + (f" AND role_id = {self.a_role()}" if self.chance(0.4) else "")
+
+    def which_subscription(self):
+        return f"id = {self.rng.randrange(1, SUBSCRIPTIONS + 1)}" if self.chance(0.6) else f"user_id = {self.schema.primary(self.profile())}"
+
+    def change_subscription(self):
+        return self.of(
+            [
+                f"status = '{self.of(STATES)}'", f"plan_id = {self.plan()}", f"current_period_end = {self.period()}", "price = 1 + coalesce(price, 0)",
+                "status = status", f"user_id = {self.schema.primary(self.profile())}", f"id = {self.rng.randrange(1, SUBSCRIPTIONS + 1)}",
+                "plan_id = 'pro', status = 'active', current_period_end = NULL",
+            ]
+        )  # fmt: skip
+
+    def change_user_role(self):
+        s = self.schema
+        own_key = [f"id = {self.rng.randrange(1, USER_ROLES + 1)}"] if s.user_role_key == "id" else []
+        return self.of([f"role_id = {self.a_role()}", f"user_id = {s.role_user(self.profile())}", "granted_at = now()", "role_id = role_id", *own_key])
+
+    def change_plan(self):
+        return self.of(
+            [f"display_name = {self.text()}", "ai_daily_limit = ai_daily_limit + 1", f"features = '{{\"f\": {self.rng.randrange(99)}}}'", "price = price + 1"]
+        )
+
+    def change_role(self):
+        return self.of([f"name = {self.text()}", f"permissions = '[{self.rng.randrange(99)}]'", "comment = 'c'", "permissions = permissions"])
+
+    def returning(self):
+        """Now and then a check in the middle of the statement."""
+        return self.of([" RETURNING check_all()", " RETURNING check_all_stable()"]) if self.chance(0.12) else ""
+
+    def write(self):
+        """One statement that writes something."""
+        s, r = self.schema, self.returning
+        choices = [
+            (10, lambda: f"UPDATE user_profile SET {self.used()} WHERE {self.which()}{r()}"),
+            (5, lambda: f"UPDATE user_profile SET {self.unused()} WHERE {self.which()}{r()}"),
+            (1, lambda: f"UPDATE user_profile SET login_count = login_count + check_all() WHERE {self.which()}{r()}"),
+            (10, lambda: f"UPDATE user_subscription SET {self.change_subscription()} WHERE {self.which_subscription()}{r()}"),
+            (8, lambda: self.insert_subscription() + self.of(["", " ON CONFLICT DO NOTHING", " ON CONFLICT (id) DO UPDATE SET user_id = excluded.user_id, status = excluded.status, plan_id = excluded.plan_id"]) + r()),
+            (3, lambda: f"DELETE FROM user_subscription WHERE {self.which_subscription()}{r()}"),
+            (8, lambda: self.insert_user_role() + self.of(["", " ON CONFLICT DO NOTHING"]) + r()),
+            (5, lambda: f"UPDATE user_role SET {self.change_user_role()} WHERE {self.which_role()}{r()}"),
+            (4, lambda: f"DELETE FROM user_role WHERE {self.which_role()}{r()}"),
+            (3, lambda: f"UPDATE subscription_plan SET {self.change_plan()} WHERE id = '{self.of(PLANS)}'{r()}"),
+            (2, lambda: f"UPDATE role SET {self.change_role()} WHERE id = {self.a_role()}{r()}"),
+            (4, lambda: self.insert_profile() + self.of(["", " ON CONFLICT DO NOTHING", " ON CONFLICT (supabase_user_id) DO UPDATE SET display_name = excluded.display_name, visits = 0"]) + r()),
+            (3, lambda: f"DELETE FROM user_profile WHERE {s.pk_column} = {s.primary(self.profile())}{r()}"),
+            (2, lambda: f"UPDATE user_profile SET {s.pk_column} = {s.primary(self.profile())} WHERE {s.pk_column} = {s.primary(self.profile())}{r()}"),
+            (3, lambda: f"UPDATE user_profile SET supabase_user_id = {self.key()} WHERE supabase_user_id = {self.key()}{r()}"),
+            (0.3, lambda: f"UPDATE subscription_plan SET id = '{self.of(PLANS)}' WHERE id = '{self.of(PLANS)}'"),
+            (0.3, lambda: f"DELETE FROM subscription_plan WHERE id = '{self.of(PLANS)}'"),
+            (0.6, lambda: f"INSERT INTO subscription_plan VALUES ('{self.of(PLANS)}', {self.text()}, 5, '{{}}', 1) ON CONFLICT (id) DO UPDATE SET features = excluded.features"),
+            (0.3, lambda: f"UPDATE role SET id = {self.a_role()} WHERE id = {self.a_role()}"),
+            (0.3, lambda: f"DELETE FROM role WHERE id = {self.a_role()}"),
+            (0.6, lambda: f"INSERT INTO role VALUES ({self.a_role()}, {self.text()}, '[]') ON CONFLICT (id) DO UPDATE SET permissions = excluded.permissions"),
+            (1.5, self.bulk),
+            (2, self.merge),
+            (3, self.writable_cte),
+            (2, self.block),
+        ]  # fmt: skip
+        if s.null_key:
+            choices.append((0.5, lambda: f"UPDATE user_profile SET supabase_user_id = NULL WHERE supabase_user_id = {self.key()}"))
+        if self.superuser:
+            choices += [
+                (0.7, lambda: f"SELECT profile_cache.invalidate({self.key()})"),
+                (0.15, lambda: "SELECT profile_cache.invalidate_all()"),
+            ]
+        weights, makers = zip(*choices)
+        return self.rng.choices(makers, weights)[0]()
+
+    def bulk(self):
+        return self.of(
+            [
+                "UPDATE user_profile SET login_count = login_count + 1", "UPDATE user_profile SET visits = visits + 1",
+                f"UPDATE user_subscription SET status = '{self.of(STATES)}' WHERE id % 2 = 0", "UPDATE user_subscription SET status = 'active', plan_id = 'pro'",
+                f"UPDATE user_role SET role_id = {self.a_role()} WHERE role_id = {self.a_role()}", "UPDATE subscription_plan SET ai_daily_limit = ai_daily_limit + 1",
+            ]
+        )  # fmt: skip
+
+    def merge(self):
+        s = self.schema
+        rows = lambda: ", ".join(
+            f"({n}, {s.primary(self.profile())}, {self.plan()}, '{self.of(STATES)}')" for n in self.rng.sample(range(1, SUBSCRIPTIONS + 1), 3)
+        )
+        pk_type = "uuid" if s.pk == "key" else s.pk
+        if self.chance(0.3):
+            return (
+                f"MERGE INTO user_profile AS t USING (VALUES ({self.key()}::uuid), ({self.key()})) AS s(k) ON t.supabase_user_id = s.k "
+                f"WHEN MATCHED AND t.visits > 4 THEN DELETE WHEN MATCHED THEN UPDATE SET {self.used()}, visits = t.visits + 1"
+            )
+        return (
+            f"MERGE INTO user_subscription AS t USING (SELECT n, u::{pk_type}, p, st FROM (VALUES {rows()}) AS v(n, u, p, st)) AS s ON t.id = s.n "
+            "WHEN MATCHED AND t.status = 'canceled' THEN DELETE WHEN MATCHED THEN UPDATE SET plan_id = s.p, status = s.st "
+            "WHEN NOT MATCHED THEN INSERT (id, user_id, plan_id, status) VALUES (s.n, s.u, s.p, s.st)"
+        )
+
+    def writable_cte(self):
+        i = self.profile()
+        s = self.schema
+        parts = [
+            f"UPDATE user_profile SET {self.used()} WHERE {self.which(i)} RETURNING 1",
+            f"UPDATE user_profile SET {self.unused()} WHERE {self.which(i)} RETURNING 1",
+            f"UPDATE user_subscription SET {self.change_subscription()} WHERE user_id = {s.primary(i)} RETURNING 1",
+            self.insert_user_role(i) + " ON CONFLICT DO NOTHING RETURNING 1",
+            self.insert_subscription(i) + " ON CONFLICT DO NOTHING RETURNING 1",
+            f"DELETE FROM user_role WHERE user_id = {s.role_user(i)} RETURNING 1",
+            f"UPDATE subscription_plan SET {self.change_plan()} WHERE id = '{self.of(PLANS)}' RETURNING 1",
+            f"DELETE FROM user_profile WHERE {s.pk_column} = {s.primary(self.profile())} RETURNING 1",
+            self.insert_profile() + " ON CONFLICT DO NOTHING RETURNING 1",
+        ]
+        chosen = self.rng.sample(parts, self.of([2, 2, 3]))
+        return "WITH " + ", ".join(f"c{n} AS ({part})" for n, part in enumerate(chosen)) + f" SELECT {self.of(['1', 'check_all()', 'check_all_stable()'])}"
+
+    def block(self):
+        """plpgsql, with a subtransaction that goes or stays."""
+        write = lambda: f"UPDATE user_profile SET {self.used()} WHERE {self.which()}; " if self.chance(0.5) else f"UPDATE user_subscription SET {self.change_subscription()} WHERE {self.which_subscription()}; "
+        end = self.of(["RAISE EXCEPTION 'undo'; ", ""])
+        check = self.of(["PERFORM check_all(); ", ""])
+        return f"DO $$ BEGIN {write()}BEGIN {write()}{check}{end}EXCEPTION WHEN raise_exception THEN NULL; END; {check}{write()}PERFORM check_all(); END $$"
+
+    def oracle(self):
+        pinned = self.settings is PINNED
+        if self.chance(0.04) and self.superuser:
+            return Step("SELECT user_id, problem FROM profile_cache.verify()", "verify")
+        if self.chance(0.08):
+            return Step("SELECT check_all()", "check")
+        if self.chance(0.06):
+            return Step("SELECT check_all_stable()", "check")
+        # app_writer may not read the view: expected() does it for him.
+        return Step(ORACLE_VIEW if pinned and self.superuser and self.chance(0.5) else ORACLE_FUNCTION, "oracle")
+
+    # Programs
+
+    def transaction(self):
+        rng = self.rng
+        isolation = rng.choices(["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"], [6, 3, 1])[0]
+        # A plain connection of an app, whose one statement is its own transaction.
+        if self.chance(0.2):
+            yield Step(self.write())
+            if self.chance(0.5):
+                yield self.oracle()
+            return
+        yield Step(f"BEGIN ISOLATION LEVEL {isolation}")
+        if self.chance(0.3):
+            yield Step("SET LOCAL app.watchful = 'on'")
+        if self.chance(0.12):
+            yield Step(f"SET LOCAL profile_cache.max_immediate = {rng.randrange(0, 4)}")
+        if self.chance(0.3):
+            yield Step("SET CONSTRAINTS ALL DEFERRED")
+        if self.chance(0.04):
+            yield Step(f"SET LOCAL statement_timeout = '{rng.randrange(1, 12)} ms'", hurry=True)
+            self.hurry = True
+        if isolation != "READ COMMITTED" and self.chance(0.5):
+            yield self.oracle()
+        savepoints = 0
+        cursor = False
+        for _ in range(rng.choice([1, 1, 2, 2, 3, 4, 6, 9])):
+            choice = rng.random()
+            if choice < 0.1:
+                savepoints += 1
+                result = yield Step(f"SAVEPOINT p{savepoints}")
+            elif choice < 0.16 and savepoints:
+                result = yield Step(f"ROLLBACK TO p{savepoints}")
+                if self.chance(0.5):
+                    result = yield self.oracle()
+            elif choice < 0.19 and savepoints:
+                result = yield Step(f"RELEASE p{savepoints}")
+                savepoints -= 1
+            elif choice < 0.22:
+                cursor = True
+                result = yield Step(f"DECLARE c{rng.randrange(10**6)} CURSOR FOR {ORACLE_FUNCTION}")
+                name = self.step.sql.split()[1]
+                if result.ok:
+                    result = yield Step(self.write())
+                if result.ok:
+                    result = yield Step(f"FETCH ALL FROM {name}", "oracle")
+            elif choice < 0.28:
+                # A key deleted and inserted again, perhaps with a child in between.
+                i = self.profile()
+                result = yield Step(f"DELETE FROM user_profile WHERE {self.schema.pk_column} = {self.schema.primary(i)}")
+                if result.ok and self.chance(0.3):
+                    result = yield self.oracle()
+                if result.ok and self.chance(0.4):
+                    result = yield Step(self.of([self.insert_subscription(i), self.insert_user_role(i)]))
+                if result.ok:
+                    result = yield Step(self.insert_profile(i))
+            elif choice < 0.33:
+                # The child before its parent.
+                i = self.profile()
+                result = yield Step(self.of([self.insert_subscription(i), self.insert_user_role(i)]))
+                if result.ok:
+                    result = yield Step(self.write())
+                if result.ok:
+                    result = yield Step(self.insert_profile(i) + " ON CONFLICT DO NOTHING")
+            elif choice < 0.36:
+                i = self.profile()
+                data = f"{self.schema.role_user(i)}\t{self.a_role()}".replace("'", "")
+                columns = "user_id, role_id"
+                if self.schema.user_role_key == "id":
+                    columns, data = "id, " + columns, f"{rng.randrange(1, USER_ROLES + 1)}\t{data}"
+                result = yield Step(f"COPY user_role ({columns}) FROM STDIN", copy=data + "\n")
+            elif choice < 0.38 and self.superuser:
+                result = yield Step("SET LOCAL session_replication_role = replica")
+                if result.ok:
+                    result = yield Step(
+                        self.of(
+                            [
+                                f"UPDATE user_profile SET {self.used()} WHERE {self.which()}",
+                                f"UPDATE user_subscription SET status = '{self.of(STATES)}', current_period_end = {self.period()} WHERE {self.which_subscription()}",
+                                f"DELETE FROM user_role WHERE {self.which_role()}",
+                                f"UPDATE subscription_plan SET {self.change_plan()} WHERE id = '{self.of(PLANS)}'",
+                            ]
+                        )
+                    )
+                if result.ok:
+                    result = yield Step("SET LOCAL session_replication_role = origin")
+            elif choice < 0.41 and self.superuser:
+                result = yield Step("SET LOCAL ROLE reader")
+                if result.ok:
+                    result = yield Step(ORACLE_FUNCTION, "oracle")
+                if result.ok:
+                    result = yield Step("RESET ROLE")
+            elif choice < 0.44:
+                result = yield Step(f"SELECT FROM user_profile WHERE {self.which()} FOR {self.of(['UPDATE', 'NO KEY UPDATE', 'SHARE', 'KEY SHARE'])}")
+            elif choice < 0.6:
+                result = yield self.oracle()
+            else:
+                result = yield Step(self.write())
+            if not result.ok:
+                if savepoints and self.chance(0.6):
+                    result = yield Step(f"ROLLBACK TO p{savepoints}")
+                    if result.ok:
+                        yield self.oracle()
+                        continue
+                break
+            if self.chance(0.25):
+                result = yield self.oracle()
+                if not result.ok:
+                    break
+        self.hurry = False
+        if not self.pg.transaction_status == pq.TransactionStatus.INTRANS or self.chance(0.12):
+            yield Step("ROLLBACK;")
+        elif self.chance(0.08) and not cursor and len(self.test.prepared) < 4:
+            name = f"p{self.test.number}"
+            result = yield Step(f"PREPARE TRANSACTION '{name}'")
+            if result.ok and "PREPARE" in result.tag:
+                self.test.prepared.append(name)
+        else:
+            yield Step("COMMIT")
+        if self.chance(0.3):
+            yield self.oracle()
+
+    hurry = False
+
+    def reader(self):
+        """A snapshot that is kept while the others go on."""
+        yield Step(f"BEGIN ISOLATION LEVEL {self.of(['REPEATABLE READ', 'SERIALIZABLE'])}{self.of(['', ' READ ONLY'])}")
+        for _ in range(self.rng.randrange(2, 9)):
+            result = yield self.oracle()
+            if not result.ok:
+                break
+        yield Step("ROLLBACK;")
+
+    def app(self):
+        """How an app reads: a prepared statement, now and then."""
+        name = f"q{self.test.number}"
+        result = yield Step(f"PREPARE {name} AS {ORACLE_FUNCTION}")
+        for _ in range(self.rng.randrange(1, 9)):
+            result = yield Step(f"EXECUTE {name}", "oracle")
+        yield Step(f"DEALLOCATE {name}")
+
+    def refresh(self):
+        step = Step(f"CALL profile_cache.refresh({self.of([1, 2, 3, 5, 5000])})")
+        yield step
+
+    def refresh_by_steps(self):
+        """refresh() with its transactions left open between steps, as a slow one would."""
+        phase, after, batch = "'epochs'", "NULL", self.of([1, 2, 3, 7])
+        for _ in range(self.rng.randrange(3, 40)):
+            yield Step("BEGIN ISOLATION LEVEL READ COMMITTED")
+            result = yield Step(f"SELECT phase, after FROM profile_cache.refresh_step({batch}, {phase}, {after})")
+            end = self.of(["COMMIT", "COMMIT", "COMMIT", "COMMIT", "COMMIT", "ROLLBACK;"])
+            yield Step(end if result.ok else "ROLLBACK;")
+            if not result.ok:
+                return
+            self.test.counts["refresh steps"] += 1
+            if end == "COMMIT":
+                phase, after = map(literal, result.rows[0])
+                if phase == "'done'":
+                    return
+
+    def vacuum(self):
+        yield Step(self.of(["VACUUM (FREEZE) user_profile", "VACUUM user_profile", "VACUUM (FREEZE) profile_cache.pending", "ANALYZE user_profile"]))
+
+    def truncate(self):
+        yield Step(f"BEGIN ISOLATION LEVEL {self.of(['READ COMMITTED', 'REPEATABLE READ'])}")
+        result = yield Step(f"TRUNCATE {self.of(MEMBERS)}")
+        if result.ok:
+            yield self.oracle()
+            result = yield Step(self.of([self.insert_subscription(), self.insert_user_role()]))
+        if result.ok and self.chance(0.8):
+            yield Step("COMMIT", upheaval=True, patient=True)
+        else:
+            yield Step("ROLLBACK;")
+
+    def ddl(self):
+        """One session at a time: PostgreSQL itself fails DDL beside DDL ("tuple concurrently updated")."""
+        self.test.ddl = True
+        try:
+            yield from self.of([self.switch_trigger, self.switch_trigger, self.attach_again, self.add_column, self.index])()
+        finally:
+            self.test.ddl = False
+
+    def persist(self, sql, check=True):
+        """In a transaction, again and again until it has succeeded."""
+        while True:
+            yield Step("BEGIN ISOLATION LEVEL READ COMMITTED")
+            result = yield Step(sql)
+            if result.ok:
+                yield self.oracle() if check else Step("SELECT 1")
+                result = yield Step("COMMIT", upheaval="attach" in sql, patient=True)
+                if result.ok and result.tag == "COMMIT":
+                    return
+            else:
+                yield Step("ROLLBACK;")
+
+    def switch_trigger(self):
+        table = self.of(TABLES)
+        rows = self.test.control.must(
+            f"SELECT quote_ident(tgname) FROM pg_trigger WHERE tgrelid = '{table}'::regclass AND tgfoid IN "
+            "(SELECT oid FROM pg_proc WHERE pronamespace = 'profile_cache'::regnamespace) ORDER BY 1"
+        )
+        trigger = self.of(rows)[0]
+        yield Step("BEGIN ISOLATION LEVEL READ COMMITTED")
+        result = yield Step(f"ALTER TABLE {table} {self.of(['DISABLE', 'DISABLE', 'ENABLE', 'ENABLE REPLICA'])} TRIGGER {trigger}")
+        if result.ok:
+            yield self.oracle()
+        result = yield Step(self.of(["COMMIT", "COMMIT", "ROLLBACK;"]) if result.ok else "ROLLBACK;")
+        if result.tag == "COMMIT":
+            for _ in range(self.rng.randrange(0, 12)):
+                yield Step(self.of([self.write, lambda: "SELECT 1", lambda: "CALL profile_cache.refresh()"])())
+            if self.chance(0.7):
+                yield from self.persist(f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER {trigger}")
+            else:
+                yield from self.persist("SELECT profile_cache.attach(exclude => '{note,visits}')")
+
+    def attach_again(self):
+        yield from self.persist("SELECT profile_cache.attach(exclude => '{note,visits}')")
+
+    def add_column(self):
+        self.test.columns += 1
+        name = f"extra{self.test.columns}"
+        if self.test.columns > 8:
+            return
+        if self.chance(0.5):
+            yield from self.persist(f"ALTER TABLE user_profile ADD COLUMN {name} text DEFAULT 'd'")
+            yield Step(f"UPDATE user_profile SET {name} = {self.text()} WHERE {self.which()}")
+            yield from self.persist("SELECT profile_cache.attach(exclude => '{note,visits}')")
+        else:
+            yield from self.persist(
+                f"ALTER TABLE user_profile ADD COLUMN {name} text; SELECT profile_cache.attach(exclude => '{{note,visits}}')"
+            )
+
+    def index(self):
+        yield Step("CREATE INDEX IF NOT EXISTS later ON user_profile (display_name)")
+        yield Step("SELECT 1")
+        yield Step("DROP INDEX IF EXISTS later")
+
+
+class Test:
+    def __init__(self, options):
+        self.seed, self.seconds = options.seed, options.seconds
+        self.rng = random.Random(self.seed)
+        self.conninfo = f"host={options.socket} port={options.port} dbname={options.dbname} user=postgres application_name=random"
+        self.schema = Schema(self.rng)
+        self.overlap = 0.3 if self.seed % 2 else 0.0
+        self.number = 0
+        self.history = collections.deque(maxlen=600)
+        self.counts, self.states, self.misses, self.warnings = (collections.Counter() for _ in range(4))
+        self.upheavals = 0
+        self.prepared = []
+        self.ddl = False
+        self.columns = 0
+        self.log_file = open(options.log, "w") if options.log else None
+
+    # Setting up
+
+    def set_up(self):
+        self.control = Connection(self, "control")
+        must = self.control.must
+        must("SET client_min_messages = warning")
+        must("CREATE EXTENSION profile_cache")
+        # Roles belong to the whole server; an earlier run may have left them.
+        for role in ("app_writer", "reader"):
+            must(f"DO $$ BEGIN IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{role}') THEN CREATE ROLE {role}; END IF; END $$")
+        must(self.schema.sql())
+        filler = Filler(self)
+        rows = [filler.insert_profile(i, self.schema.key(i)) for i in range(1, PROFILES + 1)]
+        rows += [filler.insert_subscription() + " ON CONFLICT DO NOTHING" for _ in range(12)]
+        rows += [filler.insert_user_role() + " ON CONFLICT DO NOTHING" for _ in range(20)]
+        must(";\n".join(rows))
+        must("SELECT profile_cache.attach(exclude => '{note,visits}')")
+        must(self.schema.checks())
+        must("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO app_writer; REVOKE ALL ON profile_document FROM app_writer")
+        must("GRANT SELECT ON user_profile TO reader")
+        if self.schema.preloaded:
+            must("CALL profile_cache.refresh()")
+        self.sessions = [Session(self, n) for n in range(1, 7)]
+
+    def choose_program(self, session):
+        choices = [(70, session.transaction), (7, session.reader), (4, session.app)]
+        if session.superuser:
+            choices += [(10, session.refresh), (9, session.refresh_by_steps), (0.6, session.vacuum), (0.5, session.truncate)]
+            if not self.ddl:
+                choices.append((1.2, session.ddl))
+        weights, programs = zip(*choices)
+        return self.rng.choices(programs, weights)[0]()
+
+    # The scheduler
+
+    def log(self, session, step):
+        self.number += 1
+        self.history.append([self.number, session.name, session.pid, step.sql, None])
+        session.entry = self.history[-1]
+        if self.log_file:
+            print(self.number, session.name, step.sql, file=self.log_file, flush=True)
+
+    def run(self):
+        end = time.monotonic() + self.seconds
+        while time.monotonic() < end:
+            self.collect(0)
+            if self.prepared and self.rng.random() < 0.02:
+                self.resolve()
+            idle = [s for s in self.sessions if not s.busy]
+            if not idle:
+                self.wait_for_any()
+                continue
+            session = self.rng.choice(idle)
+            if session.advance():
+                self.let_go(session)
+        # Everybody finishes what he began; nobody begins.
+        while any(s.busy or s.program for s in self.sessions):
+            self.collect(0.05)
+            while self.prepared:
+                self.resolve()
+            for s in self.sessions:
+                if not s.busy and s.program and s.advance():
+                    self.let_go(s)
+        while self.prepared:
+            self.resolve()
+
+    def let_go(self, session):
+        """Waits until the statement has ended or waits for a lock, or not at all."""
+        if not session.step.patient and self.rng.random() < self.overlap:
+            if "refresh(" in session.step.sql and self.rng.random() < 0.3:
+                session.cancelled = True
+                session.finished(self.rng.random() * 0.02)
+                session.pg.get_cancel().cancel()
+            return
+        end = time.monotonic() + 60
+        while not session.finished(0.002):
+            if self.control.must(f"SELECT FROM pg_stat_activity WHERE pid = {session.pid} AND wait_event_type = 'Lock'"):
+                self.counts["lock waits"] += 1
+                session.entry[4] = "waits"
+                return
+            if time.monotonic() > end:
+                raise Failed(f"{session.name} has been running for a minute: {session.step.sql}")
+        session.ended()
+
+    def collect(self, timeout):
+        busy = [s for s in self.sessions if s.busy]
+        if not busy:
+            return
+        if timeout:
+            select.select([s.pg.socket for s in busy], [], [], timeout)
+        for session in busy:
+            if session.finished(0):
+                session.ended()
+
+    def wait_for_any(self):
+        """Everybody waits: mostly for a prepared transaction."""
+        self.collect(0.2)
+        if all(s.busy for s in self.sessions):
+            if self.prepared:
+                self.resolve()
+            for s in self.sessions:
+                if s.busy and time.monotonic() - s.since > 45:
+                    raise Failed(f"{s.name} hangs: {s.step.sql}\n{self.locks()}")
+
+    def locks(self):
+        rows = self.control.must("SELECT pid, wait_event_type, wait_event, pg_blocking_pids(pid), left(query, 120) FROM pg_stat_activity WHERE datname = current_database()")
+        return "\n".join(map(str, rows))
+
+    def resolve(self):
+        name = self.prepared.pop(self.rng.randrange(len(self.prepared)))
+        sql = f"{self.rng.choice(['COMMIT', 'COMMIT', 'ROLLBACK'])} PREPARED '{name}'"
+        self.number += 1
+        self.history.append([self.number, "control", 0, sql, None])
+        self.control.must(sql)
+        self.counts["prepared"] += 1
+
+    # The judge
+
+    def judge(self, session):
+        step, result = session.step, session.result
+        self.counts["statements"] += 1
+        session.entry[4] = "ok" if result.ok else f"{result.state} {result.message[:200]}"
+        excused = self.upheavals != session.mark
+        if result.state:
+            self.states[result.state] += 1
+            self.counts["deadlocks in our own statements"] += result.state == "40P01" and "profile_cache" in result.message
+            if result.state == MISMATCH:
+                if excused:
+                    self.counts["excused"] += 1
+                    return
+                raise Failed(f"inside a statement, {session.name}: {result.message}\n{self.evidence(session)}")
+            allowed = result.state in EXPECTED or (result.state == "57014" and (session.hurry or session.cancelled or step.hurry))
+            # Nobody may read a table in the middle of TRUNCATE, or DDL behind a cursor.
+            allowed = allowed or (result.state == "55006" and step.sql.startswith(("TRUNCATE", "ALTER", "CREATE INDEX", "DROP INDEX", "SELECT profile_cache.attach")))
+            # An early expiry in mid-program leaves later steps without a transaction.
+            if not allowed:
+                raise Failed(f"unexpected SQLSTATE, {session.name}: {result.state} {result.message}\n{step.sql}")
+            return
+        if step.sql.startswith("COMMIT") and result.tag == "COMMIT":
+            self.counts["transactions"] += 1
+        elif "refresh(" in step.sql:
+            self.counts["refreshes"] += 1
+        if step.kind == "oracle":
+            self.counts["checks"] += 1
+            for key, source, reason, got, wanted in result.rows:
+                self.counts["hits"] += source == "cache"
+                if source != "cache":
+                    self.misses[reason] += 1
+                if got != wanted:
+                    if excused:
+                        self.counts["excused"] += 1
+                        continue
+                    raise Failed(
+                        f"get_profile({key}) differs from the view in {session.name} (served from {source}: {reason})\n"
+                        f"got      {got}\nexpected {wanted}\n{self.evidence(session, key)}"
+                    )
+        elif step.kind == "verify":
+            self.counts["verifies"] += 1
+            if result.rows and not excused:
+                raise Failed(f"verify() in {session.name}: {result.rows}\n{self.evidence(session, result.rows[0][0])}")
+        elif step.kind == "check":
+            self.counts["checks"] += 1
+
+    def evidence(self, session, key=None):
+        """What can be seen of it, in the session (where its transaction lives on) and outside."""
+        where = f"WHERE supabase_user_id = '{key}'" if key else ""
+        queries = [
+            "SELECT now(), pg_current_snapshot(), pg_current_xact_id_if_assigned(), current_setting('transaction_isolation')",
+            f"SELECT xmin, xmax, ctid, supabase_user_id, cached_profile_epoch, cached_profile_valid_until, profile_cache_updated_at, cached_profile FROM user_profile {where}",
+            "SELECT xmin, * FROM profile_cache.pending", "SELECT * FROM profile_cache.drain", "SELECT * FROM profile_cache.absent",
+        ]  # fmt: skip
+        lines = []
+        for connection in (session, self.control):
+            if connection.pg.transaction_status == pq.TransactionStatus.INERROR:
+                continue
+            lines.append(f"-- as {connection.name} sees it")
+            for sql in queries:
+                result = connection.run(sql)
+                lines += [sql] + ["   " + " | ".join(str(v)[:300] for v in row) for row in result.rows] + ([result.message] if result.message else [])
+        lines += ["-- prepared: " + str(self.control.must("SELECT gid, transaction FROM pg_prepared_xacts")), "-- activity", self.locks()]
+        return "\n".join(lines)
+
+    # The end
+
+    def finish(self):
+        must = self.control.must
+        for _ in range(10):
+            must("CALL profile_cache.refresh(3)", 120)
+            left = must("SELECT count(*) FROM profile_cache.pending WHERE kind <> 'current'")[0][0]
+            if left == "0":
+                break
+        wrong = []
+        for sql, wanted in {
+            "SELECT user_id, problem FROM profile_cache.verify()": [],
+            "SELECT xmin, * FROM profile_cache.pending WHERE kind <> 'current'": [],
+            "SELECT count(*) FROM profile_cache.pending": [["1"]],
+            "SELECT * FROM profile_cache.drain": [],
+            "SELECT * FROM profile_cache.absent": [],
+            "SELECT * FROM profile_cache.failure": [],
+            # What expires later is made fresh by the refresh above or not yet expired; read by the reader's own rule.
+            "SELECT p.supabase_user_id, e FROM user_profile AS p, profile_cache.explain(p.supabase_user_id) AS e WHERE e->>'served_from' <> 'cache' "
+            "AND e->>'reason' <> 'expired'": [],
+            f"SELECT * FROM ({ORACLE_VIEW}) AS o(k, source, reason, got, wanted) WHERE o.got IS DISTINCT FROM o.wanted": [],
+            "SELECT disabled_triggers, held_up_by, failures, pending_keys, pending_epochs, warnings FROM profile_cache.status": [["{}", "{}", "0", "0", "0", "{}"]],
+        }.items():
+            found = must(sql)
+            if found != wanted:
+                wrong.append(f"at the end: {sql}\n  {found}")
+        # Written below SQL: heap and indexes still agree.
+        if must("SELECT FROM pg_available_extensions WHERE name = 'amcheck'"):
+            must("CREATE EXTENSION amcheck")
+            must("SELECT bt_index_check(i.indexrelid, true) FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid JOIN pg_am AS a ON a.oid = c.relam "
+                 "WHERE i.indrelid = 'user_profile'::regclass AND a.amname = 'btree'")  # fmt: skip
+            if found := must("SELECT * FROM verify_heapam('user_profile')"):
+                wrong.append(f"verify_heapam: {found}")
+        looks = self.counts["hits"] + sum(self.misses.values())
+        share = self.counts["hits"] / max(1, looks)
+        if looks and share < 0.1:
+            wrong.append(f"only {share:.0%} of the reads came from the cache: this shows nothing")
+        if self.counts["checks"] < 20:
+            wrong.append("hardly a check was made: this shows nothing")
+        if wrong:
+            raise Failed("\n".join(wrong))
+
+    def figures(self):
+        c, looks = self.counts, self.counts["hits"] + sum(self.misses.values())
+        print("schema: ", self.schema)
+        print("reads of a profile that were compared:", looks, f"({c['hits'] / max(1, looks):.0%} from the cache; misses:", ", ".join(f"{k} {v}" for k, v in self.misses.most_common()) + ")")
+        print("SQLSTATEs:", ", ".join(f"{k} {v}" for k, v in self.states.most_common()) or "none")
+        if self.warnings:
+            print("warnings:", ", ".join(f"{k} ({v})" for k, v in self.warnings.most_common()))
+        print(
+            f"random test: seed {self.seed}, {c['transactions']} transactions ({c['prepared']} prepared), {c['statements']} statements, {c['checks']} checks of all profiles, "
+            f"{c['verifies']} verify(), {c['refreshes']} refreshes and {c['refresh steps']} single steps, {c['lock waits']} lock waits, "
+            f"{self.states['40001']} serialization failures, {self.states['40P01']} deadlocks ({c['deadlocks in our own statements']} in our own statements), {c['excused']} excused"
+        )
+
+
+class Filler(Session):
+    """A session's vocabulary for the first rows."""
+
+    def __init__(self, test):
+        self.test, self.rng, self.schema = test, test.rng, test.schema
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--socket", required=True)
+    parser.add_argument("--port", required=True)
+    parser.add_argument("--dbname", required=True)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--log", help="a file for every statement as it is sent")
+    test = Test(parser.parse_args())
+    try:
+        test.set_up()
+        test.run()
+        test.finish()
+    except Failed as failure:
+        print("the last statements (number, session, backend, statement, outcome):")
+        for number, session, pid, sql, outcome in list(test.history)[-200:]:
+            print(number, session, pid, "oracle" if sql in (ORACLE_VIEW, ORACLE_FUNCTION) else sql, "->", outcome)
+        print(f"\nseed {test.seed}, step {test.number}\n{failure}")
+        test.figures()
+        sys.exit(1)
+    test.figures()
+
+
+if __name__ == "__main__":
+    main()
