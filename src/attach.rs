@@ -90,6 +90,7 @@ pub fn attach(request: &Request) {
     check_key(&profile, &request.key);
     let found = find_tables(&profile, &others, request);
     let view = conventional::view(&found);
+    warn_of_shown_again(request);
     if !view.secrets.is_empty() {
         notice(&format!(
             "left out of the document because of their names: {}",
@@ -183,47 +184,31 @@ fn check_extension_member(user: Oid) {
 /// permanent table, partitioned, inherited, with forced row security.
 fn refuse_unfit(t: &Named, user: Oid, profile_owner: Option<Oid>) {
     let facts = spi::one(
-        "SELECT c.relkind::text, c.relpersistence::text, c.relispartition, c.relforcerowsecurity, c.relowner, \
-          EXISTS (SELECT FROM pg_catalog.pg_inherits AS i WHERE i.inhrelid = c.oid OR i.inhparent = c.oid), \
-          c.relowner::pg_catalog.regrole::pg_catalog.text FROM pg_catalog.pg_class AS c WHERE c.oid = $1",
+        "SELECT c.relowner, CASE \
+          WHEN c.relkind = 'p' OR c.relispartition THEN 'partitioned' \
+          WHEN c.relkind <> 'r' THEN 'not a table' \
+          WHEN c.oid < 16384 OR EXISTS (SELECT FROM pg_catalog.pg_depend AS d \
+           WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid \
+            AND d.deptype = 'e') THEN 'not yours' \
+          WHEN c.relpersistence <> 'p' THEN 'not permanent' \
+          WHEN EXISTS (SELECT FROM pg_catalog.pg_inherits AS i \
+           WHERE i.inhrelid = c.oid OR i.inhparent = c.oid) THEN 'inherited' ELSE '' END, \
+          c.relforcerowsecurity FROM pg_catalog.pg_class AS c WHERE c.oid = $1",
         At::New,
         &[Arg::oid(t.oid)],
-        |r| {
-            (
-                r.text(1),
-                r.text(2),
-                r.bool(3),
-                r.bool(4),
-                r.oid(5),
-                r.bool(6),
-                r.text(7),
-            )
-        },
+        |r| (r.oid(1), r.text(2), r.bool(3)),
     );
-    let Some((
-        Some(kind),
-        Some(persistence),
-        partition,
-        forced,
-        Some(owner),
-        inherited,
-        owner_name,
-    )) = facts
-    else {
-        Error::NoProfileTable(t.display.clone()).raise()
-    };
     let name = t.display.clone();
-    if kind == "p" || partition == Some(true) {
-        Error::Partitioned(name).raise();
-    }
-    if kind != "r" {
-        Error::NotATable(name).raise();
-    }
-    if persistence != "p" {
-        Error::NotPermanent(name).raise();
-    }
-    if inherited == Some(true) {
-        Error::Inherited(name).raise();
+    let Some((Some(owner), Some(fault), forced)) = facts else {
+        Error::NoProfileTable(name).raise()
+    };
+    match fault.as_str() {
+        "partitioned" => Error::Partitioned(name.clone()).raise(),
+        "not a table" => Error::NotATable(name.clone()).raise(),
+        "not yours" => Error::NotYours(name.clone()).raise(),
+        "not permanent" => Error::NotPermanent(name.clone()).raise(),
+        "inherited" => Error::Inherited(name.clone()).raise(),
+        _ => {}
     }
     if !catalog::is_member_of(user, owner) {
         Error::NotOwner(name).raise();
@@ -233,7 +218,7 @@ fn refuse_unfit(t: &Named, user: Oid, profile_owner: Option<Oid>) {
     {
         Error::OtherOwner {
             table: name,
-            owner: owner_name.unwrap_or_default(),
+            owner: catalog::role_name(owner),
             expected: catalog::role_name(expected),
         }
         .raise();
@@ -678,6 +663,35 @@ fn record(
 
 /// From PostgreSQL's zero, 2000-01-01, to Unix time, in microseconds: epochs are readable clock times.
 const UNIX_TO_POSTGRES: i64 = 946_684_800_000_000;
+
+/// Columns that an earlier attach() was told to exclude and this one is not.
+fn warn_of_shown_again(request: &Request) {
+    let before = {
+        let _us = as_ourselves();
+        spi::one(
+            "SELECT a.exclude::pg_catalog.text[] FROM profile_cache.attachment AS a",
+            At::Latest,
+            &[],
+            |r| r.texts(1),
+        )
+    };
+    let shown: Vec<String> = before
+        .flatten()
+        .unwrap_or_default()
+        .into_iter()
+        .filter(|c| !request.exclude.contains(c))
+        .map(|c| display_identifier(&c))
+        .collect();
+    if !shown.is_empty() {
+        warning(
+            &format!(
+                "no longer excluded, and so in every document from now on: {}",
+                shown.join(", ")
+            ),
+            "Give attach() the same exclude => '{…}' each time.",
+        );
+    }
+}
 
 /// A BEFORE ROW trigger that sorts behind ours sees the row after us.
 fn warn_of_later_triggers(profile: &Named) {

@@ -38,7 +38,7 @@ const REPLACING: &str = "AND c.command_tag IN ('CREATE VIEW', 'CREATE RULE') AND
 
 /// `profile_cache.on_ddl()`, for ddl_command_end and sql_drop.
 pub fn on_ddl(call: &Call) -> Return {
-    let Some(event) = call.event_trigger() else {
+    let Some((event, tag)) = call.event_trigger() else {
         Error::NotATrigger("profile_cache.on_ddl()").raise()
     };
     if attachment::Attaching::under_way() {
@@ -48,6 +48,13 @@ pub fn on_ddl(call: &Call) -> Return {
     let State::Ready(a) = attachment::load() else {
         return Return::Null;
     };
+    if tag.ends_with("SUBSCRIPTION") {
+        // Whether the tables are a target of logical replication may have changed, and its apply
+        // fires no statement triggers.
+        pending::everything("DDL on a subscription");
+        attachment::relation_changed(a.profile);
+        return Return::Null;
+    }
     let affected = xact::subtransaction(|| {
         let _us = as_ourselves();
         if event == "sql_drop" {

@@ -15,6 +15,7 @@ pub enum Error {
     DocumentReplaced,
     DocumentBroken(String),
     NotATable(String),
+    NotYours(String),
     NotPermanent(String),
     Partitioned(String),
     Inherited(String),
@@ -124,6 +125,12 @@ impl Error {
                 format!("{t} is not an ordinary table"),
                 None,
                 Some("Name the table itself, not a view, foreign table or sequence.".into()),
+            ),
+            NotYours(t) => (
+                Code::ERRCODE_WRONG_OBJECT_TYPE,
+                format!("table {t} belongs to the system or to an extension"),
+                None,
+                Some("Name the app's own profile table.".into()),
             ),
             NotPermanent(t) => (
                 Code::ERRCODE_WRONG_OBJECT_TYPE,

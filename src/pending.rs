@@ -95,7 +95,7 @@ impl Pending {
         let _us = attachment::as_ourselves_qualified();
         let mut state = Pending::default();
         spi::query(
-            "SELECT p.kind, p.epoch, p.key_column, p.key_value, \
+            "SELECT p.kind, p.epoch, p.key_column::pg_catalog.text, p.key_value, \
               CASE WHEN p.kind OPERATOR(pg_catalog.=) 'epoch' THEN \
                (SELECT d.passed_to::pg_catalog.text::pg_catalog.int8 FROM profile_cache.drain AS d \
                 WHERE d.epoch OPERATOR(pg_catalog.=) p.epoch) END \

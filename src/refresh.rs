@@ -396,7 +396,7 @@ fn matching(
     as_owner(
         a,
         &format!(
-            "SELECT k.id FROM pg_catalog.unnest($1, $2::pg_catalog.text[]::{type}[]) AS k(id, v) \
+            "SELECT k.id FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2::pg_catalog.text[]::{type}[])) AS k(id, v) \
              WHERE EXISTS (SELECT FROM pg_catalog.unnest($3) AS f WHERE f {} k.v)",
             step.operator
         ),
@@ -411,7 +411,7 @@ fn absent(a: &Attached, step: &Step, r#type: &str, ids: &[Uuid], texts: &[String
         as_owner(
             a,
             &format!(
-                "SELECT k.id FROM pg_catalog.unnest($1, $2::pg_catalog.text[]::{type}[]) AS k(id, v) \
+                "SELECT k.id FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2::pg_catalog.text[]::{type}[])) AS k(id, v) \
                  WHERE NOT EXISTS (SELECT FROM {table} AS p WHERE p.{column} {op} k.v)",
                 table = a.profile_name,
                 column = crate::routes::quote_identifier(&step.column),

@@ -218,7 +218,7 @@ pub fn status() -> Vec<Option<Value>> {
         disabled.or_else(|| Value::texts(&[])),
         int(pending.failures),
         Some(Value::bool(settings::enabled())),
-        Some(Value::bool(false)),
+        Some(Value::bool(settings::preloaded())),
         Value::text(
             "none: this version has no background worker; schedule CALL profile_cache.refresh()",
         ),
@@ -243,11 +243,12 @@ fn pending_numbers() -> Numbers {
           pg_catalog.min(p.created_at) FILTER (WHERE p.kind <> 'current'), \
           (SELECT pg_catalog.count(*) FROM profile_cache.failure), \
           (SELECT f.sqlstate FROM profile_cache.failure AS f ORDER BY f.failed_at DESC LIMIT 1), \
-          ARRAY(SELECT DISTINCT coalesce('pid ' || l.pid, 'prepared transaction ' || x.gid, h.v) \
+          ARRAY(SELECT coalesce('prepared transaction ' || max(x.gid), 'pid ' || max(l.pid), h.v) \
            FROM (SELECT pg_catalog.unnest(d.holders) FROM profile_cache.drain AS d \
                  UNION SELECT pg_catalog.unnest(b.holders) FROM profile_cache.absent AS b) AS h(v) \
            JOIN pg_catalog.pg_locks AS l ON l.virtualtransaction = h.v \
-           LEFT JOIN pg_catalog.pg_prepared_xacts AS x ON x.transaction = l.transactionid ORDER BY 1) \
+           LEFT JOIN pg_catalog.pg_prepared_xacts AS x ON x.transaction = l.transactionid \
+           GROUP BY h.v ORDER BY 1) \
          FROM profile_cache.pending AS p",
         At::Active,
         &[],

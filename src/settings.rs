@@ -1,5 +1,6 @@
 //! The settings, as `SHOW` and `postgresql.conf` know them.
 
+use crate::pg::identity;
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting};
 
 static ENABLED: GucSetting<bool> = GucSetting::<bool>::new(true);
@@ -35,4 +36,12 @@ pub fn enabled() -> bool {
 /// `profile_cache.max_immediate`, in profiles.
 pub fn max_immediate() -> usize {
     usize::try_from(MAX_IMMEDIATE.get()).unwrap_or(0)
+}
+
+/// Whether `shared_preload_libraries` names the library.
+pub fn preloaded() -> bool {
+    identity::setting(c"shared_preload_libraries").is_some_and(|list| {
+        list.split(',')
+            .any(|l| l.trim().trim_matches('"').ends_with("profile_cache"))
+    })
 }

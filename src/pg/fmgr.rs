@@ -54,20 +54,25 @@ impl Call {
         value::from(self.arg(n))
     }
 
-    /// The event of an event trigger's firing, if that is what this call is.
-    pub fn event_trigger(&self) -> Option<String> {
+    /// Event and command tag of an event trigger's firing, if that is what this call is.
+    pub fn event_trigger(&self) -> Option<(String, String)> {
         // SAFETY: the context is a node where it is set; its tag says which.
         unsafe {
             let data: *mut pg_sys::EventTriggerData = (*self.fcinfo).context.cast();
             if data.is_null() || (*data).type_ != pg_sys::NodeTag::T_EventTriggerData {
                 return None;
             }
-            Some(CStr::from_ptr((*data).event).to_string_lossy().into_owned())
+            let text = |s| CStr::from_ptr(s).to_string_lossy().into_owned();
+            Some((
+                text((*data).event),
+                text(pg_sys::GetCommandTagName((*data).tag)),
+            ))
         }
     }
 
+    /// A name[] without NULL elements.
     pub fn names(&self, n: usize) -> Option<Vec<String>> {
-        self.arg(n).map(|d| {
+        self.arg(n).and_then(|d| {
             let (mut items, mut nulls, mut count) = (std::ptr::null_mut(), std::ptr::null_mut(), 0);
             // SAFETY: the argument is a name[]; deconstruct_array allocates both result arrays.
             unsafe {
@@ -83,8 +88,7 @@ impl Call {
                     &mut count,
                 );
                 (0..count as usize)
-                    .filter(|i| !*nulls.add(*i))
-                    .map(|i| name(*items.add(i)))
+                    .map(|i| (!*nulls.add(i)).then(|| name(*items.add(i))))
                     .collect()
             }
         })

@@ -143,7 +143,7 @@ impl Drop for Pinned {
     }
 }
 
-/// An integer setting of the server's, in its base unit.
+/// A setting of the server's, as SHOW prints it; whatever the current user may see.
 pub fn setting(name: &CStr) -> Option<String> {
     // SAFETY: returns NULL for unknown names, else a string owned by the GUC machinery.
     unsafe {

@@ -113,8 +113,16 @@ impl Row {
     pub fn timestamptz(&self, column: i32) -> Option<i64> {
         self.datum(column).map(|d| d.value() as i64)
     }
+    /// Any type's text form; text itself as it is.
     pub fn text(&self, column: i32) -> Option<String> {
-        value::from(self.datum(column))
+        // SAFETY: the descriptor has this column.
+        let oid = unsafe { pg_sys::SPI_gettypeid(self.desc, column) };
+        let datum = self.datum(column)?;
+        if oid == pg_sys::TEXTOID {
+            value::from(Some(datum))
+        } else {
+            Some(Value { datum, oid }.to_text())
+        }
     }
     pub fn texts(&self, column: i32) -> Option<Vec<String>> {
         value::from::<Vec<Option<String>>>(self.datum(column))
