@@ -176,7 +176,7 @@ BEGIN
         after := step.after;
         done := done OPERATOR(pg_catalog.+) step.stored;
         IF step.stored OPERATOR(pg_catalog.>) 0 THEN
-            RAISE NOTICE '% documents refreshed (the table has about %), % a second', done, total,
+            RAISE NOTICE 'documents refreshed: % of about %, % a second', done, GREATEST(done, total),
                 pg_catalog.round(done::numeric OPERATOR(pg_catalog./) GREATEST(0.001,
                     EXTRACT(epoch FROM pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) started)));
         END IF;

@@ -114,16 +114,20 @@ pub fn estimated_rows(a: &Attached) -> i64 {
 fn counts(a: &Attached) -> Counts {
     let judge = Judge::new(a, At::Active);
     let (named, args) = judge.pending.named(a, 2);
+    let _path = Pinned::path();
     let _owner = Identity::restricted(a.owner);
-    let blocks = spi::one(
-        "SELECT pg_catalog.pg_relation_size($1) / pg_catalog.current_setting('block_size')::int8",
+    // As the planner estimates: the last ANALYZE's rows a block, times the blocks now.
+    let (blocks, estimate) = spi::one(
+        "SELECT b.now, CASE WHEN c.reltuples >= 0 AND c.relpages > 0 \
+          THEN (c.reltuples / c.relpages * b.now)::int8 END FROM pg_catalog.pg_class AS c, \
+         LATERAL (SELECT pg_catalog.pg_relation_size(c.oid) / \
+           pg_catalog.current_setting('block_size')::int8) AS b(now) WHERE c.oid = $1",
         At::Active,
         &[Arg::oid(a.profile)],
-        |r| r.int8(1),
+        |r| (r.int8(1).unwrap_or(0), r.int8(2)),
     )
-    .flatten()
-    .unwrap_or(0) as f64;
-    let share = (BLOCKS / blocks.max(1.0)).min(1.0);
+    .unwrap_or((0, None));
+    let share = (BLOCKS / blocks.max(1) as f64).min(1.0);
     let mut all = vec![Arg::float4(100.0 * share as f32)];
     all.extend(args);
     let (mut rows, mut cached) = (0, 0);
@@ -132,12 +136,17 @@ fn counts(a: &Attached) -> Counts {
         let looked = Looked::from_row(r);
         cached += i64::from(a.distrust.is_none() && judge.of(&looked).is_ok());
     });
-    let scaled = |n: i64| (n as f64 / share).round() as i64;
+    let exact = share >= 1.0;
+    if !exact {
+        let sampled = rows.max(1) as f64;
+        rows = estimate.unwrap_or((rows as f64 / share).round() as i64);
+        cached = (cached as f64 / sampled * rows as f64).round() as i64;
+    }
     Counts {
-        rows: scaled(rows),
-        cached: scaled(cached),
-        stale: scaled(rows - cached),
-        exact: share >= 1.0,
+        rows,
+        cached,
+        stale: rows - cached,
+        exact,
     }
 }
 
