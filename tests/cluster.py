@@ -87,9 +87,7 @@ class Cluster:
             self.run_server_command(
                 self.bindir / "initdb", "-D", data, "-U", self.user, "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"
             )
-            settings = CONFIG["settings"] | {"listen_addresses": "", "unix_socket_directories": self.dir, "port": self.port} | self.library
-            options = " ".join(f"-c {name}='{value}'" for name, value in settings.items())
-            self.run_server_command(self.bindir / "pg_ctl", "start", "-w", "-D", data, "-l", self.dir / "log", "-o", options)
+            self.start()
         except BaseException:
             self.__exit__(None, None, None)
             raise
@@ -98,6 +96,18 @@ class Cluster:
     def __exit__(self, *_):
         self.keeper.stdin.close()
         self.keeper.wait()
+
+    def start(self, data="data", port=None, **more):
+        """Starts the server, or with another folder and port a second one (a standby) on the same socket folder."""
+        settings = CONFIG["settings"] | {"listen_addresses": "", "unix_socket_directories": self.dir, "port": port or self.port}
+        options = " ".join(f"-c {name}='{value}'" for name, value in (settings | self.library | more).items())
+        self.run_server_command(
+            self.bindir / "pg_ctl", "start", "-w", "-D", self.dir / data, "-l", self.dir / "log", "-o", options
+        )
+
+    def stop(self, mode, data="data"):
+        """Stops it; mode immediate is a crash."""
+        self.run_server_command(self.bindir / "pg_ctl", "stop", "-w", "-m", mode, "-D", self.dir / data)
 
     # What the tests do with it
 

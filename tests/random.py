@@ -210,8 +210,9 @@ class Result:
 class Step:
     """One statement to send. kind: "", "oracle", "verify"; upheaval: its end is not MVCC to others."""
 
-    def __init__(self, sql, kind="", copy=None, upheaval=False, hurry=False, patient=False):
+    def __init__(self, sql, kind="", copy=None, upheaval=False, hurry=False, patient=False, mark=None):
         self.sql, self.kind, self.copy, self.upheaval, self.hurry, self.patient = sql, kind, copy, upheaval, hurry, patient
+        self.mark = mark  # the upheavals behind its snapshot, where that is older than itself
 
 
 class Connection:
@@ -309,6 +310,8 @@ class Session(Connection):
             self.snapshot = self.mark
         if isinstance(self.snapshot, int):
             self.mark = self.snapshot
+        if step.mark is not None:
+            self.mark = step.mark
         self.test.log(self, step)
         if step.upheaval:
             self.test.upheavals += 1
@@ -567,23 +570,23 @@ class Session(Connection):
         for _ in range(rng.choice([1, 1, 2, 2, 3, 4, 6, 9])):
             choice = rng.random()
             if choice < 0.1:
-                savepoints += 1
-                result = yield Step(f"SAVEPOINT p{savepoints}")
+                result = yield Step(f"SAVEPOINT p{savepoints + 1}")
+                savepoints += result.ok
             elif choice < 0.16 and savepoints:
                 result = yield Step(f"ROLLBACK TO p{savepoints}")
                 if self.chance(0.5):
                     result = yield self.oracle()
             elif choice < 0.19 and savepoints:
                 result = yield Step(f"RELEASE p{savepoints}")
-                savepoints -= 1
+                savepoints -= result.ok
             elif choice < 0.22:
                 cursor = True
                 result = yield Step(f"DECLARE c{rng.randrange(10**6)} CURSOR FOR {ORACLE_FUNCTION}")
-                name = self.step.sql.split()[1]
+                name, declared = self.step.sql.split()[1], self.mark
                 if result.ok:
                     result = yield Step(self.write())
                 if result.ok:
-                    result = yield Step(f"FETCH ALL FROM {name}", "oracle")
+                    result = yield Step(f"FETCH ALL FROM {name}", "oracle", mark=declared)
             elif choice < 0.28:
                 # A key deleted and inserted again, perhaps with a child in between.
                 i = self.profile()
@@ -721,14 +724,14 @@ class Session(Connection):
         finally:
             self.test.ddl = False
 
-    def persist(self, sql, check=True):
+    def persist(self, sql, upheaval=False):
         """In a transaction, again and again until it has succeeded."""
         while True:
             yield Step("BEGIN ISOLATION LEVEL READ COMMITTED")
             result = yield Step(sql)
             if result.ok:
-                yield self.oracle() if check else Step("SELECT 1")
-                result = yield Step("COMMIT", upheaval="attach" in sql, patient=True)
+                yield self.oracle()
+                result = yield Step("COMMIT", upheaval=upheaval, patient=True)
                 if result.ok and result.tag == "COMMIT":
                     return
             else:
@@ -765,10 +768,11 @@ class Session(Connection):
         if self.chance(0.5):
             yield from self.persist(f"ALTER TABLE user_profile ADD COLUMN {name} text DEFAULT 'd'")
             yield Step(f"UPDATE user_profile SET {name} = {self.text()} WHERE {self.which()}")
-            yield from self.persist("SELECT profile_cache.attach(exclude => '{note,visits}')")
+            yield from self.persist("SELECT profile_cache.attach(exclude => '{note,visits}')", upheaval=True)
         else:
             yield from self.persist(
-                f"ALTER TABLE user_profile ADD COLUMN {name} text; SELECT profile_cache.attach(exclude => '{{note,visits}}')"
+                f"ALTER TABLE user_profile ADD COLUMN {name} text; SELECT profile_cache.attach(exclude => '{{note,visits}}')",
+                upheaval=True,
             )
 
     def index(self):
@@ -918,7 +922,9 @@ class Test:
         excused = self.upheavals != session.mark
         if result.state:
             self.states[result.state] += 1
-            self.counts["deadlocks in our own statements"] += result.state == "40P01" and "profile_cache" in result.message
+            self.counts["deadlocks in our own statements"] += result.state == "40P01" and any(
+                ours in result.message for ours in ("SKIP LOCKED", "profile_cache.pending", "profile_cache.drain")
+            )
             if result.state == MISMATCH:
                 if excused:
                     self.counts["excused"] += 1

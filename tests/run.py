@@ -24,6 +24,7 @@ import shutil
 import subprocess
 import time
 
+import server_tests
 from cluster import CONFIG, OUTPUT, ROOT, Cluster, clean_environment
 
 TESTS = ROOT / "tests"
@@ -177,6 +178,14 @@ def random(part, options, server):
     part.check(f"seed {options.seed}, {options.seconds} s", go)
 
 
+def servers(part, options, server):
+    """What takes more than sessions on one running server: a crash, a standby, dump and restore."""
+    for test in server_tests.TESTS:
+        if not options.names or test.__name__ in options.names:
+            fresh_database(server, "servers", test.__name__)
+            part.check(test.__name__, test, server, test.__name__)
+
+
 def readme(part, options, server):
     """README.md as a reader would follow it: its SQL in one database, in order, and its commands.
 
@@ -240,7 +249,7 @@ def readme_command(server, line):
     return ""
 
 
-PARTS = {f.__name__: f for f in (lint, unit, regress, isolation, random, readme)}
+PARTS = {f.__name__: f for f in (lint, unit, regress, isolation, random, servers, readme)}
 WITHOUT_SERVER = {"lint", "unit"}
 
 
@@ -259,6 +268,7 @@ def main():
         if name not in PARTS:
             parser.error(f"no such part: {name}")
     tests = {path.stem for path in [*TESTS.glob("regress/sql/*.sql"), *TESTS.glob("isolation/specs/*.spec")]}
+    tests |= {test.__name__ for test in server_tests.TESTS}
     for name in options.names:
         if name not in tests and "unit" not in wanted:
             parser.error(f"no such test: {name} (there are: {', '.join(sorted(tests))})")

@@ -1,13 +1,14 @@
 -- What the tests ask after each step. Late bound, so that it depends on nothing.
 -- wrong(): what get_profile serves and what the view says, wherever they differ to the byte, and
--- whatever verify() finds; no row is good. A profile that the view has no row for serves null.
+-- whatever verify() finds; no row is good. A profile that the view has no row for serves null. The
+-- settings are those that documents are computed under.
 CREATE FUNCTION wrong() RETURNS TABLE (what text, user_id uuid, served text, expected text)
-    LANGUAGE plpgsql AS $$
+    LANGUAGE plpgsql SET TimeZone = 'UTC' SET DateStyle = 'ISO, MDY' SET IntervalStyle = 'postgres' AS $$
 BEGIN
-    RETURN QUERY SELECT 'served', p.supabase_user_id, get_profile(p.supabase_user_id)::text, v.document::text
+    RETURN QUERY SELECT 'served', p.supabase_user_id, left(get_profile(p.supabase_user_id)::text, 500), left(v.document::text, 500)
         FROM user_profile AS p LEFT JOIN profile_document AS v USING (supabase_user_id)
         WHERE get_profile(p.supabase_user_id)::text IS DISTINCT FROM v.document::text;
-    RETURN QUERY SELECT v.problem, v.user_id, v.served::text, v.expected::text FROM profile_cache.verify() AS v;
+    RETURN QUERY SELECT v.problem, v.user_id, left(v.served::text, 500), left(v.expected::text, 500) FROM profile_cache.verify() AS v;
 END
 $$;
 -- state(): each user that is served from the cache, or why not.

@@ -167,11 +167,3 @@ UPDATE user_subscription SET status = 'trialing' WHERE id = 1;
 SELECT pg_stat_force_next_flush();
 SELECT n_tup_upd - :upd AS updates, n_tup_hot_upd - :hot AS hot FROM pg_stat_user_tables WHERE relname = 'user_profile';
 :check
-
--- A view that fails for one profile: the write goes through, the failure is known by its SQLSTATE
--- and not by its data, the others are cached, and reads say what is wrong.
-CREATE FUNCTION strict_upper(t text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN IF t = 'bad' THEN RAISE EXCEPTION 'secret %', t USING ERRCODE = '22023'; END IF; RETURN upper(t); END $$;
-ALTER TABLE user_profile ADD COLUMN ok text;
-CREATE OR REPLACE FUNCTION citext_fails(citext) RETURNS text LANGUAGE sql AS $$ SELECT $1::text $$;
-UPDATE user_profile SET j = jsonb_build_object('n', '1e400000'::numeric) WHERE id = 2;
-:check
