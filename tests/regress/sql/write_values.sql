@@ -157,10 +157,9 @@ SELECT count(*) FROM user_profile WHERE cached_profile @> '{"derived": "IN GINx"
 SELECT count(*) FROM user_profile WHERE cached_profile_epoch IS NOT NULL;
 RESET enable_seqscan;
 :check
--- One that our columns' values break: the write fails as any write of theirs would.
+-- The write itself: one row version of ours a profile, and a HOT one.
 DROP INDEX unwise, unwise_gin;
 
--- The write itself: one row version for the statement and one of ours, and ours is HOT.
 SELECT pg_stat_force_next_flush();
 SELECT n_tup_upd AS upd, n_tup_hot_upd AS hot FROM pg_stat_user_tables WHERE relname = 'user_profile' \gset
 UPDATE user_subscription SET status = 'trialing' WHERE id = 1;
