@@ -327,6 +327,12 @@ fn find_tables(profile: &Named, others: &[Named], request: &Request) -> Tables {
             Some(fk) => ForeignKey {
                 column: fk.from_column.clone(),
                 references: fk.to_column.clone(),
+                // Under the pinned search_path a plain = is the built-in one.
+                equals: if fk.operator == routes::BUILT_IN_EQUALS {
+                    "=".into()
+                } else {
+                    fk.operator.clone()
+                },
             },
             None => Error::NoForeignKey {
                 table: from.display.clone(),

@@ -11,6 +11,7 @@ use crate::pg::trigger::Column;
 use crate::pg::value::Storage;
 use crate::pg::{Oid, catalog};
 use crate::routes::{self, Definition, Link, Sql, Step, qualified};
+use pgrx::pg_sys::{INT8OID, JSONBOID, TIMESTAMPTZOID, UUIDOID};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
@@ -258,10 +259,15 @@ fn read() -> (State, Vec<Oid>) {
     let Ok(definition) = serde_json::from_str::<Definition>(&definition) else {
         return (State::Gone(Gone::Definition), watched);
     };
-    let columns = routes::COLUMNS.map(|(name, _)| catalog::column_number(profile, name));
+    let of_type = |name: &str, oid: Oid| {
+        catalog::column_number(profile, name).filter(|n| catalog::column_type(profile, *n) == oid)
+    };
+    let columns = routes::COLUMNS.map(|(name, _)| name);
+    let types = [JSONBOID, TIMESTAMPTZOID, INT8OID, TIMESTAMPTZOID];
+    let numbers = [0, 1, 2, 3].map(|i| of_type(columns[i], types[i]));
     let (Some(key), [Some(a), Some(b), Some(c), Some(d)], Some(owner)) = (
-        catalog::column_number(profile, &definition.key),
-        columns,
+        of_type(&definition.key, UUIDOID),
+        numbers,
         catalog::owner(profile),
     ) else {
         return (State::Gone(Gone::Columns), watched);

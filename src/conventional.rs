@@ -43,6 +43,8 @@ impl Found {
 pub struct ForeignKey {
     pub column: String,
     pub references: String,
+    /// Its equality as SQL writes it between the referenced and the referencing column.
+    pub equals: String,
 }
 
 /// The conventional tables that are there, with the foreign keys that tie them.
@@ -140,8 +142,10 @@ pub fn view(t: &Tables) -> View {
         }
         from.push_str(&format!(
             "\n  CROSS JOIN LATERAL (\n    SELECT coalesce(jsonb_agg({object} ORDER BY r.name{collate}, r.{role_key}), '[]') AS roles\n    \
-             FROM {user_role} AS ur JOIN {role} AS r ON r.{role_key} = ur.{to_role}\n    \
-             WHERE ur.{to_profile} = p.{profile_key}) AS role_list",
+             FROM {user_role} AS ur JOIN {role} AS r ON r.{role_key} {role_equals} ur.{to_role}\n    \
+             WHERE p.{profile_key} {profile_equals} ur.{to_profile}) AS role_list",
+            role_equals = to_role.equals,
+            profile_equals = to_profile.equals,
             object = object(&shown),
             role_key = quote(&to_role.references),
             user_role = user_role.sql(),
@@ -163,7 +167,12 @@ pub fn view(t: &Tables) -> View {
 /// The joins that find the active subscription, its plan, the free plan, and the next expiry.
 fn joins(t: &Tables, s: &Found, fk: &ForeignKey) -> String {
     let period = s.has("current_period_end");
-    let mine = format!("s.{} = p.{}", quote(&fk.column), quote(&fk.references));
+    let mine = format!(
+        "p.{} {} s.{}",
+        quote(&fk.references),
+        fk.equals,
+        quote(&fk.column)
+    );
     let active = "s.status::text IN ('active', 'trialing')";
     let running = if period {
         " AND (s.current_period_end IS NULL OR s.current_period_end > now())"
@@ -192,13 +201,15 @@ fn joins(t: &Tables, s: &Found, fk: &ForeignKey) -> String {
     if let Some((plan, to_plan)) = &t.plan {
         let key = quote(&to_plan.references);
         sql.push_str(&format!(
-            "\n  LEFT JOIN {} AS plan ON plan.{key} = active.plan_id",
-            plan.sql()
+            "\n  LEFT JOIN {} AS plan ON plan.{key} {} active.plan_id",
+            plan.sql(),
+            to_plan.equals
         ));
         if has_free_plan(plan, to_plan) {
             sql.push_str(&format!(
-                "\n  LEFT JOIN {} AS free ON free.{key} = 'free'",
-                plan.sql()
+                "\n  LEFT JOIN {} AS free ON free.{key} {} 'free'",
+                plan.sql(),
+                to_plan.equals
             ));
         }
     }

@@ -23,6 +23,9 @@ pub struct ForeignKey {
     pub from_type: String,
     pub to_type: String,
     pub operator: String,
+    /// Whether the referenced column is of a text-like type, and of one that equals byte by byte.
+    pub textual: bool,
+    pub plain: bool,
 }
 
 /// Foreign keys among these tables.
@@ -30,12 +33,15 @@ pub fn foreign_keys(tables: &[Oid]) -> Vec<ForeignKey> {
     spi::all(
         "SELECT c.conrelid, c.confrelid, f.attnum::int8, f.attname::text, t.attname::text, \
           format_type(coalesce(nullif(fb.typbasetype, 0), f.atttypid), NULL), \
-          format_type(coalesce(nullif(tb.typbasetype, 0), t.atttypid), NULL), \
-          format('OPERATOR(%I.%s)', n.nspname, o.oprname) \
+          format_type(tb.oid, NULL), \
+          format('OPERATOR(%I.%s)', n.nspname, o.oprname), \
+          t.attcollation <> 0, tb.typname IN ('text', 'varchar', 'bpchar') AND coalesce(l.collisdeterministic, true) \
          FROM pg_constraint AS c \
          JOIN pg_attribute AS f ON f.attrelid = c.conrelid AND f.attnum = c.conkey[1] \
          JOIN pg_attribute AS t ON t.attrelid = c.confrelid AND t.attnum = c.confkey[1] \
-         JOIN pg_type AS fb ON fb.oid = f.atttypid JOIN pg_type AS tb ON tb.oid = t.atttypid \
+         JOIN pg_type AS fb ON fb.oid = f.atttypid JOIN pg_type AS tt ON tt.oid = t.atttypid \
+         JOIN pg_type AS tb ON tb.oid = CASE WHEN tt.typtype = 'd' THEN tt.typbasetype ELSE tt.oid END \
+         LEFT JOIN pg_collation AS l ON l.oid = t.attcollation \
          JOIN pg_operator AS o ON o.oid = c.conpfeqop[1] JOIN pg_namespace AS n ON n.oid = o.oprnamespace \
          WHERE c.contype = 'f' AND c.convalidated AND cardinality(c.conkey) = 1 \
           AND c.conrelid = ANY ($1) AND c.confrelid = ANY ($1) ORDER BY c.conname",
@@ -51,6 +57,8 @@ pub fn foreign_keys(tables: &[Oid]) -> Vec<ForeignKey> {
                 from_type: r.text(6)?,
                 to_type: r.text(7)?,
                 operator: r.text(8)?,
+                textual: r.bool(9)?,
+                plain: r.bool(10)?,
             })
         },
     )
@@ -208,6 +216,17 @@ fn own_link(key: &str) -> Link {
     }
 }
 
+/// The generated view shows every profile without a subscription the plan `free`, so a row of that
+/// id concerns everyone; where case or collation blurs what equals it, any row does. A dimension in
+/// which the value means nothing is only distrusted too much.
+fn everyone(fk: &ForeignKey) -> Vec<String> {
+    match (fk.textual, fk.plain) {
+        (false, _) => vec![],
+        (true, true) => vec!["free".into()],
+        (true, false) => vec![routes::ANY_VALUE.into()],
+    }
+}
+
 /// A member's link: its foreign key to the profile.
 fn member_link(fk: &ForeignKey) -> Link {
     Link {
@@ -242,9 +261,7 @@ fn links(table: Oid, profile: Oid, keys: &[ForeignKey]) -> Result<Vec<Link>, Err
             links.push(Link {
                 column: up.to_column.clone(),
                 r#type: up.to_type.clone(),
-                // The generated view shows every profile without a subscription the plan `free`.
-                // A dimension with other meanings of that value is only distrusted too much.
-                everyone: vec!["free".into()],
+                everyone: everyone(up),
                 route: vec![
                     Step {
                         schema: schema.clone(),

@@ -180,7 +180,7 @@ fn view_rows(a: &Attached, keys: &[Uuid]) -> HashMap<Uuid, Computed> {
             if let Some(key) = r.uuid(1) {
                 let c = if seen.insert(key) {
                     Computed::Document {
-                        document: r.value(2),
+                        document: r.jsonb(2),
                         valid_until: r.timestamptz(3),
                     }
                 } else {

@@ -104,7 +104,7 @@ impl Error {
             ),
             ColumnsGone => (
                 Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-                "the cache columns or the key column of the attached profile table no longer exist".into(),
+                "the cache columns or the key column of the attached profile table are gone or of another type".into(),
                 None,
                 Some("Run SELECT profile_cache.attach() again to add them anew.".into()),
             ),

@@ -252,17 +252,27 @@ pub fn failed(key: &Uuid, sqlstate: &str) {
     let _us = attachment::as_ourselves();
     spi::run(
         "INSERT INTO profile_cache.failure (user_id, sqlstate) SELECT $1, $2 \
-         WHERE (SELECT pg_catalog.count(*) FROM (SELECT FROM profile_cache.failure LIMIT 1000) AS f) \
-          OPERATOR(pg_catalog.<) 1000",
+         WHERE (SELECT count(*) FROM (SELECT FROM profile_cache.failure LIMIT 1000) AS f) < 1000 \
+          AND NOT EXISTS (SELECT FROM profile_cache.failure AS f WHERE f.user_id = $1 AND f.sqlstate = $2)",
         &[Arg::uuid(Some(key)), Arg::text(sqlstate)],
     );
 }
 
-/// Forgets the failures of profiles that have a document again.
+/// The profiles for which the view is remembered to have failed.
+pub fn failures() -> Vec<Uuid> {
+    let _us = attachment::as_ourselves();
+    let sql = "SELECT DISTINCT f.user_id FROM profile_cache.failure AS f";
+    spi::all(sql, At::New, &[], |r| r.uuid(1))
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+/// Forgets the failures of these profiles.
 pub fn mended(keys: &[Uuid]) {
     let _us = attachment::as_ourselves();
     spi::run(
-        "DELETE FROM profile_cache.failure WHERE user_id OPERATOR(pg_catalog.=) ANY ($1)",
+        "DELETE FROM profile_cache.failure AS f WHERE f.user_id = ANY ($1)",
         &[Arg::uuids(keys)],
     );
 }

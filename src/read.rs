@@ -55,7 +55,7 @@ pub fn look(a: &Attached, key: &Uuid) -> Found {
     let args: Vec<Arg> = std::iter::once(Arg::uuid(Some(key))).chain(args).collect();
     let _owner = Identity::restricted(a.owner);
     let row = spi::one(spi::point(&a.sql.stored(&named)), At::Active, &args, |r| {
-        (Looked::from_row(r), r.value(7))
+        (Looked::from_row(r), r.jsonb(7))
     });
     match row {
         None => Found::Nothing,

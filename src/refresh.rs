@@ -303,7 +303,6 @@ fn by_key(a: &Attached, keys: &[Uuid], leftovers: bool) -> u64 {
         pending::keys(&step.column, missing.into_iter(), "locked during a pass");
     }
     let stored = document::store(a, &locked);
-    pending::mended(&locked.iter().filter_map(|l| l.key).collect::<Vec<_>>());
     stored
 }
 
@@ -370,7 +369,6 @@ fn keys_of(a: &Attached, step: &Step, r#type: &str, keys: &[&Key]) -> u64 {
     .collect();
     let locked = document::lock(a, step, &values);
     let stored = document::store(a, &locked);
-    pending::mended(&locked.iter().filter_map(|l| l.key).collect::<Vec<_>>());
     let found: Vec<Value> = locked.iter().filter_map(|l| l.found_by).collect();
     let done = matching(a, step, r#type, &ids, &texts, array_of(&found));
     delete(&done);
@@ -487,7 +485,20 @@ fn fill(a: &Attached, after: Option<Uuid>, batch: i32) -> (Option<Uuid>, u64) {
     );
     let stored = by_key(a, &keys, false);
     let more = keys.len() == batch as usize;
+    if !more {
+        forget_mended(a);
+    }
     (keys.last().copied().filter(|_| more), stored)
+}
+
+/// Failures of profiles that have a document again, or are gone, are no longer worth remembering.
+fn forget_mended(a: &Attached) {
+    let failed = pending::failures();
+    if failed.is_empty() {
+        return;
+    }
+    let mended = as_owner(a, &a.sql.not_distrusted(), &[Arg::uuids(&failed)]);
+    pending::mended(&mended);
 }
 
 /// Whether another round of draining would find something to do.

@@ -41,8 +41,8 @@ pub fn verify(
             spi::all(&sql, At::Active, &args, |r| {
                 (
                     Looked::from_row(r),
-                    r.value(7),
-                    r.value(8),
+                    r.jsonb(7),
+                    r.jsonb(8),
                     r.int8(9).unwrap_or(0),
                 )
             })
@@ -250,7 +250,7 @@ fn pending_numbers() -> Numbers {
     spi::one(
         "SELECT pg_catalog.count(*) FILTER (WHERE p.kind = 'key'), pg_catalog.count(*) FILTER (WHERE p.kind = 'epoch'), \
           pg_catalog.min(p.created_at) FILTER (WHERE p.kind <> 'current'), \
-          (SELECT pg_catalog.count(*) FROM profile_cache.failure), \
+          (SELECT pg_catalog.count(DISTINCT f.user_id) FROM profile_cache.failure AS f), \
           (SELECT f.sqlstate FROM profile_cache.failure AS f ORDER BY f.failed_at DESC LIMIT 1), \
           ARRAY(SELECT coalesce('prepared transaction ' || max(x.gid), 'pid ' || max(l.pid), h.v) \
            FROM (SELECT pg_catalog.unnest(d.holders) FROM profile_cache.drain AS d \

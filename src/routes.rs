@@ -16,6 +16,10 @@ pub const STATEMENT_TRIGGERS: [&str; 5] = [
     "profile_cache_delete",
     "profile_cache_truncate",
 ];
+/// The equality of built-in types.
+pub const BUILT_IN_EQUALS: &str = "OPERATOR(pg_catalog.=)";
+/// In [`Link::everyone`]: any value at all.
+pub const ANY_VALUE: &str = "*";
 /// The columns added to the profile table, in the order that the code indexes them.
 pub const COLUMNS: [(&str, &str); 4] = [
     ("cached_profile", "jsonb"),
@@ -70,6 +74,14 @@ pub struct Step {
 }
 
 impl Link {
+    /// Whether a changed row with this value of `column` concerns every profile. Padding of
+    /// character(n) does not count.
+    pub fn concerns_everyone(&self, value: &str) -> bool {
+        self.everyone
+            .iter()
+            .any(|e| e == ANY_VALUE || e == value.trim_end())
+    }
+
     /// A member's own foreign key to the profile, or the profile's own key: one step. The order of
     /// locks on the profile's row orders such changes, so they are computed at once.
     pub fn direct(&self) -> Option<&Step> {
@@ -254,6 +266,16 @@ impl Sql {
               OR p.cached_profile_valid_until OPERATOR(pg_catalog.<=) pg_catalog.now() \
               OR p.profile_cache_updated_at OPERATOR(pg_catalog.>) pg_catalog.now()) \
              ORDER BY p.{key} LIMIT $2",
+            key = self.key,
+            table = self.profile,
+        )
+    }
+
+    /// $1: keys. Those that have a stamp, or no row.
+    pub fn not_distrusted(&self) -> String {
+        format!(
+            "SELECT k FROM pg_catalog.unnest($1) AS k WHERE NOT EXISTS (SELECT FROM {table} AS p \
+             WHERE p.{key} OPERATOR(pg_catalog.=) k AND p.cached_profile_epoch IS NULL)",
             key = self.key,
             table = self.profile,
         )

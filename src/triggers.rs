@@ -12,7 +12,7 @@ use crate::pg::fmgr::Call;
 use crate::pg::identity::Pinned;
 use crate::pg::trigger::{Column, Event, Firing, Tuple};
 use crate::pg::value::{Storage, Value};
-use crate::pg::{Oid, xact};
+use crate::pg::xact;
 use crate::routes;
 use crate::session;
 use crate::settings;
@@ -104,6 +104,11 @@ fn hand_on(a: &Attached, table: &UsedTable, firing: &Firing, command: Option<u32
         return;
     }
     let is_profile = table.oid == a.profile;
+    if is_profile && event == Event::Delete {
+        // Nothing to compute: the documents went with their rows.
+        record_deleted(a, firing);
+        return;
+    }
     let bound = settings::max_immediate();
     let mut touched: Vec<Touched> = table
         .links
@@ -113,15 +118,29 @@ fn hand_on(a: &Attached, table: &UsedTable, firing: &Firing, command: Option<u32
         })
         .collect();
     let mut over = false;
+    // At REPEATABLE READ a row of this transaction's own that has taken over a referenced value shows,
+    // in the old snapshot, the children of the profile that had it; and being new, it is none that
+    // another transaction's change would run into.
+    let referenced = if is_profile && xact::has_one_snapshot() {
+        naming_columns(a)
+    } else {
+        vec![]
+    };
+    let mut taken = Touched {
+        values: HashMap::new(),
+    };
     firing.rows(|old, new| {
-        if is_profile && event == Event::Delete {
-            // Nothing to compute: the document went with its row.
-            return ControlFlow::Continue(());
-        }
         if let (Some(old), Some(new)) = (old, new)
             && unchanged(a, table, is_profile, old, new)
         {
             return ControlFlow::Continue(());
+        }
+        if let Some(new) = new
+            && !referenced.iter().all(|c| {
+                old.is_some_and(|old| c.storage.same_image(old.get(c.number), new.get(c.number)))
+            })
+        {
+            table.links.iter().for_each(|l| taken.add(new, &l.column));
         }
         for (link, touched) in table.links.iter().zip(&mut touched) {
             for row in [old, new].into_iter().flatten() {
@@ -139,10 +158,11 @@ fn hand_on(a: &Attached, table: &UsedTable, firing: &Firing, command: Option<u32
         pending::everything("more rows changed than profile_cache.max_immediate");
         return;
     }
-    if is_profile && event == Event::Delete {
-        record_deleted(a, firing);
-        return;
-    }
+    pending::keys(
+        &a.definition.key,
+        taken.values.into_values().map(Value::to_text),
+        "new in a REPEATABLE READ transaction",
+    );
     for (link, touched) in table.links.iter().zip(touched) {
         let values: Vec<Value> = touched.values.into_values().collect();
         if values.is_empty() {
@@ -170,7 +190,7 @@ fn unchanged(a: &Attached, t: &UsedTable, is_profile: bool, old: &Tuple, new: &T
 /// A changed row of a dimension: whom it concerns is found by refresh, from the linking values.
 fn dimension(table: &UsedTable, link: &UsedLink, values: &[Value]) {
     let texts: Vec<String> = values.iter().map(|v| v.to_text()).collect();
-    if texts.iter().any(|t| link.link.everyone.contains(t)) {
+    if texts.iter().any(|t| link.link.concerns_everyone(t)) {
         pending::everything("a row that every profile may show changed");
     } else {
         pending::linked(&table.schema, &table.name, &link.link.column, &texts);
@@ -205,20 +225,31 @@ fn direct(a: &Attached, link: &UsedLink, values: &[Value], command: Option<u32>)
     document::store(a, &locked);
 }
 
+/// The profile's columns by which it is referred to: its key, and what members' foreign keys name.
+fn naming_columns(a: &Attached) -> Vec<Column> {
+    a.naming()
+        .iter()
+        .filter_map(|(step, _)| catalog::column_number(a.profile, &step.column))
+        .map(|number| {
+            let oid = catalog::base_type(catalog::column_type(a.profile, number));
+            Column {
+                number,
+                oid,
+                storage: Storage::of(oid),
+            }
+        })
+        .collect()
+}
+
 /// Remembers the deleted profiles under every column that members refer to, so that the cascades
 /// that follow leave no pending keys.
 fn record_deleted(a: &Attached, firing: &Firing) {
-    let columns: Vec<(i16, Oid)> = a
-        .naming()
-        .iter()
-        .filter_map(|(step, _)| catalog::column_number(a.profile, &step.column))
-        .map(|n| (n, catalog::base_type(catalog::column_type(a.profile, n))))
-        .collect();
+    let columns = naming_columns(a);
     let mut left = settings::max_immediate();
     firing.rows(|old, _| {
-        for (number, oid) in &columns {
-            if let Some(datum) = old.and_then(|row| row.get(*number)) {
-                session::record_deleted(*number, Value { datum, oid: *oid }.to_text());
+        for c in &columns {
+            if let Some(datum) = old.and_then(|row| row.get(c.number)) {
+                session::record_deleted(c.number, Value { datum, oid: c.oid }.to_text());
             }
         }
         left = left.saturating_sub(1);

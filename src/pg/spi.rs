@@ -100,23 +100,41 @@ impl Row {
         let d = unsafe { pg_sys::SPI_getbinval(self.tuple, self.desc, column, &mut null) };
         (!null).then_some(d)
     }
+
+    fn column_type(&self, column: i32) -> Oid {
+        // SAFETY: the descriptor belongs to the SPI result; an absent column has no type.
+        unsafe { pg_sys::SPI_gettypeid(self.desc, column) }
+    }
+
+    /// The column's datum, which must be of this type: a view or a column of ours may have been
+    /// changed under us, and a datum read as another type is a wild pointer.
+    fn typed(&self, column: i32, oid: Oid) -> Option<Datum> {
+        let is = self.column_type(column);
+        if is != oid {
+            let what =
+                format!("Column {column} of a query on it is of type {is}, not {oid} (OIDs).");
+            crate::error::Error::DocumentBroken(what).raise();
+        }
+        self.datum(column)
+    }
+
     pub fn int8(&self, column: i32) -> Option<i64> {
-        value::from(self.datum(column))
+        value::from(self.typed(column, pg_sys::INT8OID))
     }
     pub fn bool(&self, column: i32) -> Option<bool> {
-        value::from(self.datum(column))
+        value::from(self.typed(column, pg_sys::BOOLOID))
     }
     pub fn oid(&self, column: i32) -> Option<Oid> {
-        value::from(self.datum(column))
+        value::from(self.typed(column, pg_sys::OIDOID))
     }
     /// Microseconds since 2000-01-01 UTC.
     pub fn timestamptz(&self, column: i32) -> Option<i64> {
-        self.datum(column).map(|d| d.value() as i64)
+        self.typed(column, pg_sys::TIMESTAMPTZOID)
+            .map(|d| d.value() as i64)
     }
     /// Any type's text form; text itself as it is.
     pub fn text(&self, column: i32) -> Option<String> {
-        // SAFETY: the descriptor has this column.
-        let oid = unsafe { pg_sys::SPI_gettypeid(self.desc, column) };
+        let oid = self.column_type(column);
         let datum = self.datum(column)?;
         if oid == pg_sys::TEXTOID {
             value::from(Some(datum))
@@ -125,20 +143,25 @@ impl Row {
         }
     }
     pub fn texts(&self, column: i32) -> Option<Vec<String>> {
-        value::from::<Vec<Option<String>>>(self.datum(column))
+        value::from::<Vec<Option<String>>>(self.typed(column, pg_sys::TEXTARRAYOID))
             .map(|v| v.into_iter().flatten().collect())
     }
     pub fn int2s(&self, column: i32) -> Option<Vec<i16>> {
-        value::from::<Vec<Option<i16>>>(self.datum(column))
+        value::from::<Vec<Option<i16>>>(self.typed(column, pg_sys::INT2ARRAYOID))
             .map(|v| v.into_iter().flatten().collect())
     }
     pub fn uuid(&self, column: i32) -> Option<Uuid> {
-        self.datum(column).map(value::uuid)
+        self.typed(column, pg_sys::UUIDOID).map(value::uuid)
     }
     pub fn tid(&self, column: i32) -> Option<pg_sys::ItemPointerData> {
         // SAFETY: the column is a tid, by reference.
-        self.datum(column)
+        self.typed(column, pg_sys::TIDOID)
             .map(|d| unsafe { *d.cast_mut_ptr::<pg_sys::ItemPointerData>() })
+    }
+    /// A document, as it is stored.
+    pub fn jsonb(&self, column: i32) -> Option<Value> {
+        self.typed(column, pg_sys::JSONBOID)?;
+        self.value(column)
     }
     /// The value as it is, copied to the memory context of the SPI connection's caller.
     pub fn value(&self, column: i32) -> Option<Value> {

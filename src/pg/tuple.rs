@@ -2,7 +2,9 @@
 //!
 //! Invariant: no trigger, rule or policy of the app sees the write, and nothing but the four columns
 //! of a row that this transaction has locked is changed. This is what logical replication's apply
-//! does (ExecSimpleRelationUpdate), without its triggers.
+//! does (ExecSimpleRelationUpdate), without the app's triggers; but with PostgreSQL's own deferred
+//! checks: one that is queued for the version we replace (a deferred foreign key or unique
+//! constraint) skips a version that is no longer live and relies on the next one's being queued.
 
 use super::Oid;
 use super::value::Value;
@@ -44,6 +46,7 @@ impl Writer {
                 pg_sys::palloc0(size_of::<pg_sys::ResultRelInfo>()).cast();
             (*result).type_ = pg_sys::NodeTag::T_ResultRelInfo;
             pg_sys::InitResultRelInfo(result, relation, 0, std::ptr::null_mut(), 0);
+            keep_constraint_checks(result);
             pg_sys::ExecOpenIndices(result, false);
             pg_sys::CommandCounterIncrement();
             Writer {
@@ -90,6 +93,7 @@ impl Writer {
                 nulls.as_mut_ptr(),
             );
             pg_sys::ExecStoreHeapTuple(changed, self.new, true);
+            let mut old_tid = tid;
             let mut indexes = Default::default();
             pg_sys::simple_table_tuple_update(
                 self.relation,
@@ -98,49 +102,64 @@ impl Writer {
                 pg_sys::GetActiveSnapshot(),
                 &mut indexes,
             );
-            self.maintain_indexes(indexes);
-            super::tuple::clear(self.new);
-            super::tuple::clear(self.old);
+            let recheck = self.maintain_indexes(indexes);
+            pg_sys::ExecARUpdateTriggers(
+                self.estate,
+                self.result,
+                std::ptr::null_mut(),
+                std::ptr::null_mut(),
+                &mut old_tid,
+                std::ptr::null_mut(),
+                self.new,
+                recheck,
+                std::ptr::null_mut(),
+                false,
+            );
+            self.reset();
+            pg_sys::ExecClearTuple(self.new);
+            pg_sys::ExecClearTuple(self.old);
         }
     }
 
+    /// Inserts the entries that the indexes need; which unique ones must be checked again later.
     #[cfg(feature = "pg15")]
-    fn maintain_indexes(&mut self, needed: bool) {
-        if needed && unsafe_index_count(self.result) > 0 {
-            // SAFETY: the new version is in the slot with its TID.
-            unsafe {
-                pg_sys::ExecInsertIndexTuples(
-                    self.result,
-                    self.new,
-                    self.estate,
-                    true,
-                    false,
-                    std::ptr::null_mut(),
-                    std::ptr::null_mut(),
-                );
-            }
-            self.reset();
+    fn maintain_indexes(&mut self, needed: bool) -> *mut pg_sys::List {
+        if !needed {
+            return std::ptr::null_mut();
+        }
+        // SAFETY: the new version is in the slot with its TID; with no index it does nothing.
+        unsafe {
+            pg_sys::ExecInsertIndexTuples(
+                self.result,
+                self.new,
+                self.estate,
+                true,
+                false,
+                std::ptr::null_mut(),
+                std::ptr::null_mut(),
+            )
         }
     }
 
+    /// Inserts the entries that the indexes need; which unique ones must be checked again later.
     #[cfg(not(feature = "pg15"))]
-    fn maintain_indexes(&mut self, needed: pg_sys::TU_UpdateIndexes::Type) {
+    fn maintain_indexes(&mut self, needed: pg_sys::TU_UpdateIndexes::Type) -> *mut pg_sys::List {
         use pg_sys::TU_UpdateIndexes::*;
-        if needed != TU_None && unsafe_index_count(self.result) > 0 {
-            // SAFETY: the new version is in the slot with its TID.
-            unsafe {
-                pg_sys::ExecInsertIndexTuples(
-                    self.result,
-                    self.new,
-                    self.estate,
-                    true,
-                    false,
-                    std::ptr::null_mut(),
-                    std::ptr::null_mut(),
-                    needed == TU_Summarizing,
-                );
-            }
-            self.reset();
+        if needed == TU_None {
+            return std::ptr::null_mut();
+        }
+        // SAFETY: the new version is in the slot with its TID; with no index it does nothing.
+        unsafe {
+            pg_sys::ExecInsertIndexTuples(
+                self.result,
+                self.new,
+                self.estate,
+                true,
+                false,
+                std::ptr::null_mut(),
+                std::ptr::null_mut(),
+                needed == TU_Summarizing,
+            )
         }
     }
 
@@ -156,16 +175,36 @@ impl Writer {
     }
 }
 
-fn unsafe_index_count(result: *mut pg_sys::ResultRelInfo) -> i32 {
-    // SAFETY: initialised by `Writer::open`.
-    unsafe { (*result).ri_NumIndices }
-}
-
+/// Of the table's triggers, leaves in `result` only PostgreSQL's own checks of the row's constraints.
+///
 /// # Safety
-/// `slot` is a live slot.
-unsafe fn clear(slot: *mut pg_sys::TupleTableSlot) {
-    // SAFETY: as said.
-    unsafe { pg_sys::ExecClearTuple(slot) };
+/// `result` has just been initialised; its trigger description is its own copy.
+unsafe fn keep_constraint_checks(result: *mut pg_sys::ResultRelInfo) {
+    // SAFETY: as said; the array is compacted in place and only gets shorter.
+    unsafe {
+        let desc = (*result).ri_TrigDesc;
+        if desc.is_null() {
+            return;
+        }
+        let mut kept = 0;
+        for i in 0..(*desc).numtriggers as usize {
+            let trigger = (*desc).triggers.add(i);
+            let function = (*trigger).tgfoid.to_u32();
+            if (*trigger).tgisinternal
+                && [pg_sys::F_RI_FKEY_CHECK_UPD, pg_sys::F_UNIQUE_KEY_RECHECK].contains(&function)
+            {
+                std::ptr::copy(trigger, (*desc).triggers.add(kept), 1);
+                kept += 1;
+            }
+        }
+        let triggers = (*desc).triggers;
+        *desc = pg_sys::TriggerDesc {
+            triggers,
+            numtriggers: kept as i32,
+            trig_update_after_row: kept > 0,
+            ..Default::default()
+        };
+    }
 }
 
 impl Drop for Writer {
@@ -178,6 +217,7 @@ impl Drop for Writer {
             pg_sys::ExecCloseIndices(self.result);
             pg_sys::ExecDropSingleTupleTableSlot(self.old);
             pg_sys::ExecDropSingleTupleTableSlot(self.new);
+            pg_sys::ExecResetTupleTable((*self.estate).es_tupleTable, false);
             pg_sys::FreeExecutorState(self.estate);
             pg_sys::table_close(self.relation, pg_sys::NoLock as i32);
             pg_sys::CommandCounterIncrement();

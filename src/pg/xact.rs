@@ -80,6 +80,12 @@ pub fn trigger_depth() -> i32 {
     unsafe { pgrx::direct_function_call::<i32>(pg_sys::pg_trigger_depth, &[]) }.unwrap_or(0)
 }
 
+/// Whether the transaction keeps one snapshot: REPEATABLE READ or SERIALIZABLE.
+pub fn has_one_snapshot() -> bool {
+    // SAFETY: reads a backend variable.
+    unsafe { pg_sys::XactIsoLevel >= pg_sys::XACT_REPEATABLE_READ as i32 }
+}
+
 /// The transaction's `now()`, in microseconds since 2000-01-01 UTC.
 pub fn now() -> i64 {
     // SAFETY: reads a backend variable.
@@ -107,7 +113,7 @@ pub struct Failure {
 pub fn subtransaction<R>(f: impl FnOnce() -> R) -> Result<R, Failure> {
     // SAFETY: saved to be restored after the subtransaction, as PL/pgSQL does.
     let (context, owner) = unsafe { (pg_sys::CurrentMemoryContext, pg_sys::CurrentResourceOwner) };
-    // SAFETY: released or rolled back on every path below but a rethrow, which aborts the parent.
+    // SAFETY: released or rolled back on every path below.
     unsafe {
         pg_sys::BeginInternalSubTransaction(std::ptr::null());
         pg_sys::MemoryContextSwitchTo(context);
@@ -132,12 +138,14 @@ pub fn subtransaction<R>(f: impl FnOnce() -> R) -> Result<R, Failure> {
             CaughtError::RustPanic { ereport, .. } => ereport.sql_error_code(),
         };
         let sqlstate = sqlstate(code);
-        if matches!(&sqlstate[..2], "40" | "53" | "57" | "58") || sqlstate == "55P03" {
-            error.rethrow();
-        }
+        // Also before passing an error on: whoever catches it ends the subtransaction that is
+        // current then, and must find its own.
         // SAFETY: the failed subtransaction is the current one.
         unsafe { pg_sys::RollbackAndReleaseCurrentSubTransaction() };
         restore();
+        if matches!(&sqlstate[..2], "40" | "53" | "57" | "58") || sqlstate == "55P03" {
+            error.rethrow();
+        }
         Err(Failure { sqlstate })
     })
     .execute()

@@ -69,19 +69,22 @@ END;
 -- The oracle. For each user: what get_profile serves, in short, and from where; and what is wrong:
 -- SERVED STALE where that is not, byte for byte, the view's document in the same snapshot, STORED
 -- STALE where a copy that would be trusted is not. Wrong must be empty always and everywhere.
-CREATE VIEW check_all AS
-SELECT w.name AS "user", s.served ->> 'full_name' AS full_name, s.served ->> 'subscription_plan' AS plan,
-       s.served ->> 'ai_daily_limit' AS "limit",
-       (SELECT string_agg(r ->> 'name', ',') FROM jsonb_array_elements(s.served -> 'roles') AS r) AS roles,
-       CASE s.e ->> 'served_from' WHEN 'view' THEN 'view: ' || (s.e ->> 'reason') ELSE s.e ->> 'served_from' END AS "from",
+-- A function under the view, whose text is bound late, so that nothing depends on the document view.
+CREATE FUNCTION checked() RETURNS TABLE ("user" text, full_name text, plan text, "limit" text, roles text, "from" text, wrong text)
+LANGUAGE sql STABLE AS $$
+SELECT w.name, s.served ->> 'full_name', s.served ->> 'subscription_plan', s.served ->> 'ai_daily_limit',
+       (SELECT string_agg(r ->> 'name', ',') FROM jsonb_array_elements(s.served -> 'roles') AS r),
+       CASE s.e ->> 'served_from' WHEN 'view' THEN 'view: ' || (s.e ->> 'reason') ELSE s.e ->> 'served_from' END,
        concat_ws(', ', CASE WHEN s.served::text IS DISTINCT FROM d.document THEN 'SERVED STALE' END,
-                       CASE WHEN v.user_id IS NOT NULL THEN 'STORED STALE' END) AS wrong
+                       CASE WHEN v.user_id IS NOT NULL THEN 'STORED STALE' END)
 FROM who AS w
 CROSS JOIN LATERAL (SELECT get_profile(w.id) AS served, profile_cache.explain(w.id) AS e OFFSET 0) AS s
 LEFT JOIN LATERAL (SELECT string_agg(p.document::text, ' and ') AS document FROM profile_document AS p WHERE p.supabase_user_id = w.id) AS d ON true
 LEFT JOIN profile_cache.verify() AS v ON v.user_id = w.id
 WHERE s.e ->> 'served_from' <> 'none' OR d.document IS NOT NULL
-ORDER BY w.name;
+ORDER BY w.name
+$$;
+CREATE VIEW check_all AS SELECT * FROM checked();
 
 -- After refresh(): nothing wrong, and how much is cached and still pending.
 CREATE VIEW cached_all AS
