@@ -350,6 +350,18 @@ fn find_tables(profile: &Named, others: &[Named], request: &Request) -> Tables {
         .raise();
     }
     let subscription = table("user_subscription", &["user_id", "plan_id", "status"]);
+    if let Some((t, f)) = &subscription
+        && let Some(end) = f.column("current_period_end")
+        && !["timestamptz", "timestamp", "date"].contains(&end.r#type.as_str())
+    {
+        Error::WrongType {
+            table: t.display.clone(),
+            column: end.name.clone(),
+            is: end.r#type.clone(),
+            wanted: "timestamptz, timestamp or date",
+        }
+        .raise();
+    }
     let user_role = table("user_role", &["user_id", "role_id"]);
     let plan = table("subscription_plan", &[]);
     let role = table("role", &["name"]);

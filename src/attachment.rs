@@ -77,15 +77,15 @@ impl Attached {
         }
     }
 
-    /// Every way in which a pending key may name a profile: the direct links' steps and types, one
-    /// for each referenced column.
+    /// Every way in which a pending key may name a profile: the direct links' steps, one for each
+    /// referenced column, and that column's type.
     pub fn naming(&self) -> Vec<(Step, String)> {
-        let mut found: Vec<(Step, String)> = vec![(self.key_step(), "pg_catalog.uuid".into())];
+        let mut found: Vec<(Step, String)> = vec![(self.key_step(), routes::UUID.into())];
         for link in self.definition.tables.iter().flat_map(|t| &t.links) {
             if let Some(step) = link.direct()
                 && !found.iter().any(|(s, _)| s.column == step.column)
             {
-                found.push((step.clone(), link.r#type.clone()));
+                found.push((step.clone(), link.target_type.clone()));
             }
         }
         found
@@ -231,6 +231,13 @@ pub fn required() -> Rc<Attached> {
     }
 }
 
+/// The attached relations, whether or not they still exist.
+pub fn oids() -> Option<(Oid, Oid)> {
+    let _us = as_ourselves();
+    let sql = "SELECT a.profile::oid, a.document::oid FROM profile_cache.attachment AS a";
+    spi::one(sql, At::Latest, &[], |r| r.oid(1).zip(r.oid(2))).flatten()
+}
+
 fn read() -> (State, Vec<Oid>) {
     let Some((home, owner)) = home() else {
         return (State::None, vec![]);
@@ -368,6 +375,19 @@ fn unhealthy(profile: Oid, key: i16, tables: &[UsedTable]) -> Option<Distrust> {
     );
     if !missing.is_empty() {
         return Some(Distrust::Triggers(missing));
+    }
+    let unfit = spi::one(
+        "SELECT c.oid::pg_catalog.regclass::text FROM pg_catalog.pg_class AS c WHERE c.oid = ANY ($1) \
+         AND (c.relkind <> 'r' OR c.relispartition OR c.relpersistence <> 'p' OR c.relforcerowsecurity \
+          OR EXISTS (SELECT FROM pg_catalog.pg_inherits AS i WHERE c.oid IN (i.inhrelid, i.inhparent))) LIMIT 1",
+        At::Latest,
+        &[Arg::oids(&oids)],
+        |r| r.text(1).unwrap_or_default(),
+    );
+    if let Some(table) = unfit {
+        return Some(Distrust::Problem(format!(
+            "table {table} has become partitioned, inherited, unlogged or has FORCE ROW LEVEL SECURITY"
+        )));
     }
     let replicated = spi::one(
         "SELECT s.srrelid::pg_catalog.regclass::text FROM pg_catalog.pg_subscription_rel AS s \

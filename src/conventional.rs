@@ -30,7 +30,7 @@ impl Found {
     pub fn has(&self, column: &str) -> bool {
         self.columns.iter().any(|c| c.name == column)
     }
-    fn column(&self, column: &str) -> Option<&Column> {
+    pub fn column(&self, column: &str) -> Option<&Column> {
         self.columns.iter().find(|c| c.name == column)
     }
     fn sql(&self) -> String {
@@ -127,7 +127,7 @@ pub fn view(t: &Tables) -> View {
         from.push_str(&joins(t, subscription, fk));
         pairs.extend(subscription_pairs(t));
         if subscription.has("current_period_end") {
-            valid_until = "expiry.at".into();
+            valid_until = "expiry.at::timestamptz".into();
         }
     }
     if let (Some((user_role, to_profile)), Some((role, to_role))) = (&t.user_role, &t.role) {

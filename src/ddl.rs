@@ -15,7 +15,8 @@ use crate::pg::{Oid, catalog};
 use crate::session;
 
 /// Everything the document depends on: the attached tables, the view, and whatever its rule uses, at
-/// any depth (nested views, functions, types, operators, collations). $1: tables and view.
+/// any depth: nested views, functions, types and their parts, operators, collations, and the casts that
+/// to_jsonb looks up by itself. $1: tables and view.
 const CLOSURE: &str = "WITH RECURSIVE uses(classid, objid) AS ( \
       SELECT 'pg_class'::regclass::oid, o FROM unnest($1) AS o \
      UNION \
@@ -26,7 +27,17 @@ const CLOSURE: &str = "WITH RECURSIVE uses(classid, objid) AS ( \
         UNION ALL \
         SELECT d.refclassid, d.refobjid FROM pg_rewrite AS w JOIN pg_depend AS d \
           ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid \
-         WHERE u.classid = 'pg_class'::regclass AND w.ev_class = u.objid) AS n(classid, objid)) ";
+         WHERE u.classid = 'pg_class'::regclass AND w.ev_class = u.objid \
+        UNION ALL SELECT 'pg_class'::regclass, t.typrelid FROM pg_type AS t \
+         WHERE u.classid = 'pg_type'::regclass AND t.oid = u.objid AND t.typrelid <> 0 \
+        UNION ALL SELECT 'pg_type'::regclass, t.typelem FROM pg_type AS t \
+         WHERE u.classid = 'pg_type'::regclass AND t.oid = u.objid AND t.typelem <> 0 \
+        UNION ALL SELECT 'pg_type'::regclass, r.rngsubtype FROM pg_range AS r \
+         WHERE u.classid = 'pg_type'::regclass AND r.rngtypid = u.objid \
+        UNION ALL SELECT k.c, k.o FROM pg_cast AS t, LATERAL (VALUES ('pg_cast'::regclass, t.oid), \
+          ('pg_proc'::regclass, t.castfunc)) AS k(c, o) \
+         WHERE u.classid = 'pg_type'::regclass AND t.castsource = u.objid AND t.castmethod = 'f' AND t.oid >= 16384 \
+        ) AS n(classid, objid)) ";
 
 /// Commands that cannot change a document or who is told of changes.
 const HARMLESS: &str = "'COMMENT', 'GRANT', 'REVOKE', 'SECURITY LABEL', 'CREATE INDEX', 'CREATE STATISTICS', \
@@ -44,9 +55,21 @@ pub fn on_ddl(call: &Call) -> Return {
     if attachment::Attaching::under_way() {
         return Return::Null;
     }
-    // With something gone every read fails until attach, which makes everything pending itself.
-    let State::Ready(a) = attachment::load() else {
-        return Return::Null;
+    let a = match attachment::load() {
+        State::None => return Return::Null,
+        State::Ready(a) => a,
+        // Every read fails now. A renamed key can be found again; else attach is needed, which makes
+        // everything pending itself.
+        State::Gone(_) => {
+            let found = attachment::oids().filter(|(p, d)| {
+                catalog::relation_name(*p).is_some() && catalog::relation_name(*d).is_some()
+            });
+            if let Some((profile, document)) = found {
+                pending::everything("DDL");
+                let _ = xact::subtransaction(|| rediscover(profile, document, false));
+            }
+            return Return::Null;
+        }
     };
     if tag.ends_with("SUBSCRIPTION") {
         // Whether the tables are a target of logical replication may have changed, and its apply
@@ -55,6 +78,8 @@ pub fn on_ddl(call: &Call) -> Return {
         attachment::relation_changed(a.profile);
         return Return::Null;
     }
+    // With a name that no longer resolves, or a trigger just gone, there is nothing to find out.
+    let known = a.distrust.is_none() && !a.tables.is_empty();
     let affected = xact::subtransaction(|| {
         let _us = as_ourselves();
         if event == "sql_drop" {
@@ -65,9 +90,9 @@ pub fn on_ddl(call: &Call) -> Return {
     });
     // What we cannot decide, we distrust.
     let (affected, replaced) = affected.unwrap_or((true, false));
-    if affected {
+    if affected || !known {
         pending::everything("DDL");
-        if xact::subtransaction(|| rediscover(&a, replaced)).is_err() {
+        if xact::subtransaction(|| rediscover(a.profile, a.document, replaced)).is_err() {
             warning(
                 "profile_cache could not find out anew what the document depends on",
                 "Reads compute the document until SELECT profile_cache.attach() is run again.",
@@ -123,9 +148,9 @@ fn dropped(a: &Attached) -> bool {
         .collect();
     spi::one(
         "SELECT FROM pg_event_trigger_dropped_objects() AS d \
-         WHERE cardinality(d.address_names) >= 2 AND NOT d.is_temporary AND d.object_type NOT IN ('policy', 'default value') \
-          AND d.address_names[1] || '.' || d.address_names[2] = ANY ($1) \
-          OR d.object_type = 'index' AND d.schema_name IN (SELECT split_part(n, '.', 1) FROM unnest($1) AS n) LIMIT 1",
+         WHERE NOT d.is_temporary AND (d.object_type = 'cast' OR cardinality(d.address_names) >= 2 \
+          AND d.object_type NOT IN ('policy', 'default value') \
+          AND d.address_names[1] || '.' || d.address_names[2] = ANY ($1)) LIMIT 1",
         At::Latest,
         &[Arg::texts(&names)],
         |_| (),
@@ -135,17 +160,17 @@ fn dropped(a: &Attached) -> bool {
 
 /// Writes down what the document depends on now, or why that can no longer be told. Pending keys go:
 /// everything is pending, and their column or its type may have changed.
-fn rediscover(a: &Attached, replaced: bool) {
+fn rediscover(profile: Oid, document: Oid, replaced: bool) {
     let _us = as_ourselves();
     let exists =
-        catalog::relation_name(a.profile).is_some() && catalog::relation_name(a.document).is_some();
+        catalog::relation_name(profile).is_some() && catalog::relation_name(document).is_some();
     let by_hand = Error::DocumentReplaced.message();
     let found = if !exists {
         Err(Error::DocumentGone)
     } else if replaced {
         Err(Error::DocumentReplaced)
     } else {
-        discovery::discover(a.profile, a.document)
+        discovery::discover(profile, document)
     };
     match found {
         // Only attach ends the distrust of a view that was replaced by hand.
@@ -163,6 +188,10 @@ fn rediscover(a: &Attached, replaced: bool) {
             &[Arg::text(&e.message()), Arg::text(&by_hand)],
         ),
     };
+    if let Some((home, _)) = attachment::home() {
+        // Every backend looks at the tables again, whether or not the row above changed.
+        catalog::invalidate(home);
+    }
     session::forget_keys();
     spi::run("DELETE FROM profile_cache.pending WHERE kind = 'key'", &[]);
 }

@@ -141,6 +141,10 @@ fn view_shape(profile: Oid, document: Oid) -> Result<(String, (String, i16), boo
     if !has("document", pg_sys::JSONBOID) {
         return Err(broken("It has no column document of type jsonb."));
     }
+    let expires = has("valid_until", pg_sys::TIMESTAMPTZOID);
+    if !expires && columns.iter().any(|c| c.name == "valid_until") {
+        return Err(broken("Its column valid_until is not of type timestamptz."));
+    }
     let key = columns
         .iter()
         .find(|c| c.origin.is_some_and(|(t, _)| t == profile) && c.name != "document")
@@ -154,11 +158,7 @@ fn view_shape(profile: Oid, document: Oid) -> Result<(String, (String, i16), boo
     )
     .flatten()
     .ok_or_else(|| broken("None of its columns is the profile table's key."))?;
-    Ok((
-        key.name.clone(),
-        (name, number),
-        has("valid_until", pg_sys::TIMESTAMPTZOID),
-    ))
+    Ok((key.name.clone(), (name, number), expires))
 }
 
 /// Tables and columns that the view's rule depends on.
@@ -204,7 +204,8 @@ fn column_names(table: Oid, numbers: &[i16]) -> Vec<String> {
 fn own_link(key: &str) -> Link {
     Link {
         column: key.to_owned(),
-        r#type: "pg_catalog.uuid".into(),
+        r#type: routes::UUID.into(),
+        target_type: routes::UUID.into(),
         everyone: vec![],
         route: vec![Step {
             schema: String::new(),
@@ -232,6 +233,7 @@ fn member_link(fk: &ForeignKey) -> Link {
     Link {
         column: fk.from_column.clone(),
         r#type: fk.from_type.clone(),
+        target_type: fk.to_type.clone(),
         everyone: vec![],
         route: vec![profile_step(fk)],
     }
@@ -261,6 +263,7 @@ fn links(table: Oid, profile: Oid, keys: &[ForeignKey]) -> Result<Vec<Link>, Err
             links.push(Link {
                 column: up.to_column.clone(),
                 r#type: up.to_type.clone(),
+                target_type: last.to_type.clone(),
                 everyone: everyone(up),
                 route: vec![
                     Step {

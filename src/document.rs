@@ -77,9 +77,10 @@ pub fn store(a: &Attached, rows: &[Locked]) -> u64 {
     let updated_at = xact::now();
     let mut stored = 0;
     let mut failed = vec![];
+    let mut writer = Writer::open(a.profile, a.columns);
     {
+        // Index expressions are the owner's code.
         let _owner = Identity::restricted(a.owner);
-        let mut writer = Writer::open(a.profile, a.columns);
         for row in rows {
             let Some(key) = row.key else { continue };
             let Some(c) = computed.remove(&key) else {
@@ -111,6 +112,8 @@ pub fn store(a: &Attached, rows: &[Locked]) -> u64 {
             writer.write(row.tid, &s);
         }
     }
+    // Outside the restricted operation, in which PostgreSQL defers no check.
+    writer.finish();
     for (key, sqlstate) in failed {
         pending::failed(&key, &sqlstate);
     }

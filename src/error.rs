@@ -53,6 +53,12 @@ pub enum Error {
         wanted: &'static str,
     },
     ViewTaken(String),
+    WrongType {
+        table: String,
+        column: String,
+        is: String,
+        wanted: &'static str,
+    },
     UnknownExclude {
         table: String,
         column: String,
@@ -215,6 +221,12 @@ impl Error {
                 format!("relation {v} exists and was not written by profile_cache.attach()"),
                 None,
                 Some("Rename or drop it: attach() writes its document view under this name.".into()),
+            ),
+            WrongType { table, column, is, wanted } => (
+                Code::ERRCODE_DATATYPE_MISMATCH,
+                format!("column {column} of table {table} is of type {is}, not {wanted}"),
+                None,
+                Some("Change its type, or rename it: by its name it belongs to the conventional tables.".into()),
             ),
             UnknownExclude { table, column } => (
                 Code::ERRCODE_UNDEFINED_COLUMN,

@@ -98,6 +98,11 @@ pub fn step(a: &Attached, phase: Phase, position: Option<Uuid>, batch: i32) -> S
     }
 }
 
+/// When this run of the server began. A crash of one backend makes the postmaster start over with
+/// fresh shared memory but its own start time; the checkpointer is started anew then too.
+const RUN: &str = "(SELECT GREATEST(pg_postmaster_start_time(), max(s.backend_start)) \
+     FROM pg_stat_get_activity(NULL) AS s WHERE s.backend_type = 'checkpointer')";
+
 /// One pending epoch on its way: assigned, holders noted, passes, gone.
 struct Drain {
     epoch: i64,
@@ -168,8 +173,10 @@ fn drains() -> Vec<Drain> {
         &[],
     );
     spi::all(
-        "SELECT d.epoch, CASE WHEN d.server_start = pg_postmaster_start_time() THEN d.holders END, \
-          d.passed_to IS NOT NULL, d.running, d.last, d.position FROM profile_cache.drain AS d ORDER BY 1",
+        &format!(
+            "SELECT d.epoch, CASE WHEN d.server_start = {RUN} THEN d.holders END, \
+              d.passed_to IS NOT NULL, d.running, d.last, d.position FROM profile_cache.drain AS d ORDER BY 1"
+        ),
         At::New,
         &[],
         |r| Drain {
@@ -190,8 +197,10 @@ fn note_holders(a: &Attached, epoch: i64) {
     let holders = pending::holders(a.profile);
     let _us = as_ourselves();
     spi::run(
-        "UPDATE profile_cache.drain SET holders = $2, server_start = pg_postmaster_start_time(), \
-         last = false WHERE epoch = $1",
+        &format!(
+            "UPDATE profile_cache.drain SET holders = $2, server_start = {RUN}, last = false \
+             WHERE epoch = $1"
+        ),
         &[Arg::int8(Some(epoch)), Arg::texts(&holders)],
     );
 }
@@ -302,8 +311,7 @@ fn by_key(a: &Attached, keys: &[Uuid], leftovers: bool) -> u64 {
         let missing = document::not_locked(a, &step, &values, &locked);
         pending::keys(&step.column, missing.into_iter(), "locked during a pass");
     }
-    let stored = document::store(a, &locked);
-    stored
+    document::store(a, &locked)
 }
 
 /// One pending key as listed.
@@ -317,6 +325,13 @@ struct Key {
 fn keys(a: &Attached, after: Option<Uuid>, batch: i32) -> (Option<Uuid>, u64) {
     let listed = {
         let _us = as_ourselves();
+        if after.is_none() {
+            spi::run(
+                "DELETE FROM profile_cache.absent AS b WHERE NOT EXISTS \
+                 (SELECT FROM profile_cache.pending AS p WHERE p.id = b.pending)",
+                &[],
+            );
+        }
         spi::all(
             "SELECT p.id, p.key_column::text, p.key_value FROM profile_cache.pending AS p \
              WHERE p.kind = 'key' AND ($1 IS NULL OR p.id > $1) ORDER BY p.id LIMIT $2",
@@ -426,10 +441,12 @@ fn absent(a: &Attached, step: &Step, r#type: &str, ids: &[Uuid], texts: &[String
     {
         let _us = as_ourselves();
         spi::run(
-            "INSERT INTO profile_cache.absent (pending, holders, server_start) \
-             SELECT i, $2, pg_postmaster_start_time() FROM unnest($1) AS i \
-             ON CONFLICT (pending) DO UPDATE SET holders = excluded.holders, server_start = excluded.server_start \
-             WHERE absent.server_start <> excluded.server_start",
+            &format!(
+                "INSERT INTO profile_cache.absent (pending, holders, server_start) \
+                 SELECT i, $2, {RUN} FROM unnest($1) AS i \
+                 ON CONFLICT (pending) DO UPDATE SET holders = excluded.holders, server_start = excluded.server_start \
+                 WHERE absent.server_start <> excluded.server_start"
+            ),
             &[Arg::uuids(&gone), Arg::texts(&holders)],
         );
     }

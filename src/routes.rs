@@ -16,6 +16,8 @@ pub const STATEMENT_TRIGGERS: [&str; 5] = [
     "profile_cache_delete",
     "profile_cache_truncate",
 ];
+/// The key's type.
+pub const UUID: &str = "pg_catalog.uuid";
 /// The equality of built-in types.
 pub const BUILT_IN_EQUALS: &str = "OPERATOR(pg_catalog.=)";
 /// In [`Link::everyone`]: any value at all.
@@ -55,6 +57,8 @@ pub struct Link {
     pub column: String,
     /// The column's type, as SQL writes it.
     pub r#type: String,
+    /// The type of the profile's column at the route's end.
+    pub target_type: String,
     /// Values of `column` whose row every profile may show.
     #[serde(default)]
     pub everyone: Vec<String>,
@@ -271,6 +275,14 @@ impl Sql {
         )
     }
 
+    /// $1: values of the link's column as text. The same as values of the column it leads to.
+    pub fn as_target(link: &Link) -> String {
+        format!(
+            "SELECT (v::{}::{})::pg_catalog.text FROM pg_catalog.unnest($1) AS v",
+            link.r#type, link.target_type
+        )
+    }
+
     /// $1: keys. Those that have a stamp, or no row.
     pub fn not_distrusted(&self) -> String {
         format!(
@@ -379,6 +391,7 @@ mod tests {
         let link = Link {
             column: "user_id".into(),
             r#type: "bigint".into(),
+            target_type: "bigint".into(),
             everyone: vec![],
             route: vec![step("p", "id", None)],
         };
@@ -394,6 +407,7 @@ mod tests {
         let link = Link {
             column: "id".into(),
             r#type: "text".into(),
+            target_type: "bigint".into(),
             everyone: vec![],
             route: vec![
                 step("plan", "feature_id", Some("id")),

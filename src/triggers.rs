@@ -9,11 +9,12 @@ use crate::document;
 use crate::pending;
 use crate::pg::catalog;
 use crate::pg::fmgr::Call;
-use crate::pg::identity::Pinned;
+use crate::pg::identity::{Identity, Pinned};
+use crate::pg::spi::{self, Arg, At};
 use crate::pg::trigger::{Column, Event, Firing, Tuple};
 use crate::pg::value::{Storage, Value};
 use crate::pg::xact;
-use crate::routes;
+use crate::routes::{self, Sql, Step};
 use crate::session;
 use crate::settings;
 use pgrx::pg_sys::Datum;
@@ -206,23 +207,46 @@ fn direct(a: &Attached, link: &UsedLink, values: &[Value], command: Option<u32>)
     // PostgreSQL refuses (27000). A trigger function of the app's may run inside such a statement
     // before our own BEFORE STATEMENT trigger has marked it, hence the depth.
     if xact::trigger_depth() > 1 || session::other_in_flight(a.profile, command) {
-        pending::keys(
-            &step.column,
-            values.iter().map(|v| v.to_text()),
-            "written inside a statement",
-        );
+        let all = values.iter().map(|v| v.to_text()).collect();
+        name_pending(a, link, step, all, "written inside a statement");
         return;
     }
     let locked = document::lock(a, step, values);
     let missing = document::not_locked(a, step, values, &locked);
-    pending::keys(
-        &step.column,
-        missing
-            .into_iter()
-            .filter(|v| !session::was_deleted(link.target, v)),
+    name_pending(
+        a,
+        link,
+        step,
+        missing,
         "locked by another transaction, or not there",
     );
     document::store(a, &locked);
+}
+
+/// Pending keys from texts of the link's column, but for profiles that this transaction deleted.
+fn name_pending(a: &Attached, link: &UsedLink, step: &Step, texts: Vec<String>, reason: &str) {
+    let texts = if texts.is_empty() || link.link.r#type == link.link.target_type {
+        texts
+    } else {
+        // A reader compares them as the profile's own type, and no value may fail it there.
+        let cast = xact::subtransaction(|| {
+            let _owner = Identity::restricted(a.owner);
+            spi::all(
+                &Sql::as_target(&link.link),
+                At::New,
+                &[Arg::texts(&texts)],
+                |r| r.text(1),
+            )
+        });
+        match cast {
+            Ok(cast) => cast.into_iter().flatten().collect(),
+            Err(_) => return pending::everything("a key that is none of the profile's type"),
+        }
+    };
+    let texts = texts
+        .into_iter()
+        .filter(|v| !session::was_deleted(link.target, v));
+    pending::keys(&step.column, texts, reason);
 }
 
 /// The profile's columns by which it is referred to: its key, and what members' foreign keys name.

@@ -674,6 +674,31 @@ class Session(Connection):
                 break
         yield Step("ROLLBACK;")
 
+    def taking_over(self):
+        """A profile that comes by an identity which another one has in this snapshot."""
+        s, i, k = self.schema, self.profile(), self.rng.randrange(1, KEYS + 1)
+        yield Step(f"BEGIN ISOLATION LEVEL {self.of(['REPEATABLE READ', 'SERIALIZABLE'])}")
+        result = yield self.oracle()
+        for _ in range(self.rng.randrange(0, 8)):
+            if result.ok:
+                result = yield Step("SELECT 1")
+        if result.ok:
+            result = yield Step(
+                self.of(
+                    [
+                        self.insert_profile(i),
+                        f"UPDATE user_profile SET {s.pk_column} = {s.primary(i)} WHERE {self.which()}",
+                        f"UPDATE user_profile SET supabase_user_id = {s.key(k)} WHERE {self.which()}",
+                    ]
+                )
+            )
+        if result.ok and self.chance(0.3):
+            result = yield Step(self.of([self.insert_user_role(i), self.insert_subscription(i)]))
+        if result.ok:
+            yield self.oracle()
+        yield Step("COMMIT" if result.ok else "ROLLBACK;")
+        yield self.oracle()
+
     def app(self):
         """How an app reads: a prepared statement, now and then."""
         name = f"q{self.test.number}"
@@ -822,7 +847,7 @@ class Test:
         self.sessions = [Session(self, n) for n in range(1, 7)]
 
     def choose_program(self, session):
-        choices = [(70, session.transaction), (7, session.reader), (4, session.app)]
+        choices = [(70, session.transaction), (7, session.reader), (4, session.app), (5, session.taking_over)]
         if session.superuser:
             choices += [(10, session.refresh), (9, session.refresh_by_steps), (0.6, session.vacuum), (0.5, session.truncate)]
             if not self.ddl:

@@ -27,6 +27,8 @@ pub struct Writer {
     new: *mut pg_sys::TupleTableSlot,
     result: *mut pg_sys::ResultRelInfo,
     estate: *mut pg_sys::EState,
+    /// The table has constraints that PostgreSQL checks by triggers.
+    checks: bool,
 }
 
 /// Takes ROW EXCLUSIVE on the table to the end of the transaction.
@@ -38,7 +40,7 @@ pub fn lock_for_writing(table: Oid) {
 impl Writer {
     /// `columns`: the numbers of document, valid_until, epoch and updated_at.
     pub fn open(table: Oid, columns: [i16; 4]) -> Writer {
-        // SAFETY: everything opened here is closed in Drop, or by the abort. A ResultRelInfo with no
+        // SAFETY: everything opened here is closed in `finish`, or by the abort. A ResultRelInfo with no
         // range table index is what index maintenance takes for "not from a query".
         unsafe {
             let relation = pg_sys::table_open(table, pg_sys::RowExclusiveLock as i32);
@@ -46,7 +48,10 @@ impl Writer {
                 pg_sys::palloc0(size_of::<pg_sys::ResultRelInfo>()).cast();
             (*result).type_ = pg_sys::NodeTag::T_ResultRelInfo;
             pg_sys::InitResultRelInfo(result, relation, 0, std::ptr::null_mut(), 0);
-            keep_constraint_checks(result);
+            let checks = keep_constraint_checks(result);
+            if checks {
+                pg_sys::AfterTriggerBeginQuery();
+            }
             pg_sys::ExecOpenIndices(result, false);
             pg_sys::CommandCounterIncrement();
             Writer {
@@ -56,6 +61,7 @@ impl Writer {
                 new: pg_sys::MakeSingleTupleTableSlot((*relation).rd_att, &pg_sys::TTSOpsHeapTuple),
                 result,
                 estate: pg_sys::CreateExecutorState(),
+                checks,
             }
         }
     }
@@ -163,6 +169,23 @@ impl Writer {
         }
     }
 
+    /// Ends the writing: immediate checks run now, deferred ones at commit. The lock stays.
+    pub fn finish(self) {
+        // SAFETY: everything was opened by `open`; on an error the abort releases it instead.
+        unsafe {
+            if self.checks {
+                pg_sys::AfterTriggerEndQuery(self.estate);
+            }
+            pg_sys::ExecCloseIndices(self.result);
+            pg_sys::ExecDropSingleTupleTableSlot(self.old);
+            pg_sys::ExecDropSingleTupleTableSlot(self.new);
+            pg_sys::ExecResetTupleTable((*self.estate).es_tupleTable, false);
+            pg_sys::FreeExecutorState(self.estate);
+            pg_sys::table_close(self.relation, pg_sys::NoLock as i32);
+            pg_sys::CommandCounterIncrement();
+        }
+    }
+
     /// Frees what evaluating index expressions for one row allocated.
     fn reset(&mut self) {
         // SAFETY: the per-tuple context belongs to our estate.
@@ -175,16 +198,17 @@ impl Writer {
     }
 }
 
-/// Of the table's triggers, leaves in `result` only PostgreSQL's own checks of the row's constraints.
+/// Of the table's triggers, leaves in `result` only PostgreSQL's own checks of the row's constraints;
+/// whether there are any.
 ///
 /// # Safety
 /// `result` has just been initialised; its trigger description is its own copy.
-unsafe fn keep_constraint_checks(result: *mut pg_sys::ResultRelInfo) {
+unsafe fn keep_constraint_checks(result: *mut pg_sys::ResultRelInfo) -> bool {
     // SAFETY: as said; the array is compacted in place and only gets shorter.
     unsafe {
         let desc = (*result).ri_TrigDesc;
         if desc.is_null() {
-            return;
+            return false;
         }
         let mut kept = 0;
         for i in 0..(*desc).numtriggers as usize {
@@ -204,23 +228,6 @@ unsafe fn keep_constraint_checks(result: *mut pg_sys::ResultRelInfo) {
             trig_update_after_row: kept > 0,
             ..Default::default()
         };
-    }
-}
-
-impl Drop for Writer {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            return;
-        }
-        // SAFETY: opened by `open`. The lock stays to the end of the transaction.
-        unsafe {
-            pg_sys::ExecCloseIndices(self.result);
-            pg_sys::ExecDropSingleTupleTableSlot(self.old);
-            pg_sys::ExecDropSingleTupleTableSlot(self.new);
-            pg_sys::ExecResetTupleTable((*self.estate).es_tupleTable, false);
-            pg_sys::FreeExecutorState(self.estate);
-            pg_sys::table_close(self.relation, pg_sys::NoLock as i32);
-            pg_sys::CommandCounterIncrement();
-        }
+        kept > 0
     }
 }

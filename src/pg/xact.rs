@@ -29,6 +29,12 @@ pub fn register_callbacks() {
 #[pg_guard]
 unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _arg: *mut c_void) {
     use pg_sys::XactEvent::*;
+    if matches!(event, XACT_EVENT_PRE_COMMIT | XACT_EVENT_PRE_PREPARE) && session::in_flight() {
+        // A statement that its caller stopped early (SPI's row limit) fires no AFTER STATEMENT
+        // trigger. Our own table has no trigger that could be queued so late.
+        let _snapshot = super::spi::Pushed::new();
+        crate::pending::everything("a statement ended without its trigger");
+    }
     if matches!(
         event,
         XACT_EVENT_COMMIT | XACT_EVENT_ABORT | XACT_EVENT_PREPARE

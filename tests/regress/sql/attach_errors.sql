@@ -209,7 +209,9 @@ BEGIN;
 CALL profile_cache.refresh();
 \echo :SQLSTATE
 ROLLBACK;
+SET client_min_messages = warning;
 DO $$ BEGIN CALL profile_cache.refresh(); END $$;
+RESET client_min_messages;
 CREATE FUNCTION calls() RETURNS void LANGUAGE plpgsql AS $$ BEGIN CALL profile_cache.refresh(); END $$;
 SELECT calls();
 \echo :SQLSTATE
