@@ -19,11 +19,12 @@ BEGIN
 END
 $$;
 -- pending(): what refresh has still to do.
-CREATE FUNCTION pending() RETURNS TABLE (kind text, reason text, link text, "values" text[], key text)
-    LANGUAGE plpgsql AS $$
+CREATE FUNCTION pending() RETURNS SETOF text LANGUAGE plpgsql AS $$
 BEGIN
-    RETURN QUERY SELECT p.kind, p.reason, p.link_table || '.' || p.link_column, p.link_values, p.key_column || ' ' || p.key_value
-        FROM profile_cache.pending AS p WHERE p.kind <> 'current' ORDER BY 1, 2, 3, 4, 5;
+    RETURN QUERY SELECT line FROM profile_cache.pending AS p CROSS JOIN LATERAL concat_ws(', ', p.kind || ': ' || p.reason,
+            p.link_table || '.' || p.link_column || ' in ' || ARRAY(SELECT v FROM unnest(p.link_values) AS v ORDER BY v)::text,
+            p.key_column || ' = ' || p.key_value) AS line
+        WHERE p.kind <> 'current' ORDER BY line COLLATE "C";
 END
 $$;
 -- What refresh says has rates in it that change: its tests ask for it.
