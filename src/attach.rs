@@ -63,7 +63,6 @@ pub fn attach(request: &Request) {
     };
     let user = current_user();
     let _path = Pinned::path();
-    let _timeout = Pinned::with(c"lock_timeout", &lock_timeout());
     let _quiet = attachment::Attaching::begin();
     check_extension_member(user);
     refuse_unfit(&profile, user, None);
@@ -76,17 +75,14 @@ pub fn attach(request: &Request) {
     // Locks first. SHARE ROW EXCLUSIVE waits for every writer, so that no uncommitted change from
     // before the triggers is left; ADD COLUMN and the view need ACCESS EXCLUSIVE on the profile.
     let others = conventional_tables(&profile);
-    {
-        let _owner = Identity::local(owner);
-        spi::utility(&format!(
-            "LOCK TABLE {} IN ACCESS EXCLUSIVE MODE",
-            profile.sql
-        ));
-        for t in &others {
-            refuse_unfit(t, user, Some(owner));
-            spi::utility(&format!("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE", t.sql));
-        }
-    }
+    others
+        .iter()
+        .for_each(|t| refuse_unfit(t, user, Some(owner)));
+    lock(Some(&profile), &others);
+    refuse_unfit(&profile, user, None);
+    others
+        .iter()
+        .for_each(|t| refuse_unfit(t, user, Some(owner)));
     check_key(&profile, &request.key);
     let found = find_tables(&profile, &others, request);
     let view = conventional::view(&found);
@@ -109,7 +105,7 @@ pub fn attach(request: &Request) {
         Error::DocumentGone.raise()
     };
     let definition = discovery::discover(profile.oid, document).unwrap_or_else(|e| e.raise());
-    changed |= make_triggers(&definition);
+    changed |= make_triggers(&definition, profile.oid);
     record(
         &profile,
         document,
@@ -134,22 +130,52 @@ fn find_profile() -> Option<Oid> {
     .flatten()
 }
 
-/// A short lock_timeout, so that attach never queues the app behind it; a shorter one of the
-/// caller's stays.
-fn lock_timeout() -> String {
-    const SHORT: i64 = 3000;
-    let now = setting(c"lock_timeout").unwrap_or_default();
-    let (digits, unit): (String, String) = now.chars().partition(char::is_ascii_digit);
-    let factor = match unit.as_str() {
+/// Locks the tables, all or none. Never waits for one of them for as long as deadlock_timeout while
+/// it holds another: a transaction of the app's that meets us the other way round is let through and
+/// not killed, and nobody queues behind us for long. Gives up after some seconds.
+fn lock(profile: Option<&Named>, others: &[Named]) {
+    const PATIENCE: i64 = 3_000_000;
+    let deadlock = milliseconds(c"deadlock_timeout").unwrap_or(1000);
+    let callers = milliseconds(c"lock_timeout")
+        .filter(|t| *t > 0)
+        .unwrap_or(i64::MAX);
+    let turn = (deadlock / 2).clamp(1, 500).min(callers);
+    let until = xact::clock() + PATIENCE.min(callers.saturating_mul(1000));
+    loop {
+        let locked = xact::attempt(|| {
+            let _timeout = Pinned::with(c"lock_timeout", &format!("{turn}ms"));
+            let _us = as_ourselves_for_ddl();
+            if let Some(t) = profile {
+                spi::utility(&format!("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", t.sql));
+            }
+            for t in others {
+                spi::utility(&format!("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE", t.sql));
+            }
+        });
+        match locked {
+            Ok(()) => return,
+            Err(failure) if failure.sqlstate == "55P03" && xact::clock() < until => {
+                xact::sleep(10);
+            }
+            Err(failure) if failure.sqlstate == "55P03" => Error::TablesBusy.raise(),
+            Err(failure) => failure.raise(),
+        }
+    }
+}
+
+/// A setting of time, in milliseconds.
+fn milliseconds(name: &std::ffi::CStr) -> Option<i64> {
+    let text = setting(name)?;
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let factor = match &text[digits.len()..] {
         "" | "ms" => 1,
         "s" => 1000,
         "min" => 60_000,
-        _ => SHORT,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return None,
     };
-    match digits.parse::<i64>() {
-        Ok(n) if n > 0 && n * factor < SHORT => format!("{}ms", n * factor),
-        _ => format!("{SHORT}ms"),
-    }
+    digits.trim().parse::<i64>().ok().map(|n| n * factor)
 }
 
 fn attached_profile() -> Option<Oid> {
@@ -488,9 +514,14 @@ fn write_view(profile: &Named, query: &str) -> bool {
             .into_iter()
             .map(|c| c.name)
             .collect();
-        (definition(oid), columns)
+        (oid, definition(oid), columns)
     });
-    let create = || spi::utility(&format!("CREATE OR REPLACE VIEW {sql} AS {query}"));
+    // Read through by another role it shows what that role may see of the tables itself.
+    let create = || {
+        spi::utility(&format!(
+            "CREATE OR REPLACE VIEW {sql} WITH (security_invoker = true) AS {query}"
+        ));
+    };
     match &before {
         // OR REPLACE cannot rename a column: try it in a subtransaction, else drop and create.
         Some(_) => {
@@ -510,112 +541,51 @@ fn write_view(profile: &Named, query: &str) -> bool {
     let Some(oid) = catalog::relation(&profile.schema, VIEW) else {
         return true;
     };
-    before.is_none_or(|(text, _)| text != definition(oid))
+    if before.as_ref().is_none_or(|(was, ..)| *was != oid) {
+        revoke_defaults(oid, &sql);
+    }
+    before.is_none_or(|(_, text, _)| text != definition(oid))
+}
+
+/// Takes back what default privileges gave away of a new view: whoever is to read it is granted it
+/// knowingly.
+fn revoke_defaults(view: Oid, sql: &str) {
+    let grantees = spi::all(
+        "SELECT DISTINCT CASE WHEN x.grantee = 0 THEN 'PUBLIC' ELSE pg_catalog.quote_ident(r.rolname) END \
+         FROM pg_catalog.pg_class AS c CROSS JOIN LATERAL pg_catalog.aclexplode(c.relacl) AS x \
+         LEFT JOIN pg_catalog.pg_roles AS r ON r.oid = x.grantee \
+         WHERE c.oid = $1 AND x.grantee <> c.relowner",
+        At::New,
+        &[Arg::oid(view)],
+        |r| r.text(1),
+    );
+    for grantee in grantees.into_iter().flatten() {
+        spi::utility(&format!("REVOKE ALL ON {sql} FROM {grantee}"));
+    }
 }
 
 /// Makes the triggers that are missing, disabled or not as they should be; whether there were any.
 /// As the owner of the trigger functions, which nobody else may use.
-fn make_triggers(definition: &Definition) -> bool {
+fn make_triggers(definition: &Definition, profile: Oid) -> bool {
+    let tables: Vec<Oid> = definition
+        .tables
+        .iter()
+        .filter_map(|t| catalog::relation(&t.schema, &t.name))
+        .collect();
+    let missing = attachment::missing_triggers(&tables, profile);
     let _us = as_ourselves_for_ddl();
-    let mut changed = false;
-    for (i, table) in definition.tables.iter().enumerate() {
-        let sql = qualified(&table.schema, &table.name);
-        let Some(oid) = catalog::relation(&table.schema, &table.name) else {
+    for (oid, name) in &missing {
+        let sql = named(*oid).sql;
+        let Some(trigger) = routes::triggers(true).find(|t| t.name == name) else {
             continue;
         };
-        let statement =
-            |events: &str, transitions: &str, name: &str, timing: &str, function: &str| {
-                format!(
-                    "CREATE OR REPLACE TRIGGER {} {timing} {events} ON {sql} {transitions} \
-                 FOR EACH STATEMENT EXECUTE FUNCTION profile_cache.{function}()",
-                    quote_identifier(name)
-                )
-            };
-        let [before, insert, update, delete, truncate] = routes::STATEMENT_TRIGGERS;
-        let mut wanted = vec![
-            (
-                before,
-                statement(
-                    "INSERT OR UPDATE OR DELETE OR TRUNCATE",
-                    "",
-                    before,
-                    "BEFORE",
-                    "before_statement",
-                ),
-            ),
-            (
-                insert,
-                statement(
-                    "INSERT",
-                    "REFERENCING NEW TABLE AS new_rows",
-                    insert,
-                    "AFTER",
-                    "after_statement",
-                ),
-            ),
-            (
-                update,
-                statement(
-                    "UPDATE",
-                    "REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows",
-                    update,
-                    "AFTER",
-                    "after_statement",
-                ),
-            ),
-            (
-                delete,
-                statement(
-                    "DELETE",
-                    "REFERENCING OLD TABLE AS old_rows",
-                    delete,
-                    "AFTER",
-                    "after_statement",
-                ),
-            ),
-            (
-                truncate,
-                statement("TRUNCATE", "", truncate, "AFTER", "after_statement"),
-            ),
-        ];
-        if i == 0 {
-            wanted.push((
-                routes::DISTRUST,
-                format!(
-                    "CREATE OR REPLACE TRIGGER {} BEFORE INSERT OR UPDATE ON {sql} \
-                     FOR EACH ROW EXECUTE FUNCTION profile_cache.distrust()",
-                    quote_identifier(routes::DISTRUST)
-                ),
-            ));
-        }
-        for (name, create) in wanted {
-            if !trigger_in_place(oid, name) {
-                spi::utility(&create);
-                spi::utility(&format!(
-                    "ALTER TABLE {sql} ENABLE ALWAYS TRIGGER {}",
-                    quote_identifier(name)
-                ));
-                spi::utility(&format!(
-                    "COMMENT ON TRIGGER {} ON {sql} IS 'keeps cached profiles true; made by profile_cache.attach()'",
-                    quote_identifier(name)
-                ));
-                changed = true;
-            }
-        }
+        spi::utility(&trigger.create(&sql));
+        spi::utility(&format!("ALTER TABLE {sql} ENABLE ALWAYS TRIGGER {name}"));
+        spi::utility(&format!(
+            "COMMENT ON TRIGGER {name} ON {sql} IS 'keeps cached profiles true; made by profile_cache.attach()'"
+        ));
     }
-    changed
-}
-
-fn trigger_in_place(table: Oid, name: &str) -> bool {
-    spi::one(
-        "SELECT FROM pg_catalog.pg_trigger AS g JOIN pg_catalog.pg_proc AS f ON f.oid = g.tgfoid \
-         WHERE g.tgrelid = $1 AND g.tgname = $2::pg_catalog.name AND g.tgenabled = 'A' AND g.tgqual IS NULL \
-          AND f.pronamespace = 'profile_cache'::pg_catalog.regnamespace",
-        At::New,
-        &[Arg::oid(table), Arg::text(name)],
-        |_| (),
-    )
-    .is_some()
+    !missing.is_empty()
 }
 
 /// Writes the attachment down, and makes everything pending where anything is new.
@@ -717,7 +687,7 @@ fn warn_of_later_triggers(profile: &Named) {
         "SELECT g.tgname::text FROM pg_catalog.pg_trigger AS g WHERE g.tgrelid = $1 AND NOT g.tgisinternal \
          AND g.tgtype & 3 = 3 AND g.tgname > $2::pg_catalog.name ORDER BY 1",
         At::New,
-        &[Arg::oid(profile.oid), Arg::text(routes::DISTRUST)],
+        &[Arg::oid(profile.oid), Arg::text(routes::DISTRUST.name)],
         |r| r.text(1).unwrap_or_default(),
     ) {
         warning(
@@ -728,7 +698,7 @@ fn warn_of_later_triggers(profile: &Named) {
             ),
             &format!(
                 "Give it a name that sorts before {}, unless it leaves the four cache columns alone.",
-                routes::DISTRUST
+                routes::DISTRUST.name
             ),
         );
     }
@@ -807,7 +777,6 @@ fn forget_everything() {
 pub fn detach(drop_columns: bool) {
     let user = current_user();
     let _path = Pinned::path();
-    let _timeout = Pinned::with(c"lock_timeout", &lock_timeout());
     let _quiet = attachment::Attaching::begin();
     check_extension_member(user);
     let profile = attached_profile();
@@ -836,10 +805,18 @@ pub fn detach(drop_columns: bool) {
         &[],
         |r| r.oid(1),
     );
+    let of_profile = profile.map(named);
+    let others: Vec<Named> = with_triggers
+        .into_iter()
+        .flatten()
+        .filter(|t| Some(*t) != profile)
+        .map(named)
+        .collect();
+    lock(of_profile.as_ref(), &others);
     {
         let _us = as_ourselves_for_ddl();
-        for table in with_triggers.into_iter().flatten().map(named) {
-            for name in routes::STATEMENT_TRIGGERS.iter().chain([&routes::DISTRUST]) {
+        for table in of_profile.iter().chain(&others) {
+            for name in routes::triggers(true).map(|t| t.name) {
                 if trigger_of_ours(table.oid, name) {
                     spi::utility(&format!(
                         "DROP TRIGGER {} ON {}",

@@ -355,38 +355,27 @@ fn resolve(d: &Definition, profile: Oid) -> Result<Vec<UsedTable>, String> {
 /// (it fires no statement triggers), a key that is no longer unique.
 fn unhealthy(profile: Oid, key: i16, tables: &[UsedTable]) -> Option<Distrust> {
     let oids: Vec<Oid> = tables.iter().map(|t| t.oid).collect();
-    let names: Vec<String> = routes::STATEMENT_TRIGGERS.map(str::to_owned).to_vec();
-    let missing = spi::all(
-        "SELECT pg_catalog.format('%s on %s', w.name, w.oid::pg_catalog.regclass) FROM \
-         (SELECT t.oid, n.name FROM pg_catalog.unnest($1) AS t(oid), pg_catalog.unnest($2) AS n(name) \
-          UNION ALL SELECT $3, $4) AS w LEFT JOIN (pg_catalog.pg_trigger AS g \
-          JOIN pg_catalog.pg_proc AS f ON f.oid = g.tgfoid \
-           AND f.pronamespace = 'profile_cache'::pg_catalog.regnamespace) \
-          ON g.tgrelid = w.oid AND g.tgname = w.name::pg_catalog.name AND g.tgenabled = 'A' \
-           AND g.tgqual IS NULL WHERE g.oid IS NULL ORDER BY 1",
-        At::Latest,
-        &[
-            Arg::oids(&oids),
-            Arg::texts(&names),
-            Arg::oid(profile),
-            Arg::text(routes::DISTRUST),
-        ],
-        |r| r.text(1).unwrap_or_default(),
-    );
+    let missing = missing_triggers(&oids, profile);
     if !missing.is_empty() {
+        let name = |oid| catalog::relation_name(oid).map(|(s, t)| routes::display(&s, &t));
+        let missing = missing
+            .into_iter()
+            .map(|(oid, trigger)| format!("{trigger} on {}", name(oid).unwrap_or_default()))
+            .collect();
         return Some(Distrust::Triggers(missing));
     }
     let unfit = spi::one(
         "SELECT c.oid::pg_catalog.regclass::text FROM pg_catalog.pg_class AS c WHERE c.oid = ANY ($1) \
-         AND (c.relkind <> 'r' OR c.relispartition OR c.relpersistence <> 'p' OR c.relforcerowsecurity \
+         AND (c.relowner <> (SELECT o.relowner FROM pg_catalog.pg_class AS o WHERE o.oid = $2) \
+          OR c.relkind <> 'r' OR c.relispartition OR c.relpersistence <> 'p' OR c.relforcerowsecurity \
           OR EXISTS (SELECT FROM pg_catalog.pg_inherits AS i WHERE c.oid IN (i.inhrelid, i.inhparent))) LIMIT 1",
         At::Latest,
-        &[Arg::oids(&oids)],
+        &[Arg::oids(&oids), Arg::oid(profile)],
         |r| r.text(1).unwrap_or_default(),
     );
     if let Some(table) = unfit {
         return Some(Distrust::Problem(format!(
-            "table {table} has become partitioned, inherited, unlogged or has FORCE ROW LEVEL SECURITY"
+            "table {table} has become partitioned, inherited, unlogged or another role's, or has FORCE ROW LEVEL SECURITY"
         )));
     }
     let replicated = spi::one(
@@ -410,6 +399,40 @@ fn unhealthy(profile: Oid, key: i16, tables: &[UsedTable]) -> Option<Distrust> {
     unique
         .is_none()
         .then(|| Distrust::Problem("the profile table's key has no unique index any more".into()))
+}
+
+/// The triggers of ours that these tables should have and do not have just so, ENABLE ALWAYS.
+pub fn missing_triggers(tables: &[Oid], profile: Oid) -> Vec<(Oid, String)> {
+    let wanted: Vec<(Oid, &routes::Trigger)> = tables
+        .iter()
+        .flat_map(|t| routes::triggers(*t == profile).map(move |trigger| (*t, trigger)))
+        .collect();
+    let texts = |f: fn(&routes::Trigger) -> String| {
+        Arg::texts(&wanted.iter().map(|(_, t)| f(t)).collect::<Vec<_>>())
+    };
+    spi::all(
+        "SELECT w.oid, w.name FROM unnest($1, $2, $3, $4, $5, $6) \
+          AS w(oid, name, function, type, old_table, new_table) WHERE NOT EXISTS \
+         (SELECT FROM pg_trigger AS g JOIN pg_proc AS f ON f.oid = g.tgfoid \
+          WHERE g.tgrelid = w.oid AND g.tgname = w.name::name AND g.tgenabled = 'A' AND g.tgqual IS NULL \
+           AND f.pronamespace = 'profile_cache'::regnamespace AND f.proname = w.function::name \
+           AND g.tgtype = w.type::int2 AND g.tgnargs = 0 AND g.tgattr = '' \
+           AND coalesce(g.tgoldtable::text, '') = w.old_table \
+           AND coalesce(g.tgnewtable::text, '') = w.new_table)",
+        At::Latest,
+        &[
+            Arg::oids(&wanted.iter().map(|(t, _)| *t).collect::<Vec<_>>()),
+            texts(|t| t.name.into()),
+            texts(|t| t.function.into()),
+            texts(|t| t.tgtype.to_string()),
+            texts(|t| t.old_table.into()),
+            texts(|t| t.new_table.into()),
+        ],
+        |r| r.oid(1).zip(r.text(2)),
+    )
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 /// $1: the profile table, $2: the key's column number. A row where a unique index proves the key:

@@ -20,6 +20,7 @@ pub enum Error {
     Partitioned(String),
     Inherited(String),
     ForcedRowSecurity(String),
+    TablesBusy,
     NoPrivilege(String),
     NotOwner(String),
     OtherOwner {
@@ -161,6 +162,12 @@ impl Error {
                 format!("table {t} has FORCE ROW LEVEL SECURITY"),
                 Some("Documents are computed as the tables' owner, whom forced policies would filter.".into()),
                 Some(format!("ALTER TABLE {t} NO FORCE ROW LEVEL SECURITY; policies keep applying to every other role.")),
+            ),
+            TablesBusy => (
+                Code::ERRCODE_LOCK_NOT_AVAILABLE,
+                "could not lock the tables for profile_cache: other transactions hold them".into(),
+                Some("It waits a few seconds at most, so that the app never queues behind it for long.".into()),
+                Some("Try again, or look in pg_locks for a long transaction on these tables.".into()),
             ),
             NoPrivilege(t) => (
                 Code::ERRCODE_INSUFFICIENT_PRIVILEGE,

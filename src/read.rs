@@ -119,10 +119,25 @@ fn visible(a: &Attached, key: &Uuid) -> bool {
         .is_some()
 }
 
+fn exists(a: &Attached, key: &Uuid) -> bool {
+    let _owner = Identity::restricted(a.owner);
+    spi::one(
+        spi::point(&a.sql.visible()),
+        At::Active,
+        &[Arg::uuid(Some(key))],
+        |_| (),
+    )
+    .is_some()
+}
+
 /// `explain`: where the document would come from, and why.
 pub fn explain(key: &Uuid) -> serde_json::Value {
     let a = attachment::required();
-    let found = look(&a, key);
+    let found = match look(&a, key) {
+        // Decided before the row was looked for.
+        Found::Miss { looked: None, .. } if !exists(&a, key) => Found::Nothing,
+        found => found,
+    };
     let (served_from, reason, looked, bytes) = match &found {
         Found::Nothing => ("none", "no such profile is visible", None, None),
         Found::Hit { document, looked } => (

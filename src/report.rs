@@ -29,7 +29,7 @@ pub fn verify(
     let (named, _) = judge.pending.named(a, 3);
     let sql = a.sql.page(&named);
     let mut left = sample.unwrap_or(i64::MAX);
-    let mut after = sample.and_then(|_| random_key());
+    let mut after = sample.and_then(|_| random_key(a));
     let mut wrapped = sample.is_none();
     let start = after;
     while left > 0 {
@@ -88,14 +88,29 @@ fn same(a: Option<Value>, b: Option<Value>) -> bool {
     }
 }
 
-fn random_key() -> Option<Uuid> {
+/// A key of the table's own, at random: from a few blocks of it.
+fn random_key(a: &Attached) -> Option<Uuid> {
+    let _owner = Identity::restricted(a.owner);
+    let share = (20.0 / blocks(a).max(1) as f64).min(1.0);
     spi::one(
-        "SELECT pg_catalog.gen_random_uuid()",
+        &a.sql.random_key(),
         At::Active,
-        &[],
+        &[Arg::float4(100.0 * share as f32)],
         |r| r.uuid(1),
     )
     .flatten()
+}
+
+fn blocks(a: &Attached) -> i64 {
+    spi::one(
+        "SELECT pg_catalog.pg_relation_size($1) OPERATOR(pg_catalog./) \
+         pg_catalog.current_setting('block_size')::pg_catalog.int8",
+        At::Active,
+        &[Arg::oid(a.profile)],
+        |r| r.int8(1),
+    )
+    .flatten()
+    .unwrap_or(0)
 }
 
 /// Rows, cached, stale; and whether they were counted or estimated.

@@ -109,14 +109,33 @@ pub fn next_full_xid() -> u64 {
     unsafe { pg_sys::ReadNextFullTransactionId().value }
 }
 
-/// Why a [`subtransaction`] was rolled back.
+/// Why a subtransaction was rolled back.
 pub struct Failure {
     pub sqlstate: String,
+    error: CaughtError,
+}
+
+impl Failure {
+    /// Passes the error on as it was.
+    pub fn raise(self) -> ! {
+        self.error.rethrow()
+    }
 }
 
 /// Runs `f` in a subtransaction. An ordinary error rolls it back and is returned; a cancel, a
 /// timeout, a lost connection or a serialization failure is not ours to swallow and passes through.
 pub fn subtransaction<R>(f: impl FnOnce() -> R) -> Result<R, Failure> {
+    attempt(f).map_err(|failure| {
+        let class = &failure.sqlstate[..2];
+        if matches!(class, "40" | "53" | "57" | "58") || failure.sqlstate == "55P03" {
+            failure.raise();
+        }
+        failure
+    })
+}
+
+/// Runs `f` in a subtransaction; any error rolls it back and is returned.
+pub fn attempt<R>(f: impl FnOnce() -> R) -> Result<R, Failure> {
     // SAFETY: saved to be restored after the subtransaction, as PL/pgSQL does.
     let (context, owner) = unsafe { (pg_sys::CurrentMemoryContext, pg_sys::CurrentResourceOwner) };
     // SAFETY: released or rolled back on every path below.
@@ -149,12 +168,16 @@ pub fn subtransaction<R>(f: impl FnOnce() -> R) -> Result<R, Failure> {
         // SAFETY: the failed subtransaction is the current one.
         unsafe { pg_sys::RollbackAndReleaseCurrentSubTransaction() };
         restore();
-        if matches!(&sqlstate[..2], "40" | "53" | "57" | "58") || sqlstate == "55P03" {
-            error.rethrow();
-        }
-        Err(Failure { sqlstate })
+        Err(Failure { sqlstate, error })
     })
     .execute()
+}
+
+/// Sleeps, but for a cancel.
+pub fn sleep(milliseconds: i64) {
+    // SAFETY: a plain sleep; interrupts are looked at after it.
+    unsafe { pg_sys::pg_usleep(milliseconds * 1000) };
+    crate::error::check_interrupts();
 }
 
 /// The five characters of an SQLSTATE (elog.h's MAKE_SQLSTATE, six bits a character).
