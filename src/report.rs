@@ -9,7 +9,7 @@ use crate::pending::{Judge, Looked};
 use crate::pg::catalog;
 use crate::pg::identity::{Identity, Pinned};
 use crate::pg::spi::{self, Arg, At};
-use crate::pg::value::{Uuid, Value};
+use crate::pg::value::{Uuid, Value, scratch};
 use crate::routes::display;
 use crate::settings;
 
@@ -34,49 +34,65 @@ pub fn verify(
     let start = after;
     while left > 0 {
         check_interrupts();
-        let mut args = vec![Arg::uuid(after.as_ref()), Arg::int8(Some(left.min(PAGE)))];
-        args.extend(judge.pending.named(a, 3).1);
-        let rows = {
-            let _owner = Identity::restricted(a.owner);
-            spi::all(&sql, At::Active, &args, |r| {
-                (
-                    Looked::from_row(r),
-                    r.jsonb(7),
-                    r.jsonb(8),
-                    r.int8(9).unwrap_or(0),
-                )
-            })
-        };
-        for (looked, stored, expected, n) in &rows {
-            let Some(key) = looked.key else { continue };
-            if n > &1 {
-                report(
-                    &key,
-                    "the view has more than one row for it",
-                    None,
-                    *expected,
-                );
-            } else if judge.of(looked).is_ok() && a.distrust.is_none() && !same(*stored, *expected)
-            {
-                report(
-                    &key,
-                    "the cached document differs from the view's",
-                    *stored,
-                    *expected,
-                );
-            }
-        }
-        left -= rows.len() as i64;
-        after = rows.last().and_then(|r| r.0.key);
+        let (n, last) = scratch(|| {
+            let args = [Arg::uuid(after.as_ref()), Arg::int8(Some(left.min(PAGE)))];
+            page(a, &judge, &sql, args, &mut report)
+        });
+        left -= n;
+        after = last;
         let past_start = wrapped && start.is_some() && after > start;
-        if rows.is_empty() || after.is_none() || past_start {
+        if after.is_none() || past_start {
             if wrapped {
                 break;
             }
             wrapped = true;
-            after = None;
         }
     }
+}
+
+/// Compares one page; the number of its rows and its last key.
+fn page(
+    a: &Attached,
+    judge: &Judge,
+    sql: &str,
+    args: [Arg; 2],
+    report: &mut impl FnMut(&Uuid, &str, Option<Value>, Option<Value>),
+) -> (i64, Option<Uuid>) {
+    let args: Vec<Arg> = args
+        .into_iter()
+        .chain(judge.pending.named(a, 3).1)
+        .collect();
+    let rows = {
+        let _owner = Identity::restricted(a.owner);
+        spi::all(sql, At::Active, &args, |r| {
+            (
+                Looked::from_row(r),
+                r.jsonb(7),
+                r.jsonb(8),
+                r.int8(9).unwrap_or(0),
+            )
+        })
+    };
+    for (looked, stored, expected, n) in &rows {
+        let Some(key) = looked.key else { continue };
+        let trusted = a.distrust.is_none() && judge.of(looked).is_ok();
+        if *n > 1 {
+            report(
+                &key,
+                "the view has more than one row for it",
+                None,
+                *expected,
+            );
+        } else if trusted && !same(*stored, *expected) {
+            report(
+                &key,
+                "the cached document differs from the view's",
+                *stored,
+                *expected,
+            );
+        }
+    }
+    (rows.len() as i64, rows.last().and_then(|r| r.0.key))
 }
 
 /// Equal to the byte: jsonb's own equality takes 1.0 for 1.00.

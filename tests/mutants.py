@@ -37,7 +37,7 @@ import tomllib
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 WORK = ROOT / "target" / "mutants"
-TREE, LIBRARIES = WORK / "tree", WORK / "lib"
+SOURCE, TREE, LIBRARIES = WORK / "source", WORK / "tree", WORK / "lib"
 COPIED = ["Cargo.toml", "Cargo.lock", "profile_cache.control", "src", "sql"]
 
 
@@ -66,7 +66,7 @@ def mutated(m):
     """The files of the mutant, by path; an error where a search text is not there exactly once."""
     files = {}
     for file, search, replace in m["edits"]:
-        text = files.get(file) or (ROOT / file).read_text()
+        text = files.get(file) or (SOURCE / file).read_text()
         pattern = r"\s+".join(re.escape(word) for word in search.split())
         found = re.findall(pattern, text)
         if len(found) != 1:
@@ -79,9 +79,9 @@ def build(files, name):
     """Builds the tree with `files` in place of its own; returns the folder of the library."""
     wanted = {}
     for top in COPIED:
-        for path in [ROOT / top] if (ROOT / top).is_file() else sorted((ROOT / top).rglob("*")):
+        for path in [SOURCE / top] if (SOURCE / top).is_file() else sorted((SOURCE / top).rglob("*")):
             if path.is_file():
-                relative = str(path.relative_to(ROOT))
+                relative = str(path.relative_to(SOURCE))
                 wanted[relative] = files.get(relative, "").encode() or path.read_bytes()
     for path in TREE.rglob("*"):
         if path.is_file() and str(path.relative_to(TREE)) not in wanted:
@@ -125,6 +125,15 @@ def main():
         for name, m in wanted.items():
             print(f"{name}: {m['guard']} [{', '.join(m['tests'])}]")
         return
+
+    # The tree as it is now: one that is edited meanwhile does not matter.
+    shutil.rmtree(SOURCE, ignore_errors=True)
+    for top in COPIED:
+        if (ROOT / top).is_dir():
+            shutil.copytree(ROOT / top, SOURCE / top)
+        else:
+            SOURCE.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / top, SOURCE / top)
 
     files = {}
     for name, m in wanted.items():  # before anything is built

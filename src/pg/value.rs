@@ -126,6 +126,25 @@ impl Value {
     }
 }
 
+/// Runs `f` in a memory context of its own, gone afterwards: no [`Value`] made in it may leave it.
+pub fn scratch<R: 'static>(f: impl FnOnce() -> R) -> R {
+    // SAFETY: switched back and deleted here; on an error the parent context takes it along.
+    unsafe {
+        let mine = pg_sys::AllocSetContextCreateInternal(
+            pg_sys::CurrentMemoryContext,
+            c"profile_cache".as_ptr(),
+            0,
+            8 * 1024,
+            8 * 1024 * 1024,
+        );
+        let before = pg_sys::MemoryContextSwitchTo(mine);
+        let r = f();
+        pg_sys::MemoryContextSwitchTo(before);
+        pg_sys::MemoryContextDelete(mine);
+        r
+    }
+}
+
 /// An array of `element` type as a value. The elements are copied.
 pub fn array(element: Oid, items: &[Datum]) -> Value {
     let s = Storage::of(element);

@@ -112,13 +112,13 @@ pub fn next_full_xid() -> u64 {
 /// Why a subtransaction was rolled back.
 pub struct Failure {
     pub sqlstate: String,
-    error: CaughtError,
+    error: Box<CaughtError>,
 }
 
 impl Failure {
     /// Passes the error on as it was.
     pub fn raise(self) -> ! {
-        self.error.rethrow()
+        (*self.error).rethrow()
     }
 }
 
@@ -168,7 +168,10 @@ pub fn attempt<R>(f: impl FnOnce() -> R) -> Result<R, Failure> {
         // SAFETY: the failed subtransaction is the current one.
         unsafe { pg_sys::RollbackAndReleaseCurrentSubTransaction() };
         restore();
-        Err(Failure { sqlstate, error })
+        Err(Failure {
+            sqlstate,
+            error: Box::new(error),
+        })
     })
     .execute()
 }

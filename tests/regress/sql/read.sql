@@ -184,6 +184,27 @@ SET parallel_tuple_cost = 0;
 SET min_parallel_table_scan_size = 0;
 SELECT count(get_profile(supabase_user_id)) FROM user_profile WHERE email <> '';
 SELECT count(*) FROM profile_cache.verify();
+-- Also where the backend has still to find out what is attached, or anew, in the middle of it.
+ANALYZE user_profile;
+SELECT count(get_profile(supabase_user_id)) FROM user_profile WHERE email <> '';
+\c -
+SET force_parallel_mode = on;
+SET parallel_setup_cost = 0;
+SET parallel_tuple_cost = 0;
+SET min_parallel_table_scan_size = 0;
+SELECT count(get_profile(supabase_user_id)) FROM user_profile WHERE email <> '';
+\c -
+SET force_parallel_mode = on;
+SET parallel_setup_cost = 0;
+SET parallel_tuple_cost = 0;
+SET min_parallel_table_scan_size = 0;
+SELECT count(profile_cache.explain(supabase_user_id)) FROM user_profile WHERE email <> '';
+\c -
+SET force_parallel_mode = on;
+SELECT count(*) FROM profile_cache.verify();
+\c -
+SET force_parallel_mode = on;
+SELECT cached FROM profile_cache.status;
 RESET force_parallel_mode;
 -- Many calls in one statement.
 SELECT count(get_profile(u(1 + n % 5))) FROM generate_series(1, 20000) AS n;
