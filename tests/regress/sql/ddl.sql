@@ -325,9 +325,35 @@ INSERT INTO heir VALUES (62, 1, 2);
 SELECT what, user_id FROM wrong();
 DROP TABLE heir;
 :check
+CREATE TABLE parent (LIKE user_role INCLUDING DEFAULTS) PARTITION BY RANGE (id);
+ALTER TABLE parent ATTACH PARTITION user_role FOR VALUES FROM (0) TO (1000);
+CALL profile_cache.refresh();
+INSERT INTO parent VALUES (500, 1, 2);
+SELECT what, user_id FROM wrong();
+SELECT state();
+ALTER TABLE parent DETACH PARTITION user_role;
+DROP TABLE parent;
+CREATE TABLE base (id bigint NOT NULL, user_id bigint, role_id bigint);
+ALTER TABLE user_role INHERIT base;
+CALL profile_cache.refresh();
+UPDATE base SET role_id = 3 WHERE user_id = 1;
+SELECT what, user_id FROM wrong();
+SELECT state();
+ALTER TABLE user_role NO INHERIT base;
+DROP TABLE base;
+:check
+CREATE ROLE regress_other;
+ALTER TABLE user_role OWNER TO regress_other;
+CALL profile_cache.refresh();
+SELECT state();
+SELECT warnings FROM profile_cache.status;
+ALTER TABLE user_role OWNER TO CURRENT_USER;
+DROP ROLE regress_other;
+:check
 ALTER TABLE user_profile SET UNLOGGED;
 ALTER TABLE user_subscription SET UNLOGGED;
-SELECT what, user_id FROM wrong();
+CALL profile_cache.refresh();
+SELECT state();
 ALTER TABLE user_subscription SET LOGGED;
 
 -- An enum label renamed: documents print it.
