@@ -137,6 +137,19 @@ SELECT * FROM app.reads();
 SELECT * FROM app.user_role;
 SELECT * FROM app.profile_document;
 RESET ROLE;
+-- attach() names whom the document shows more than the tables did.
+SET client_min_messages = notice;
+SELECT profile_cache.attach();
+SET client_min_messages = warning;
+SET ROLE regress_owner;
+CALL profile_cache.refresh();
+RESET ROLE;
+-- Granting the view alone opens no table behind it.
+GRANT SELECT ON profile_document TO regress_app;
+SET ROLE regress_app;
+SELECT * FROM app.profile_document;
+RESET ROLE;
+REVOKE SELECT ON profile_document FROM regress_app;
 GRANT UPDATE, INSERT, DELETE ON user_profile, user_role, subscription_plan TO regress_app;
 GRANT SELECT ON user_role, subscription_plan TO regress_app;
 SET ROLE regress_app;
