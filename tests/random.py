@@ -429,10 +429,10 @@ class Session(Connection):
         user = self.schema.primary(i or self.profile())
         return f"INSERT INTO user_subscription (id, user_id, plan_id, status, current_period_end) VALUES ({n}, {user}, {self.plan()}, '{self.of(STATES)}', {self.period()})"
 
-    def insert_user_role(self, i=None):
+    def insert_user_role(self, i=None, role=None):
         s = self.schema
         columns, values = ("id, ", f"{self.rng.randrange(1, USER_ROLES + 1)}, ") if s.user_role_key == "id" else ("", "")
-        return f"INSERT INTO user_role ({columns}user_id, role_id) VALUES ({values}{s.role_user(i or self.profile())}, {self.a_role()})"
+        return f"INSERT INTO user_role ({columns}user_id, role_id) VALUES ({values}{s.role_user(i or self.profile())}, {role or self.a_role()})"
 
     def which_role(self):
         s = self.schema
@@ -729,13 +729,22 @@ class Session(Connection):
         """Writes in a snapshot beside which others, refresh too, have gone on; perhaps a profile that comes
         by an identity which another one has in that snapshot."""
         s, i, k = self.schema, self.profile(), self.rng.randrange(1, KEYS + 1)
-        self.test.coveted = i
+        self.test.coveted, self.test.vacated, self.test.edited = i, None, None
         yield Step(f"BEGIN ISOLATION LEVEL {self.of(['REPEATABLE READ', 'REPEATABLE READ', 'SERIALIZABLE'])}")
         result = yield self.oracle()
         for _ in range(self.of([0, 2, 5, 10, 20, 40])):
             if result.ok:
                 result = yield Step("SELECT 1")
-        if result.ok and self.chance(0.5):
+        # What it goes by is what has changed since its snapshot, where something has.
+        edited = self.test.edited
+        if result.ok and self.test.vacated == i:
+            result = yield Step(self.insert_profile(i))
+        elif result.ok and edited:
+            plan, role = edited
+            user_role = self.insert_user_role(i, role)
+            subscription = f"UPDATE user_subscription SET plan_id = '{plan}', status = 'active', current_period_end = NULL WHERE {self.which_subscription()}"
+            result = yield Step(user_role if role else subscription)
+        elif result.ok and self.chance(0.5):
             result = yield Step(
                 self.of(
                     [
@@ -748,9 +757,7 @@ class Session(Connection):
             if result.ok and self.chance(0.3):
                 result = yield Step(self.of([self.insert_user_role(i), self.insert_subscription(i)]))
         elif result.ok:
-            # Others may have edited what it is going to refer to.
-            link = f"UPDATE user_subscription SET plan_id = '{self.of(PLANS)}', status = 'active', current_period_end = NULL WHERE {self.which_subscription()}"
-            result = yield Step(self.of([self.write(), link, self.insert_user_role(i), self.insert_subscription(i)]))
+            result = yield Step(self.write())
         self.test.coveted = None
         if result.ok:
             result = yield self.oracle()
@@ -760,15 +767,20 @@ class Session(Connection):
     def editor(self):
         """An administrator: edits a plan or a role, or deletes an account, and refreshes."""
         s, i = self.schema, self.test.coveted or self.profile()
-        edit = self.of(
-            [
-                f"UPDATE subscription_plan SET {self.change_plan()} WHERE id = '{self.of(PLANS)}'",
-                f"UPDATE role SET {self.change_role()} WHERE id = {self.a_role()}",
-                f"DELETE FROM user_role WHERE user_id = {s.role_user(i)}; DELETE FROM user_profile WHERE {s.pk_column} = {s.primary(i)}",
-                f"DELETE FROM user_profile WHERE {s.pk_column} = {s.primary(i)}",
-            ]
-        )
-        result = yield Step(edit)
+        plan, role = self.of(PLANS), self.a_role()
+        choice = self.rng.randrange(5)
+        if choice < 2:
+            result = yield Step(f"UPDATE subscription_plan SET {self.change_plan()} WHERE id = '{plan}'")
+            self.test.edited = (plan, None)
+        elif choice == 2:
+            result = yield Step(f"UPDATE role SET {self.change_role()} WHERE id = {role}")
+            self.test.edited = (None, role)
+        else:
+            roles = f"DELETE FROM user_role WHERE user_id = {s.role_user(i)}; " if self.chance(0.5) else ""
+            result = yield Step(f"{roles}DELETE FROM user_profile WHERE {s.pk_column} = {s.primary(i)}")
+            if result.ok:
+                self.test.vacated = i
+                return
         if result.ok and self.superuser:
             yield Step(f"CALL profile_cache.refresh({self.of([3, 5000])})")
 
@@ -900,7 +912,8 @@ class Test:
         self.counts, self.states, self.misses, self.warnings = (collections.Counter() for _ in range(4))
         self.upheavals = 0
         self.prepared = []
-        self.coveted = None  # the profile that a session with an old snapshot is going to write
+        # The profile that a session with an old snapshot is going to write, and what others did meanwhile.
+        self.coveted = self.vacated = self.edited = None
         self.ddl = False
         self.columns = 0
         self.log_file = open(options.log, "w") if options.log else None
@@ -930,7 +943,7 @@ class Test:
         self.sessions = [Session(self, n) for n in range(1, 7)]
 
     def choose_program(self, session):
-        choices = [(70, session.transaction), (7, session.reader), (4, session.app), (6, session.late_writer), (12 if self.coveted else 2, session.editor)]
+        choices = [(70, session.transaction), (7, session.reader), (4, session.app), (8, session.late_writer), (15 if self.coveted else 2, session.editor)]
         if session.superuser:
             choices += [(10, session.refresh), (9, session.refresh_by_steps), (0.6, session.vacuum), (0.5, session.truncate)]
             if not self.ddl:
