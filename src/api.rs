@@ -7,6 +7,7 @@ use crate::pending;
 use crate::pg::fmgr::{Call, Return, RowSet};
 use crate::pg::identity::current_user;
 use crate::pg::value::{Uuid, Value};
+use crate::pg::xact;
 use crate::read;
 use crate::refresh::{self, Phase};
 use crate::report;
@@ -53,6 +54,9 @@ pub fn refresh_begin(call: &Call) -> Return {
 pub fn refresh_step(call: &Call) -> Return {
     let a = attachment::required();
     attach::check_owner(current_user(), a.profile);
+    if xact::has_one_snapshot() {
+        Error::OneSnapshot.raise();
+    }
     let batch = call.int4(0).unwrap_or(1).clamp(1, 100_000);
     let phase = call.text(1).map_or(Phase::Epochs, |p| Phase::parse(&p));
     let done = refresh::step(&a, phase, call.uuid(2), batch);

@@ -485,7 +485,8 @@ fn add_columns(profile: &Named) -> bool {
 
 fn is_generated(view: Oid) -> bool {
     spi::one(
-        "SELECT pg_catalog.starts_with(pg_catalog.obj_description($1, 'pg_class'), $2)",
+        "SELECT pg_catalog.starts_with(pg_catalog.obj_description(c.oid, 'pg_class'), $2) \
+         FROM pg_catalog.pg_class AS c WHERE c.oid = $1 AND c.relkind = 'v'",
         At::New,
         &[Arg::oid(view), Arg::text(VIEW_COMMENT)],
         |r| r.bool(1),

@@ -59,6 +59,8 @@ pub struct Attached {
     pub tables: Vec<UsedTable>,
     pub first: i64,
     pub distrust: Option<Distrust>,
+    /// Writing a row evaluates the app's own code, or meets an index on our columns.
+    pub fragile: bool,
 }
 
 impl Attached {
@@ -299,6 +301,7 @@ fn read() -> (State, Vec<Oid>) {
         tables: tables.unwrap_or_default(),
         first,
         distrust,
+        fragile: fragile(profile, &[a, b, c, d]),
         definition,
     };
     (State::Ready(Rc::new(attached)), watched)
@@ -399,6 +402,21 @@ fn unhealthy(profile: Oid, key: i16, tables: &[UsedTable]) -> Option<Distrust> {
     unique
         .is_none()
         .then(|| Distrust::Problem("the profile table's key has no unique index any more".into()))
+}
+
+/// Whether an index may refuse what we write: one with an expression, a predicate or an exclusion
+/// constraint, or on one of our columns.
+fn fragile(profile: Oid, columns: &[i16; 4]) -> bool {
+    let numbers: Vec<String> = columns.iter().map(i16::to_string).collect();
+    spi::one(
+        "SELECT FROM pg_index AS i WHERE i.indrelid = $1 AND (i.indexprs IS NOT NULL \
+          OR i.indpred IS NOT NULL OR i.indisexclusion OR EXISTS \
+          (SELECT FROM unnest(i.indkey) AS k WHERE k::text = ANY ($2))) LIMIT 1",
+        At::Latest,
+        &[Arg::oid(profile), Arg::texts(&numbers)],
+        |_| (),
+    )
+    .is_some()
 }
 
 /// The triggers of ours that these tables should have and do not have just so, ENABLE ALWAYS.

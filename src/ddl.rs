@@ -78,8 +78,12 @@ pub fn on_ddl(call: &Call) -> Return {
         attachment::relation_changed(a.profile);
         return Return::Null;
     }
-    // With a name that no longer resolves, or a trigger just gone, there is nothing to find out.
-    let known = a.distrust.is_none() && !a.tables.is_empty();
+    // With a name that no longer resolves, or a trigger just gone, there is nothing to find out. An
+    // extension or a schema moves whatever is in it, operators of foreign keys too.
+    let moves = ["ALTER EXTENSION", "ALTER OPERATOR", "ALTER SCHEMA"];
+    let known = a.distrust.is_none()
+        && !a.tables.is_empty()
+        && !moves.iter().any(|command| tag.starts_with(command));
     let affected = xact::subtransaction(|| {
         let _us = as_ourselves();
         if event == "sql_drop" {

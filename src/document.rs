@@ -42,6 +42,7 @@ pub fn lock(a: &Attached, step: &Step, values: &[Value]) -> Vec<Locked> {
     };
     let sql = a.sql.lock(step);
     tuple::lock_for_writing(a.profile);
+    let _path = Pinned::path();
     let _owner = Identity::restricted(a.owner);
     spi::all(
         statement(&sql, values.len()),
@@ -60,14 +61,69 @@ pub fn lock(a: &Attached, step: &Step, values: &[Value]) -> Vec<Locked> {
     .collect()
 }
 
-/// Computes and writes the documents of locked rows. Returns how many were stored as trusted.
-pub fn store(a: &Attached, rows: &[Locked]) -> u64 {
+/// Who evaluates the profile table's index expressions when a row is written: in a trigger the
+/// writer, as for his own statement; in refresh the tables' owner.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum By {
+    Writer,
+    Owner,
+}
+
+/// What storing came to.
+#[derive(Default)]
+pub struct Outcome {
+    /// Documents stored as trusted.
+    pub stored: u64,
+    /// Profiles whose row could not be written; what is stored there may still bear an old stamp.
+    pub unwritten: Vec<Uuid>,
+}
+
+/// Computes and writes the documents of locked rows.
+pub fn store(a: &Attached, rows: &[Locked], by: By) -> Outcome {
+    let mut outcome = Outcome::default();
+    let work = prepare(a, rows, &mut outcome);
+    if work.is_empty() {
+        return outcome;
+    }
+    if a.fragile {
+        // Indexes of the app's may refuse what we write, and must not fail its statement.
+        match xact::subtransaction(|| write(a, &work, by)) {
+            Ok(skipped) => outcome.unwritten = skipped,
+            Err(_) => work.iter().for_each(|row| {
+                match xact::subtransaction(|| write(a, std::slice::from_ref(row), by)) {
+                    Ok(skipped) => outcome.unwritten.extend(skipped),
+                    Err(failure) => {
+                        pending::failed(&row.key, &failure.sqlstate);
+                        outcome.unwritten.push(row.key);
+                    }
+                }
+            }),
+        }
+    } else {
+        outcome.unwritten = write(a, &work, by);
+    }
+    outcome.stored = outcome
+        .stored
+        .saturating_sub(outcome.unwritten.len() as u64);
+    outcome
+}
+
+/// One row to write.
+struct Row {
+    tid: ItemPointerData,
+    key: Uuid,
+    stored: Stored,
+}
+
+/// Computes what to store in each locked row.
+fn prepare(a: &Attached, rows: &[Locked], outcome: &mut Outcome) -> Vec<Row> {
     let mut keys: Vec<Uuid> = rows.iter().filter_map(|r| r.key).collect();
     keys.sort_unstable();
     keys.dedup();
     if keys.is_empty() {
-        return 0;
+        return vec![];
     }
+    let _pinned = Pinned::new();
     let (stamp, mut computed) = compute(a, &keys);
     // While something may change unnoticed (a trigger off, logical replication's apply), nothing is
     // stamped: what ends that state need not be DDL that we see.
@@ -75,49 +131,56 @@ pub fn store(a: &Attached, rows: &[Locked]) -> u64 {
     // A later epoch was assigned since the snapshot: whoever assigned it has not waited for us.
     let stamp = stamp.filter(|stamp| pending::current_epoch(At::Latest) == Some(*stamp));
     let updated_at = xact::now();
-    let mut stored = 0;
-    let mut failed = vec![];
-    let mut writer = Writer::open(a.profile, a.columns);
-    {
-        // Index expressions are the owner's code.
-        let _owner = Identity::restricted(a.owner);
-        for row in rows {
-            let Some(key) = row.key else { continue };
-            let Some(c) = computed.remove(&key) else {
-                continue;
-            };
-            let s = match c {
-                Computed::Document {
+    let mut work = vec![];
+    for row in rows {
+        let Some((key, c)) = row.key.and_then(|key| computed.remove_entry(&key)) else {
+            continue;
+        };
+        let stored = match c {
+            Computed::Document {
+                document,
+                valid_until,
+            } => {
+                outcome.stored += u64::from(stamp.is_some());
+                Stored {
                     document,
                     valid_until,
-                } => {
-                    stored += u64::from(stamp.is_some());
-                    Stored {
-                        document,
-                        valid_until,
-                        epoch: stamp,
-                        updated_at,
-                    }
+                    epoch: stamp,
+                    updated_at,
                 }
-                Computed::Failed(sqlstate) => {
-                    failed.push((key, sqlstate));
-                    Stored {
-                        document: None,
-                        valid_until: None,
-                        epoch: None,
-                        updated_at,
-                    }
+            }
+            Computed::Failed(sqlstate) => {
+                pending::failed(&key, &sqlstate);
+                Stored {
+                    document: None,
+                    valid_until: None,
+                    epoch: None,
+                    updated_at,
                 }
-            };
-            writer.write(row.tid, &s);
-        }
+            }
+        };
+        work.push(Row {
+            tid: row.tid,
+            key,
+            stored,
+        });
     }
+    work
+}
+
+/// Writes the rows; returns the keys of those that do not fit.
+fn write(a: &Attached, work: &[Row], by: By) -> Vec<Uuid> {
+    let mut writer = Writer::open(a.profile, a.columns);
+    let skipped = {
+        let _owner = (by == By::Owner).then(|| Identity::restricted(a.owner));
+        work.iter()
+            .filter(|row| !writer.write(row.tid, &row.stored))
+            .map(|row| row.key)
+            .collect()
+    };
     // Outside the restricted operation, in which PostgreSQL defers no check.
     writer.finish();
-    for (key, sqlstate) in failed {
-        pending::failed(&key, &sqlstate);
-    }
-    stored
+    skipped
 }
 
 /// Few keys are found by indexes; for many, a plan made for their number may be better.
@@ -133,7 +196,6 @@ fn statement(sql: &str, keys: usize) -> spi::Statement<'_> {
 /// Stamp and documents, of one snapshot.
 fn compute(a: &Attached, keys: &[Uuid]) -> (Option<i64>, HashMap<Uuid, Computed>) {
     let _snapshot = Pushed::new();
-    let _pinned = Pinned::new();
     let stamp = pending::current_epoch(At::Active);
     let computed = match xact::subtransaction(|| view_rows(a, keys)) {
         Ok(found) => found,
@@ -207,6 +269,7 @@ pub fn not_locked(a: &Attached, step: &Step, values: &[Value], locked: &[Locked]
     let (Some(found), Some(asked)) = (array_of(&found), array_of(values)) else {
         return values.iter().map(|v| v.to_text()).collect();
     };
+    let _pinned = Pinned::new();
     let _owner = Identity::restricted(a.owner);
     spi::all(
         &Sql::not_locked(step),

@@ -70,6 +70,7 @@ pub enum Error {
     BatchSize(i32),
     Sample(i64),
     InTransaction,
+    OneSnapshot,
     NotATrigger(&'static str),
     WrongTrigger(&'static str),
     Internal(String),
@@ -276,6 +277,12 @@ impl Error {
                 "profile_cache.refresh() commits after each batch and cannot run inside a transaction block or a function".into(),
                 None,
                 Some("Send CALL profile_cache.refresh() as a statement of its own, in autocommit mode.".into()),
+            ),
+            OneSnapshot => (
+                Code::ERRCODE_INVALID_TRANSACTION_STATE,
+                "profile_cache.refresh_step() needs a READ COMMITTED transaction".into(),
+                None,
+                Some("Use CALL profile_cache.refresh(), which begins its own.".into()),
             ),
             NotATrigger(f) => (
                 Code::ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,

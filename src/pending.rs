@@ -10,6 +10,7 @@ use crate::pg::spi::{self, Arg, At};
 use crate::pg::{Oid, value::Uuid, xact};
 use crate::routes::Sql;
 use crate::session;
+use crate::settings;
 
 /// A change that may touch many profiles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +27,8 @@ pub struct Pending {
     pub epochs: Vec<PendingEpoch>,
     /// Column and value, as text, of profiles.
     pub keys: Vec<(String, String)>,
+    /// There is more than a read should look at: what it does not see may concern any profile.
+    pub overflow: bool,
 }
 
 /// What the reader's rule looks at in a profile's row.
@@ -94,12 +97,12 @@ impl Pending {
     pub fn load(at: At) -> Pending {
         let _us = attachment::as_ourselves_qualified();
         let mut state = Pending::default();
-        spi::query(
+        let rows = spi::query(
             "SELECT p.kind, p.epoch, p.key_column::pg_catalog.text, p.key_value, \
               CASE WHEN p.kind OPERATOR(pg_catalog.=) 'epoch' THEN \
                (SELECT d.passed_to::pg_catalog.text::pg_catalog.int8 FROM profile_cache.drain AS d \
                 WHERE d.epoch OPERATOR(pg_catalog.=) p.epoch) END \
-             FROM profile_cache.pending AS p",
+             FROM profile_cache.pending AS p LIMIT 201",
             at,
             &[],
             |r| match r.text(1).as_deref() {
@@ -115,6 +118,7 @@ impl Pending {
                 }),
             },
         );
+        state.overflow = rows > 200;
         state
     }
 
@@ -124,6 +128,9 @@ impl Pending {
         let Some(stamp) = l.epoch else {
             return Err(Miss::Null);
         };
+        if self.overflow {
+            return Err(Miss::Pending);
+        }
         if stamp < first || self.current.is_none_or(|current| stamp > current) {
             return Err(Miss::Foreign);
         }
@@ -149,7 +156,7 @@ impl Pending {
 
     /// The condition "a pending key names row p", its parameters numbered from `n`.
     pub fn named(&self, a: &Attached, n: usize) -> (String, Vec<Arg>) {
-        if self.keys.is_empty() {
+        if self.keys.is_empty() || self.overflow {
             return ("false".into(), vec![]);
         }
         let naming = a.naming();
@@ -233,17 +240,38 @@ pub fn linked(schema: &str, table: &str, column: &str, values: &[String]) {
     );
 }
 
-/// Single profiles, by values of one of their columns.
+/// Single profiles, by values of one of their columns. From writers: so many in one transaction that
+/// looking for each would cost more than computing become everything.
 pub fn keys(column: &str, values: impl Iterator<Item = String>, reason: &str) {
-    let new: Vec<String> = values.filter(|v| session::name_key(column, v)).collect();
+    let new = unnamed(column, values);
     if new.is_empty() {
         return;
     }
+    if session::keys_named() > settings::max_immediate().max(1) {
+        return everything("more pending keys than profile_cache.max_immediate in one transaction");
+    }
+    insert_keys(column, &new, reason);
+}
+
+/// The same from refresh, whose work it is to get rid of them: never everything.
+pub fn leftovers(column: &str, values: impl Iterator<Item = String>, reason: &str) {
+    let new = unnamed(column, values);
+    if !new.is_empty() {
+        insert_keys(column, &new, reason);
+    }
+}
+
+/// Those that this transaction has not named yet.
+fn unnamed(column: &str, values: impl Iterator<Item = String>) -> Vec<String> {
+    values.filter(|v| session::name_key(column, v)).collect()
+}
+
+fn insert_keys(column: &str, values: &[String], reason: &str) {
     let _us = attachment::as_ourselves();
     spi::run(
         "INSERT INTO profile_cache.pending (kind, reason, key_column, key_value) \
          SELECT 'key', $1, $2, v FROM pg_catalog.unnest($3) AS v",
-        &[Arg::text(reason), Arg::text(column), Arg::texts(&new)],
+        &[Arg::text(reason), Arg::text(column), Arg::texts(values)],
     );
 }
 
@@ -358,7 +386,7 @@ mod tests {
                 .iter()
                 .map(|&(epoch, passed_to)| PendingEpoch { epoch, passed_to })
                 .collect(),
-            keys: vec![],
+            ..Pending::default()
         }
     }
 
@@ -442,6 +470,15 @@ mod tests {
             judge(&pending(&[]), &Looked { named: true, ..OK }),
             Err(Miss::Pending)
         );
+    }
+
+    #[test]
+    fn what_is_not_looked_at_may_concern_anyone() {
+        let p = Pending {
+            overflow: true,
+            ..pending(&[])
+        };
+        assert_eq!(judge(&p, &OK), Err(Miss::Pending));
     }
 
     #[test]

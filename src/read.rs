@@ -87,7 +87,7 @@ fn live(a: &Attached, key: &Uuid) -> Option<Value> {
         spi::point(&a.sql.live()),
         At::Active,
         &[Arg::uuid(Some(key))],
-        |r| r.value(1),
+        |r| r.jsonb(1),
     );
     if rows.len() > 1 {
         Error::TwoDocuments.raise();

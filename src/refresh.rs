@@ -6,13 +6,14 @@
 //! again later. Steps exclude each other by a lock on `drain`.
 
 use crate::attachment::{self, Attached, as_ourselves};
-use crate::document::{self, array_of};
+use crate::document::{self, By, array_of};
 use crate::error::{Error, check_interrupts};
 use crate::pending;
 use crate::pg::identity::{Identity, Pinned, current_user};
 use crate::pg::spi::{self, Arg, At};
 use crate::pg::value::{Uuid, Value};
 use crate::routes::Step;
+use crate::session;
 
 /// Where a refresh stands; given to each step and returned by it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -56,7 +57,6 @@ pub fn step(a: &Attached, phase: Phase, position: Option<Uuid>, batch: i32) -> S
         let _us = as_ourselves();
         spi::utility("LOCK TABLE profile_cache.drain IN SHARE UPDATE EXCLUSIVE MODE");
     }
-    let _pinned = Pinned::new();
     match phase {
         Phase::Epochs => match epochs(a, batch) {
             Some(stored) => Step1 {
@@ -121,6 +121,10 @@ fn epochs(a: &Attached, batch: i32) -> Option<u64> {
     if assign() {
         return Some(0);
     }
+    if session::assigned() {
+        // Not committed yet: nobody else can have seen it.
+        return None;
+    }
     for d in drains() {
         check_interrupts();
         if d.holders.is_none() {
@@ -153,6 +157,7 @@ fn assign() -> bool {
     if waiting.is_none() {
         return false;
     }
+    session::assign();
     spi::run(
         "WITH next AS (UPDATE profile_cache.pending SET epoch = epoch + 1 WHERE kind = 'current' RETURNING epoch) \
          UPDATE profile_cache.pending AS p SET epoch = next.epoch FROM next \
@@ -294,6 +299,7 @@ fn concerned(a: &Attached, epoch: i64) -> (String, Vec<Vec<String>>) {
 
 /// The keys that a query of the profile table returns, read as the tables' owner.
 fn as_owner(a: &Attached, sql: &str, args: &[Arg]) -> Vec<Uuid> {
+    let _pinned = Pinned::new();
     let _owner = Identity::restricted(a.owner);
     spi::all(sql, At::New, args, |r| r.uuid(1))
         .into_iter()
@@ -309,9 +315,17 @@ fn by_key(a: &Attached, keys: &[Uuid], leftovers: bool) -> u64 {
     let locked = document::lock(a, &step, &values);
     if leftovers {
         let missing = document::not_locked(a, &step, &values, &locked);
-        pending::keys(&step.column, missing.into_iter(), "locked during a pass");
+        pending::leftovers(&step.column, missing.into_iter(), "locked during a pass");
     }
-    document::store(a, &locked)
+    let outcome = document::store(a, &locked, By::Owner);
+    if leftovers {
+        let texts = outcome
+            .unwritten
+            .iter()
+            .map(|key| Value::uuid(key).to_text());
+        pending::leftovers(&step.column, texts, "its row could not be written");
+    }
+    outcome.stored
 }
 
 /// One pending key as listed.
@@ -375,6 +389,7 @@ fn keys_of(a: &Attached, step: &Step, r#type: &str, keys: &[&Key]) -> u64 {
     let texts: Vec<String> = keys.iter().map(|k| k.value.clone()).collect();
     let ids: Vec<Uuid> = keys.iter().map(|k| k.id).collect();
     let values: Vec<Value> = {
+        let _pinned = Pinned::new();
         let _owner = Identity::restricted(a.owner);
         let sql = format!("SELECT v FROM pg_catalog.unnest($1::pg_catalog.text[]::{type}[]) AS v");
         spi::all(&sql, At::New, &[Arg::texts(&texts)], |r| r.value(1))
@@ -383,8 +398,12 @@ fn keys_of(a: &Attached, step: &Step, r#type: &str, keys: &[&Key]) -> u64 {
     .flatten()
     .collect();
     let locked = document::lock(a, step, &values);
-    let stored = document::store(a, &locked);
-    let found: Vec<Value> = locked.iter().filter_map(|l| l.found_by).collect();
+    let outcome = document::store(a, &locked, By::Owner);
+    let found: Vec<Value> = locked
+        .iter()
+        .filter(|l| l.key.is_none_or(|key| !outcome.unwritten.contains(&key)))
+        .filter_map(|l| l.found_by)
+        .collect();
     let done = matching(a, step, r#type, &ids, &texts, array_of(&found));
     delete(&done);
     let left: Vec<&&Key> = keys.iter().filter(|k| !done.contains(&k.id)).collect();
@@ -393,7 +412,7 @@ fn keys_of(a: &Attached, step: &Step, r#type: &str, keys: &[&Key]) -> u64 {
         let texts: Vec<String> = left.iter().map(|k| k.value.clone()).collect();
         absent(a, step, r#type, &ids, &texts);
     }
-    stored
+    outcome.stored
 }
 
 /// The ids whose value equals one of `found`, by the foreign key's own equality.
@@ -530,6 +549,9 @@ pub fn more_to_drain() -> bool {
         )
         .is_some()
     };
+    if session::assigned() {
+        return false;
+    }
     unassigned
         || drains().iter().any(|d| {
             d.holders

@@ -36,7 +36,8 @@ pub fn verify(
         check_interrupts();
         let (n, last) = scratch(|| {
             let args = [Arg::uuid(after.as_ref()), Arg::int8(Some(left.min(PAGE)))];
-            page(a, &judge, &sql, args, &mut report)
+            let until = start.filter(|_| wrapped && sample.is_some());
+            page(a, &judge, &sql, args, until, &mut report)
         });
         left -= n;
         after = last;
@@ -50,12 +51,13 @@ pub fn verify(
     }
 }
 
-/// Compares one page; the number of its rows and its last key.
+/// Compares one page, up to key `until`; the number of its rows and its last key.
 fn page(
     a: &Attached,
     judge: &Judge,
     sql: &str,
     args: [Arg; 2],
+    until: Option<Uuid>,
     report: &mut impl FnMut(&Uuid, &str, Option<Value>, Option<Value>),
 ) -> (i64, Option<Uuid>) {
     let args: Vec<Arg> = args
@@ -74,7 +76,12 @@ fn page(
         })
     };
     for (looked, stored, expected, n) in &rows {
-        let Some(key) = looked.key else { continue };
+        let Some(key) = looked
+            .key
+            .filter(|key| until.is_none_or(|until| *key <= until))
+        else {
+            continue;
+        };
         let trusted = a.distrust.is_none() && judge.of(looked).is_ok();
         if *n > 1 {
             report(

@@ -25,6 +25,8 @@ struct Session {
     named: HashMap<(String, String), u32>,
     /// The subtransaction that made everything pending.
     everything: Option<u32>,
+    /// Epochs have been assigned in this transaction.
+    assigned: bool,
 }
 
 thread_local! {
@@ -131,6 +133,21 @@ pub fn name_key(column: &str, value: &str) -> bool {
             .is_none()
     })
     .unwrap_or(true)
+}
+
+/// This transaction assigns epochs.
+pub fn assign() {
+    with(|s| s.assigned = true);
+}
+
+/// Whether epochs have been assigned in this transaction, so that no one else can have seen them.
+pub fn assigned() -> bool {
+    with(|s| s.assigned).unwrap_or(true)
+}
+
+/// How many pending keys this transaction has named.
+pub fn keys_named() -> usize {
+    with(|s| s.named.len()).unwrap_or(0)
 }
 
 /// The pending keys are being deleted, those of this transaction included: it must insert them anew.

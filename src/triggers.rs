@@ -5,7 +5,7 @@
 //! be done here is left pending; the app's write never waits for it and never fails by it.
 
 use crate::attachment::{self, Attached, State, UsedLink, UsedTable};
-use crate::document;
+use crate::document::{self, By};
 use crate::pending;
 use crate::pg::catalog;
 use crate::pg::fmgr::Call;
@@ -60,7 +60,6 @@ pub fn after_statement(call: &Call) -> Datum {
     let command = session::lower_mark(firing.relation());
     if let State::Ready(a) = attachment::load() {
         if let Some(table) = a.table(firing.relation()) {
-            let _pinned = Pinned::new();
             hand_on(&a, table, &firing, command);
         } else if a.tables.is_empty() {
             pending::everything("the attachment is broken");
@@ -188,9 +187,15 @@ fn unchanged(a: &Attached, t: &UsedTable, is_profile: bool, old: &Tuple, new: &T
                 .all(|n| same(*n, &Storage::of(catalog::column_type(a.profile, *n)))))
 }
 
+/// Values as text, the same under any settings.
+fn texts(values: &[Value]) -> Vec<String> {
+    let _pinned = Pinned::new();
+    values.iter().map(|v| v.to_text()).collect()
+}
+
 /// A changed row of a dimension: whom it concerns is found by refresh, from the linking values.
 fn dimension(table: &UsedTable, link: &UsedLink, values: &[Value]) {
-    let texts: Vec<String> = values.iter().map(|v| v.to_text()).collect();
+    let texts = texts(values);
     if texts.iter().any(|t| link.link.concerns_everyone(t)) {
         pending::everything("a row that every profile may show changed");
     } else {
@@ -207,8 +212,7 @@ fn direct(a: &Attached, link: &UsedLink, values: &[Value], command: Option<u32>)
     // PostgreSQL refuses (27000). A trigger function of the app's may run inside such a statement
     // before our own BEFORE STATEMENT trigger has marked it, hence the depth.
     if xact::trigger_depth() > 1 || session::other_in_flight(a.profile, command) {
-        let all = values.iter().map(|v| v.to_text()).collect();
-        name_pending(a, link, step, all, "written inside a statement");
+        name_pending(a, link, step, texts(values), "written inside a statement");
         return;
     }
     let locked = document::lock(a, step, values);
@@ -220,7 +224,9 @@ fn direct(a: &Attached, link: &UsedLink, values: &[Value], command: Option<u32>)
         missing,
         "locked by another transaction, or not there",
     );
-    document::store(a, &locked);
+    let unwritten = document::store(a, &locked, By::Writer).unwritten;
+    let texts = unwritten.iter().map(|key| Value::uuid(key).to_text());
+    pending::keys(&a.definition.key, texts, "its row could not be written");
 }
 
 /// Pending keys from texts of the link's column, but for profiles that this transaction deleted.
@@ -230,6 +236,7 @@ fn name_pending(a: &Attached, link: &UsedLink, step: &Step, texts: Vec<String>, 
     } else {
         // A reader compares them as the profile's own type, and no value may fail it there.
         let cast = xact::subtransaction(|| {
+            let _pinned = Pinned::new();
             let _owner = Identity::restricted(a.owner);
             spi::all(
                 &Sql::as_target(&link.link),
@@ -268,6 +275,7 @@ fn naming_columns(a: &Attached) -> Vec<Column> {
 /// Remembers the deleted profiles under every column that members refer to, so that the cascades
 /// that follow leave no pending keys.
 fn record_deleted(a: &Attached, firing: &Firing) {
+    let _pinned = Pinned::new();
     let columns = naming_columns(a);
     let mut left = settings::max_immediate();
     firing.rows(|old, _| {

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Takes one guard after another out of the source and shows that a test fails for it.
 
-    tests/mutants.py                    all of them: 15 to 20 minutes, so not part of `make test`
+    tests/mutants.py                    all of them: about 15 minutes, so not part of `make test`
     tests/mutants.py NAME...            some
     tests/mutants.py --list
 
@@ -15,8 +15,8 @@ A mutant is an entry of tests/mutants/*.toml:
     tests = ["members"]                 the specs that must fail; part = "regress" for others
 
 Several pairs: search and replace as lists, and file too where they differ. Each mutant is
-built in a copy of the tree under target/mutants and tested there (tests/run.py --library):
-nothing is installed. First the tree as it is must pass every test named. A mutant is
+built and tested in a copy of the tree under target/mutants (tests/run.py --library): nothing
+is installed, but the extension's SQL is the installed one, so `make install` comes first. First the tree as it is must pass every test named. A mutant is
 killed when a test fails; `stale` beside it says that a stale document was seen, the worst
 that a missing guard can do. Exit status 0 only if all were killed.
 """
@@ -38,7 +38,8 @@ import tomllib
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 WORK = ROOT / "target" / "mutants"
 SOURCE, TREE, LIBRARIES = WORK / "source", WORK / "tree", WORK / "lib"
-COPIED = ["Cargo.toml", "Cargo.lock", "profile_cache.control", "src", "sql"]
+BUILT = ["Cargo.toml", "Cargo.lock", "profile_cache.control", "src", "sql"]
+TESTS = ["pgrx-test.toml", "tests"]
 
 
 def load():
@@ -78,7 +79,7 @@ def mutated(m):
 def build(files, name):
     """Builds the tree with `files` in place of its own; returns the folder of the library."""
     wanted = {}
-    for top in COPIED:
+    for top in BUILT:
         for path in [SOURCE / top] if (SOURCE / top).is_file() else sorted((SOURCE / top).rglob("*")):
             if path.is_file():
                 relative = str(path.relative_to(SOURCE))
@@ -103,10 +104,10 @@ def build(files, name):
 
 def run(library, part, tests):
     """Whether the tests pass; and whether a stale document was seen."""
-    command = [sys.executable, ROOT / "tests" / "run.py", "--only", part, "--library", library, *tests]
+    command = [sys.executable, SOURCE / "tests" / "run.py", "--only", part, "--library", library, *tests]
     env = {k: v for k, v in os.environ.items() if k != "RUST_BACKTRACE"}
     done = subprocess.run([str(c) for c in command], env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    results = [ROOT / "tests" / "output" / part / "results" / f"{test}.out" for test in tests]
+    results = [SOURCE / "tests" / "output" / part / "results" / f"{test}.out" for test in tests]
     stale = any("STALE" in path.read_text() for path in results if path.exists())
     return done.returncode == 0, stale, done.stdout
 
@@ -126,11 +127,11 @@ def main():
             print(f"{name}: {m['guard']} [{', '.join(m['tests'])}]")
         return
 
-    # The tree as it is now: one that is edited meanwhile does not matter.
+    # The tree as it is now, its tests too: what is edited or tested in it meanwhile does not matter.
     shutil.rmtree(SOURCE, ignore_errors=True)
-    for top in COPIED:
+    for top in BUILT + TESTS:
         if (ROOT / top).is_dir():
-            shutil.copytree(ROOT / top, SOURCE / top)
+            shutil.copytree(ROOT / top, SOURCE / top, ignore=shutil.ignore_patterns("output", ".venv", "__pycache__"))
         else:
             SOURCE.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(ROOT / top, SOURCE / top)

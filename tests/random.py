@@ -370,7 +370,8 @@ class Session(Connection):
         return literal(self.of(["", "x", "Zoë", 'a"b\\c']) + str(self.rng.randrange(1000)))
 
     def profile(self):
-        return self.rng.randrange(1, PROFILES + 1)
+        # One at a time is everybody's, or sessions would seldom meet.
+        return self.test.hot if self.chance(0.3) else self.rng.randrange(1, PROFILES + 1)
 
     def key(self):
         return self.schema.key(self.rng.randrange(1, KEYS + 1))
@@ -650,8 +651,8 @@ class Session(Connection):
                 )
                 result = yield Step("SAVEPOINT undone")
                 if result.ok:
-                    result = yield Step(what())
-                result = yield Step("ROLLBACK TO undone")
+                    yield Step(what())
+                    result = yield Step("ROLLBACK TO undone")
                 for _ in range(rng.randrange(3)):
                     if result.ok:
                         result = yield Step("SELECT 1")
@@ -788,6 +789,8 @@ class Session(Connection):
         """How an app reads: a prepared statement, now and then."""
         name = f"q{self.test.number}"
         result = yield Step(f"PREPARE {name} AS {ORACLE_FUNCTION}")
+        if not result.ok:
+            return
         for _ in range(self.rng.randrange(1, 9)):
             result = yield Step(f"EXECUTE {name}", "oracle")
         yield Step(f"DEALLOCATE {name}")
@@ -914,6 +917,7 @@ class Test:
         self.prepared = []
         # The profile that a session with an old snapshot is going to write, and what others did meanwhile.
         self.coveted = self.vacated = self.edited = None
+        self.hot = 1
         self.ddl = False
         self.columns = 0
         self.log_file = open(options.log, "w") if options.log else None
@@ -970,6 +974,7 @@ class Test:
             # Busy and quiet times: with few at work, refresh comes to the end of what is pending.
             if self.number >= phase_ends:
                 phase_ends = self.number + self.rng.randrange(50, 500)
+                self.hot = self.rng.randrange(1, PROFILES + 1)
                 working = self.rng.sample(self.sessions, self.rng.choice([2, 3, 4, 6, 6]))
             idle = [s for s in self.sessions if not s.busy and (s.program or s in working)]
             if not idle:

@@ -113,11 +113,15 @@ pub struct ViewColumn {
     pub origin: Option<(Oid, i16)>,
 }
 
-/// The output columns of a view, from its stored query.
+/// The output columns of a view, from its stored query; none where it is not a view.
 pub fn view_columns(view: Oid) -> Vec<ViewColumn> {
     // SAFETY: the view is open with a lock while its rule is read; names are copied.
     unsafe {
         let relation = pg_sys::relation_open(view, pg_sys::AccessShareLock as i32);
+        if (*(*relation).rd_rel).relkind != pg_sys::RELKIND_VIEW as std::ffi::c_char {
+            pg_sys::relation_close(relation, pg_sys::NoLock as i32);
+            return vec![];
+        }
         let query = pg_sys::get_view_query(relation);
         let columns = PgList::<pg_sys::TargetEntry>::from_pg((*query).targetList)
             .iter_ptr()

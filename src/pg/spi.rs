@@ -312,7 +312,9 @@ pub fn query<'a>(
     unsafe {
         let rc = match at {
             At::Latest => {
-                let snapshot = pg_sys::RegisterSnapshot(pg_sys::GetLatestSnapshot());
+                // As a catalog look-up would see it, afresh: also allowed during a parallel query.
+                pg_sys::InvalidateCatalogSnapshot();
+                let snapshot = pg_sys::RegisterSnapshot(pg_sys::GetCatalogSnapshot(Oid::INVALID));
                 let rc = pg_sys::SPI_execute_snapshot(
                     plan,
                     values.as_mut_ptr(),

@@ -31,6 +31,11 @@ pub struct Writer {
     checks: bool,
 }
 
+/// What our columns need at most of a row's own space: a TOAST pointer, three numbers, their nulls.
+const OURS: usize = 128;
+/// MaxHeapTupleSize: a page less its header and one line pointer (htup_details.h).
+const PAGE: usize = pg_sys::BLCKSZ as usize - 24 - 8;
+
 /// Takes ROW EXCLUSIVE on the table to the end of the transaction.
 pub fn lock_for_writing(table: Oid) {
     // SAFETY: waits like any writer; released at the transaction's end.
@@ -67,8 +72,8 @@ impl Writer {
     }
 
     /// Stores `s` in the row version at `tid`, which this transaction has locked and not updated
-    /// since.
-    pub fn write(&mut self, mut tid: pg_sys::ItemPointerData, s: &Stored) {
+    /// since. False where the row is so nearly as large as a page that ours might not fit.
+    pub fn write(&mut self, mut tid: pg_sys::ItemPointerData, s: &Stored) -> bool {
         let fields: [Option<Datum>; 4] = [
             s.document.map(|v| v.datum),
             s.valid_until.map(Datum::from),
@@ -86,10 +91,14 @@ impl Writer {
                 &raw mut pg_sys::SnapshotAnyData,
                 self.old,
             ) {
-                return;
+                return false;
             }
             let mut free = false;
             let tuple = pg_sys::ExecFetchSlotHeapTuple(self.old, false, &mut free);
+            if (*tuple).t_len as usize + OURS > PAGE {
+                pg_sys::ExecClearTuple(self.old);
+                return false;
+            }
             let changed = pg_sys::heap_modify_tuple_by_cols(
                 tuple,
                 (*self.relation).rd_att,
@@ -124,6 +133,7 @@ impl Writer {
             self.reset();
             pg_sys::ExecClearTuple(self.new);
             pg_sys::ExecClearTuple(self.old);
+            true
         }
     }
 
@@ -175,6 +185,7 @@ impl Writer {
         unsafe {
             if self.checks {
                 pg_sys::AfterTriggerEndQuery(self.estate);
+                pg_sys::ExecCloseResultRelations(self.estate);
             }
             pg_sys::ExecCloseIndices(self.result);
             pg_sys::ExecDropSingleTupleTableSlot(self.old);
