@@ -265,11 +265,11 @@ pub fn not_locked(a: &Attached, step: &Step, values: &[Value], locked: &[Locked]
     if locked.len() == values.len() {
         return vec![];
     }
+    let _pinned = Pinned::new();
     let found: Vec<Value> = locked.iter().filter_map(|l| l.found_by).collect();
     let (Some(found), Some(asked)) = (array_of(&found), array_of(values)) else {
         return values.iter().map(|v| v.to_text()).collect();
     };
-    let _pinned = Pinned::new();
     let _owner = Identity::restricted(a.owner);
     spi::all(
         &Sql::not_locked(step),

@@ -143,6 +143,20 @@ SELECT profile_cache.attach();
 :show
 SET search_path = secrets, public;
 
+-- Columns that are called like what the view calls its own, and like the computed parts, which win.
+CREATE SCHEMA named;
+SET search_path = named, public;
+CREATE TABLE user_profile (id int PRIMARY KEY, supabase_user_id uuid UNIQUE, document text, valid_until timestamptz, p text, s text, active text,
+    expiry text, plan text, free text, role_list text, roles text, subscription_plan text, subscription_data text, "cached_profile " text);
+CREATE TABLE user_subscription (id int PRIMARY KEY, user_id int UNIQUE REFERENCES user_profile, plan_id text, status text, current_period_end timestamptz);
+CREATE TABLE role (id int PRIMARY KEY, name text);
+CREATE TABLE user_role (user_id int REFERENCES user_profile, role_id int REFERENCES role, PRIMARY KEY (user_id, role_id));
+CREATE INDEX ON user_role (role_id);
+INSERT INTO user_profile SELECT 1, u(1), 'd', '2024-05-01 12:00:00+00', 'p', 's', 'a', 'e', 'pl', 'f', 'rl', 'r', 'sp', 'sd', 'c';
+SELECT profile_cache.attach();
+:show
+SET search_path = secrets, public;
+
 -- Excluding the key itself, or everything else: the document is what is left.
 SELECT profile_cache.attach(exclude => '{supabase_user_id,token_count,secretary,hidden}');
 :show
