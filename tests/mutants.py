@@ -16,9 +16,10 @@ A mutant is an entry of tests/mutants/*.toml:
 
 Several pairs: search and replace as lists, and file too where they differ. Each mutant is
 built and tested in a copy of the tree under target/mutants (tests/run.py --library): nothing
-is installed, but the extension's SQL is the installed one, so `make install` comes first. First the tree as it is must pass every test named. A mutant is
-killed when a test fails; `stale` beside it says that a stale document was seen, the worst
-that a missing guard can do. Exit status 0 only if all were killed.
+is installed, but the extension's SQL is the installed one, so `make install` comes first.
+First the tree as it is must pass every test named. A mutant is killed when a test fails;
+`stale` beside it says that a stale document was seen, the worst that a missing guard can do.
+Exit status 0 only if all were killed.
 """
 
 import sys
