@@ -263,6 +263,9 @@ fn check_key(profile: &Named, key: &str) {
         }
         .raise()
     };
+    if ["document", "valid_until"].contains(&key) {
+        Error::KeyName(key_sql).raise();
+    }
     let oid = catalog::column_type(profile.oid, number);
     if oid != pg_sys::UUIDOID {
         let is = spi::one(

@@ -69,8 +69,7 @@ pub enum By {
     Owner,
 }
 
-/// What storing came to.
-#[derive(Default)]
+/// What writing came to.
 pub struct Outcome {
     /// Documents stored as trusted.
     pub stored: u64,
@@ -78,34 +77,44 @@ pub struct Outcome {
     pub unwritten: Vec<Uuid>,
 }
 
-/// Computes and writes the documents of locked rows.
-pub fn store(a: &Attached, rows: &[Locked], by: By) -> Outcome {
-    let mut outcome = Outcome::default();
-    let work = prepare(a, rows, &mut outcome);
-    if work.is_empty() {
-        return outcome;
-    }
-    if a.fragile {
-        // Indexes of the app's may refuse what we write, and must not fail its statement.
-        match xact::subtransaction(|| write(a, &work, by)) {
-            Ok(skipped) => outcome.unwritten = skipped,
-            Err(_) => work.iter().for_each(|row| {
-                match xact::subtransaction(|| write(a, std::slice::from_ref(row), by)) {
-                    Ok(skipped) => outcome.unwritten.extend(skipped),
-                    Err(failure) => {
-                        pending::failed(&row.key, &failure.sqlstate);
-                        outcome.unwritten.push(row.key);
-                    }
-                }
-            }),
+/// Documents computed for locked rows and not written yet.
+pub struct Prepared {
+    rows: Vec<Row>,
+    /// How many of them will be trusted.
+    trusted: u64,
+}
+
+impl Prepared {
+    /// Writes them, under the settings and, in a trigger, as the user that the app's own statement
+    /// has: index expressions are evaluated.
+    pub fn write(self, a: &Attached, by: By) -> Outcome {
+        let mut unwritten = vec![];
+        if self.rows.is_empty() {
+            return Outcome {
+                stored: 0,
+                unwritten,
+            };
         }
-    } else {
-        outcome.unwritten = write(a, &work, by);
+        if a.fragile {
+            // Indexes of the app's may refuse what we write, and must not fail its statement.
+            match xact::subtransaction(|| write(a, &self.rows, by)) {
+                Ok(skipped) => unwritten = skipped,
+                Err(_) => self.rows.iter().for_each(|row| {
+                    match xact::subtransaction(|| write(a, std::slice::from_ref(row), by)) {
+                        Ok(skipped) => unwritten.extend(skipped),
+                        Err(failure) => {
+                            pending::failed(&row.key, &failure.sqlstate);
+                            unwritten.push(row.key);
+                        }
+                    }
+                }),
+            }
+        } else {
+            unwritten = write(a, &self.rows, by);
+        }
+        let stored = self.trusted.saturating_sub(unwritten.len() as u64);
+        Outcome { stored, unwritten }
     }
-    outcome.stored = outcome
-        .stored
-        .saturating_sub(outcome.unwritten.len() as u64);
-    outcome
 }
 
 /// One row to write.
@@ -116,12 +125,16 @@ struct Row {
 }
 
 /// Computes what to store in each locked row.
-fn prepare(a: &Attached, rows: &[Locked], outcome: &mut Outcome) -> Vec<Row> {
+pub fn prepare(a: &Attached, rows: &[Locked]) -> Prepared {
     let mut keys: Vec<Uuid> = rows.iter().filter_map(|r| r.key).collect();
     keys.sort_unstable();
     keys.dedup();
+    let mut prepared = Prepared {
+        rows: vec![],
+        trusted: 0,
+    };
     if keys.is_empty() {
-        return vec![];
+        return prepared;
     }
     let _pinned = Pinned::new();
     let (stamp, mut computed) = compute(a, &keys);
@@ -131,7 +144,6 @@ fn prepare(a: &Attached, rows: &[Locked], outcome: &mut Outcome) -> Vec<Row> {
     // A later epoch was assigned since the snapshot: whoever assigned it has not waited for us.
     let stamp = stamp.filter(|stamp| pending::current_epoch(At::Latest) == Some(*stamp));
     let updated_at = xact::now();
-    let mut work = vec![];
     for row in rows {
         let Some((key, c)) = row.key.and_then(|key| computed.remove_entry(&key)) else {
             continue;
@@ -141,7 +153,7 @@ fn prepare(a: &Attached, rows: &[Locked], outcome: &mut Outcome) -> Vec<Row> {
                 document,
                 valid_until,
             } => {
-                outcome.stored += u64::from(stamp.is_some());
+                prepared.trusted += u64::from(stamp.is_some());
                 Stored {
                     document,
                     valid_until,
@@ -159,13 +171,13 @@ fn prepare(a: &Attached, rows: &[Locked], outcome: &mut Outcome) -> Vec<Row> {
                 }
             }
         };
-        work.push(Row {
+        prepared.rows.push(Row {
             tid: row.tid,
             key,
             stored,
         });
     }
-    work
+    prepared
 }
 
 /// Writes the rows; returns the keys of those that do not fit.

@@ -33,6 +33,7 @@ pub enum Error {
         table: String,
         key: String,
     },
+    KeyName(String),
     KeyNotUuid {
         table: String,
         key: String,
@@ -199,6 +200,12 @@ impl Error {
                 format!("table {table} has no column {key}"),
                 None,
                 Some("Name the uuid column that the app looks profiles up by: SELECT profile_cache.attach(key => '…').".into()),
+            ),
+            KeyName(key) => (
+                Code::ERRCODE_DUPLICATE_COLUMN,
+                format!("the key column cannot be named {key}"),
+                Some("The document view has columns document and valid_until of its own.".into()),
+                Some("Rename the column.".into()),
             ),
             KeyNotUuid { table, key, is } => (
                 Code::ERRCODE_DATATYPE_MISMATCH,

@@ -317,7 +317,7 @@ fn by_key(a: &Attached, keys: &[Uuid], leftovers: bool) -> u64 {
         let missing = document::not_locked(a, &step, &values, &locked);
         pending::leftovers(&step.column, missing.into_iter(), "locked during a pass");
     }
-    let outcome = document::store(a, &locked, By::Owner);
+    let outcome = document::prepare(a, &locked).write(a, By::Owner);
     if leftovers {
         let texts = outcome
             .unwritten
@@ -398,7 +398,7 @@ fn keys_of(a: &Attached, step: &Step, r#type: &str, keys: &[&Key]) -> u64 {
     .flatten()
     .collect();
     let locked = document::lock(a, step, &values);
-    let outcome = document::store(a, &locked, By::Owner);
+    let outcome = document::prepare(a, &locked).write(a, By::Owner);
     let found: Vec<Value> = locked
         .iter()
         .filter(|l| l.key.is_none_or(|key| !outcome.unwritten.contains(&key)))

@@ -215,16 +215,20 @@ fn direct(a: &Attached, link: &UsedLink, values: &[Value], command: Option<u32>)
         name_pending(a, link, step, texts(values), "written inside a statement");
         return;
     }
-    let locked = document::lock(a, step, values);
-    let missing = document::not_locked(a, step, values, &locked);
-    name_pending(
-        a,
-        link,
-        step,
-        missing,
-        "locked by another transaction, or not there",
-    );
-    let unwritten = document::store(a, &locked, By::Writer).unwritten;
+    let prepared = {
+        let _pinned = Pinned::new();
+        let locked = document::lock(a, step, values);
+        let missing = document::not_locked(a, step, values, &locked);
+        name_pending(
+            a,
+            link,
+            step,
+            missing,
+            "locked by another transaction, or not there",
+        );
+        document::prepare(a, &locked)
+    };
+    let unwritten = prepared.write(a, By::Writer).unwritten;
     let texts = unwritten.iter().map(|key| Value::uuid(key).to_text());
     pending::keys(&a.definition.key, texts, "its row could not be written");
 }
