@@ -24,7 +24,7 @@ import select
 import sys
 import time
 
-from psycopg import pq
+from psycopg import OperationalError, pq
 
 PROFILES, KEYS, SUBSCRIPTIONS, USER_ROLES = 12, 16, 20, 26
 PLANS = ["free", "pro", "team", "edu"]
@@ -1191,7 +1191,7 @@ def main():
         test.set_up()
         test.run()
         test.finish()
-    except Failed as failure:
+    except (Failed, OperationalError) as failure:  # the latter: a connection was lost
         print("the last statements (number, session, backend, statement, outcome):")
         for number, session, pid, sql, outcome in list(test.history)[-200:]:
             print(number, session, pid, "oracle" if sql in (ORACLE_VIEW, ORACLE_FUNCTION) else sql, "->", outcome)
