@@ -211,7 +211,11 @@ fn direct(a: &Attached, link: &UsedLink, values: &[Value], command: Option<u32>)
     // A row written now would be one that a statement around this one may be about to update, which
     // PostgreSQL refuses (27000). A trigger function of the app's may run inside such a statement
     // before our own BEFORE STATEMENT trigger has marked it, hence the depth.
-    if xact::trigger_depth() > 1 || session::other_in_flight(a.profile, command) {
+    // And with a trigger of ours off, no mark says so.
+    if a.distrust.is_some()
+        || xact::trigger_depth() > 1
+        || session::other_in_flight(a.profile, command)
+    {
         name_pending(a, link, step, texts(values), "written inside a statement");
         return;
     }
