@@ -143,7 +143,8 @@ fn epochs(a: &Attached, batch: i32) -> Option<u64> {
     None
 }
 
-/// Gives every pending epoch without a number the next one. Committed by the caller before anything
+/// Gives every pending epoch without a number the next one: at least one more than the current, and
+/// the clock's, so that nobody who writes our columns while triggers are off can foretell it. Committed by the caller before anything
 /// else is done about it. Returns whether there were any.
 fn assign() -> bool {
     let _us = as_ourselves();
@@ -159,7 +160,9 @@ fn assign() -> bool {
     }
     session::assign();
     spi::run(
-        "WITH next AS (UPDATE profile_cache.pending SET epoch = epoch + 1 WHERE kind = 'current' RETURNING epoch) \
+        "WITH next AS (UPDATE profile_cache.pending SET epoch = \
+          GREATEST(epoch + 1, (EXTRACT(epoch FROM clock_timestamp()) * 1000000)::bigint) \
+          WHERE kind = 'current' RETURNING epoch) \
          UPDATE profile_cache.pending AS p SET epoch = next.epoch FROM next \
          WHERE p.kind = 'epoch' AND p.epoch IS NULL",
         &[],

@@ -92,7 +92,7 @@ def build(files, name):
         put(TREE / relative, content)
     env = os.environ | {
         "CARGO_TARGET_DIR": str(WORK / "build"), "CARGO_PROFILE_RELEASE_LTO": "off",
-        "CARGO_PROFILE_RELEASE_OPT_LEVEL": "1", "CARGO_TERM_COLOR": "never",
+        "CARGO_PROFILE_RELEASE_OPT_LEVEL": "1", "CARGO_INCREMENTAL": "1", "CARGO_TERM_COLOR": "never",
     }  # fmt: skip
     done = subprocess.run(["nice", "cargo", "build", "--release"], cwd=TREE, env=env, text=True, capture_output=True)
     if done.returncode:
@@ -136,6 +136,11 @@ def main():
         else:
             SOURCE.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(ROOT / top, SOURCE / top)
+    # Where a mutant makes a step wait for ever, that is known sooner.
+    runner = (SOURCE / "tests" / "run.py").read_text()
+    if '"PGISOLATIONTIMEOUT": "60"' not in runner:
+        sys.exit("tests/run.py no longer sets PGISOLATIONTIMEOUT to 60")
+    (SOURCE / "tests" / "run.py").write_text(runner.replace('"PGISOLATIONTIMEOUT": "60"', '"PGISOLATIONTIMEOUT": "5"'))
 
     files = {}
     for name, m in wanted.items():  # before anything is built
