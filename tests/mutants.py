@@ -159,13 +159,15 @@ def main():
         if not passed:
             sys.exit(f"fails without any mutation:\n{output}")
 
-    killed, survived = 0, []
+    killed, survived, broken = 0, [], []
     for name, m in wanted.items():
         start = time.monotonic()
         try:
             library = build(files[name], name)
         except SyntaxError as e:
-            sys.exit(f"{name} does not compile:\n{e}")
+            broken.append(name)
+            print(f"  BROKEN         {name} does not compile:\n{e}", flush=True)
+            continue
         passed, stale, output = run(library, m.get("part", "isolation"), m["tests"])
         if passed:
             survived.append(name)
@@ -175,8 +177,11 @@ def main():
         verdict = "SURVIVED" if passed else "killed, stale" if stale else "killed"
         print(f"  {verdict:<14} {name} ({failed or 'nothing failed'}, {time.monotonic() - start:.0f} s): {m['guard']}", flush=True)
         shutil.rmtree(LIBRARIES / name)
-    print(f"mutants: {killed} killed, {len(survived)} survived" + (f": {', '.join(survived)}" if survived else ""))
-    sys.exit(1 if survived else 0)
+    for what, names in [("survived", survived), ("do not compile", broken)]:
+        if names:
+            print(f"{what}: {', '.join(names)}")
+    print(f"mutants: {killed} killed, {len(survived)} survived" + (f", {len(broken)} broken" if broken else ""))
+    sys.exit(1 if survived or broken else 0)
 
 
 if __name__ == "__main__":
