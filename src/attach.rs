@@ -4,18 +4,19 @@
 //! proportion to a table's size. Running attach() again mends whatever is missing and, where nothing
 //! is, changes nothing.
 
+use crate::advice;
 use crate::attachment::{self, State, as_ourselves, as_ourselves_for_ddl};
-use crate::conventional::{self, Column, ForeignKey, Found, Tables};
+use crate::conventional;
 use crate::discovery;
-use crate::error::{Error, notice, warning};
+use crate::error::{Error, notice};
 use crate::pending;
-use crate::pg::identity::{Identity, Pinned, current_user, setting};
+use crate::pg::identity::{Identity, Pinned, current_user};
 use crate::pg::spi::{self, Arg, At};
 use crate::pg::{Oid, catalog, xact};
-use crate::routes::{
-    self, Definition, display, display_identifier, qualified, quote_identifier, quote_literal,
+use crate::routes::{self, Definition, display, qualified, quote_identifier, quote_literal};
+use crate::tables::{
+    Named, check_key, conventional_tables, find_tables, lock, named, refuse_unfit,
 };
-use pgrx::pg_sys;
 
 /// The generated view's name, beside the profile table, and how its comment begins.
 const VIEW: &str = "profile_document";
@@ -27,29 +28,6 @@ pub struct Request {
     pub key: String,
     pub document: Option<Oid>,
     pub exclude: Vec<String>,
-}
-
-/// A relation and how to write its name.
-struct Named {
-    oid: Oid,
-    schema: String,
-    name: String,
-    /// Quoted, for SQL; and as people write it.
-    sql: String,
-    display: String,
-}
-
-fn named(oid: Oid) -> Named {
-    let Some((schema, name)) = catalog::relation_name(oid) else {
-        Error::NoProfileTable(format!("with OID {oid}")).raise()
-    };
-    Named {
-        oid,
-        sql: qualified(&schema, &name),
-        display: display(&schema, &name),
-        schema,
-        name,
-    }
 }
 
 /// `SELECT profile_cache.attach(…)`.
@@ -86,7 +64,7 @@ pub fn attach(request: &Request) {
     check_key(&profile, &request.key);
     let found = find_tables(&profile, &others, request);
     let view = conventional::view(&found);
-    warn_of_shown_again(request);
+    advice::warn_of_shown_again(request);
     if !view.secrets.is_empty() {
         notice(&format!(
             "left out of the document because of their names: {}",
@@ -114,9 +92,9 @@ pub fn attach(request: &Request) {
         &request.exclude,
         changed,
     );
-    warn_of_later_triggers(&profile);
-    warn_of_readers(&profile, &others);
-    warn_of_missing_indexes(&definition);
+    advice::warn_of_later_triggers(&profile);
+    advice::warn_of_readers(&profile, &others);
+    advice::warn_of_missing_indexes(&definition);
 }
 
 /// `user_profile` by the caller's search_path.
@@ -128,54 +106,6 @@ fn find_profile() -> Option<Oid> {
         |r| r.oid(1),
     )
     .flatten()
-}
-
-/// Locks the tables, all or none. Never waits for one of them for as long as deadlock_timeout while
-/// it holds another: a transaction of the app's that meets us the other way round is let through and
-/// not killed, and nobody queues behind us for long. Gives up after some seconds.
-fn lock(profile: Option<&Named>, others: &[Named]) {
-    const PATIENCE: i64 = 3_000_000;
-    let deadlock = milliseconds(c"deadlock_timeout").unwrap_or(1000);
-    let callers = milliseconds(c"lock_timeout")
-        .filter(|t| *t > 0)
-        .unwrap_or(i64::MAX);
-    let turn = (deadlock / 2).clamp(1, 500).min(callers);
-    let until = xact::clock() + PATIENCE.min(callers.saturating_mul(1000));
-    loop {
-        let locked = xact::attempt(|| {
-            let _timeout = Pinned::with(c"lock_timeout", &format!("{turn}ms"));
-            let _us = as_ourselves_for_ddl();
-            if let Some(t) = profile {
-                spi::utility(&format!("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", t.sql));
-            }
-            for t in others {
-                spi::utility(&format!("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE", t.sql));
-            }
-        });
-        match locked {
-            Ok(()) => return,
-            Err(failure) if failure.sqlstate == "55P03" && xact::clock() < until => {
-                xact::sleep(10);
-            }
-            Err(failure) if failure.sqlstate == "55P03" => Error::TablesBusy.raise(),
-            Err(failure) => failure.raise(),
-        }
-    }
-}
-
-/// A setting of time, in milliseconds.
-fn milliseconds(name: &std::ffi::CStr) -> Option<i64> {
-    let text = setting(name)?;
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let factor = match &text[digits.len()..] {
-        "" | "ms" => 1,
-        "s" => 1000,
-        "min" => 60_000,
-        "h" => 3_600_000,
-        "d" => 86_400_000,
-        _ => return None,
-    };
-    digits.trim().parse::<i64>().ok().map(|n| n * factor)
 }
 
 fn attached_profile() -> Option<Oid> {
@@ -203,227 +133,6 @@ fn check_extension_member(user: Oid) {
         && !catalog::is_member_of(user, owner)
     {
         Error::NotExtensionMember(name).raise();
-    }
-}
-
-/// Raises what makes a table unfit: not the caller's (or not the profile's owner's), not an ordinary
-/// permanent table, partitioned, inherited, with forced row security.
-fn refuse_unfit(t: &Named, user: Oid, profile_owner: Option<Oid>) {
-    let facts = spi::one(
-        "SELECT c.relowner, CASE \
-          WHEN c.relkind = 'p' OR c.relispartition THEN 'partitioned' \
-          WHEN c.relkind <> 'r' THEN 'not a table' \
-          WHEN c.oid < 16384 OR EXISTS (SELECT FROM pg_catalog.pg_depend AS d \
-           WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid \
-            AND d.deptype = 'e') THEN 'not yours' \
-          WHEN c.relpersistence <> 'p' THEN 'not permanent' \
-          WHEN EXISTS (SELECT FROM pg_catalog.pg_inherits AS i \
-           WHERE i.inhrelid = c.oid OR i.inhparent = c.oid) THEN 'inherited' ELSE '' END, \
-          c.relforcerowsecurity FROM pg_catalog.pg_class AS c WHERE c.oid = $1",
-        At::New,
-        &[Arg::oid(t.oid)],
-        |r| (r.oid(1), r.text(2), r.bool(3)),
-    );
-    let name = t.display.clone();
-    let Some((Some(owner), Some(fault), forced)) = facts else {
-        Error::NoProfileTable(name).raise()
-    };
-    match fault.as_str() {
-        "partitioned" => Error::Partitioned(name.clone()).raise(),
-        "not a table" => Error::NotATable(name.clone()).raise(),
-        "not yours" => Error::NotYours(name.clone()).raise(),
-        "not permanent" => Error::NotPermanent(name.clone()).raise(),
-        "inherited" => Error::Inherited(name.clone()).raise(),
-        _ => {}
-    }
-    if !catalog::is_member_of(user, owner) {
-        Error::NotOwner(name).raise();
-    }
-    if let Some(expected) = profile_owner
-        && expected != owner
-    {
-        Error::OtherOwner {
-            table: name,
-            owner: catalog::role_name(owner),
-            expected: catalog::role_name(expected),
-        }
-        .raise();
-    }
-    if forced == Some(true) {
-        Error::ForcedRowSecurity(name).raise();
-    }
-}
-
-fn check_key(profile: &Named, key: &str) {
-    let (table, key_sql) = (profile.display.clone(), display_identifier(key));
-    let Some(number) = catalog::column_number(profile.oid, key) else {
-        Error::NoKeyColumn {
-            table,
-            key: key_sql,
-        }
-        .raise()
-    };
-    if ["document", "valid_until"].contains(&key) {
-        Error::KeyName(key_sql).raise();
-    }
-    let oid = catalog::column_type(profile.oid, number);
-    if oid != pg_sys::UUIDOID {
-        let is = spi::one(
-            "SELECT pg_catalog.format_type($1, NULL)",
-            At::New,
-            &[Arg::oid(oid)],
-            |r| r.text(1),
-        );
-        Error::KeyNotUuid {
-            table,
-            key: key_sql,
-            is: is.flatten().unwrap_or_default(),
-        }
-        .raise();
-    }
-    let args = || [Arg::oid(profile.oid), Arg::int8(Some(number.into()))];
-    if spi::one(attachment::UNIQUE_KEY, At::New, &args(), |_| ()).is_none() {
-        let found = spi::one(
-            "SELECT i.indexrelid::pg_catalog.regclass::pg_catalog.text FROM pg_catalog.pg_index AS i \
-             WHERE i.indrelid = $1 AND i.indisunique AND i.indkey[0] = $2 ORDER BY 1 LIMIT 1",
-            At::New,
-            &args(),
-            |r| r.text(1),
-        );
-        Error::KeyNotUnique {
-            table,
-            key: key_sql,
-            found: found.flatten(),
-        }
-        .raise();
-    }
-}
-
-/// The conventional tables that stand beside the profile table.
-fn conventional_tables(profile: &Named) -> Vec<Named> {
-    [
-        "user_subscription",
-        "subscription_plan",
-        "user_role",
-        "role",
-    ]
-    .iter()
-    .filter(|name| **name != profile.name)
-    .filter_map(|name| catalog::relation(&profile.schema, name))
-    .map(named)
-    .collect()
-}
-
-fn columns(oid: Oid) -> Vec<Column> {
-    spi::all(
-        "SELECT a.attname::text, b.typname::text, b.typcollation <> 0, EXISTS \
-          (SELECT FROM pg_catalog.pg_index AS i WHERE i.indrelid = a.attrelid AND i.indisprimary \
-           AND a.attnum = ANY (i.indkey)) \
-         FROM pg_catalog.pg_attribute AS a JOIN pg_catalog.pg_type AS t ON t.oid = a.atttypid \
-         JOIN pg_catalog.pg_type AS b ON b.oid = CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END \
-         WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum",
-        At::New,
-        &[Arg::oid(oid)],
-        |r| Column {
-            name: r.text(1).unwrap_or_default(),
-            r#type: r.text(2).unwrap_or_default(),
-            collatable: r.bool(3) == Some(true),
-            primary: r.bool(4) == Some(true),
-        },
-    )
-}
-
-/// Describes the conventional tables. One that lacks a column of its part is left out; one that has
-/// the columns but not the foreign key is refused.
-fn find_tables(profile: &Named, others: &[Named], request: &Request) -> Tables {
-    let all: Vec<Oid> = others.iter().map(|t| t.oid).chain([profile.oid]).collect();
-    let keys = discovery::foreign_keys(&all);
-    let found = |t: &Named| Found {
-        schema: t.schema.clone(),
-        name: t.name.clone(),
-        columns: columns(t.oid),
-    };
-    let table = |name: &str, needed: &[&str]| {
-        let t = others.iter().find(|t| t.name == name)?;
-        let f = found(t);
-        needed.iter().all(|c| f.has(c)).then_some((t, f))
-    };
-    let tie = |from: &Named, column: &str, to: &Named| {
-        let fk = keys
-            .iter()
-            .find(|fk| fk.from == from.oid && fk.to == to.oid && fk.from_column == column);
-        match fk {
-            Some(fk) => ForeignKey {
-                column: fk.from_column.clone(),
-                references: fk.to_column.clone(),
-                // Under the pinned search_path a plain = is the built-in one.
-                equals: if fk.operator == routes::BUILT_IN_EQUALS {
-                    "=".into()
-                } else {
-                    fk.operator.clone()
-                },
-            },
-            None => Error::NoForeignKey {
-                table: from.display.clone(),
-                to: to.display.clone(),
-            }
-            .raise(),
-        }
-    };
-    let profile_found = found(profile);
-    if let Some(unknown) = request.exclude.iter().find(|c| !profile_found.has(c)) {
-        Error::UnknownExclude {
-            table: profile.display.clone(),
-            column: display_identifier(unknown),
-        }
-        .raise();
-    }
-    let subscription = table("user_subscription", &["user_id", "plan_id", "status"]);
-    if let Some((t, f)) = &subscription
-        && let Some(end) = f.column("current_period_end")
-        && !["timestamptz", "timestamp", "date"].contains(&end.r#type.as_str())
-    {
-        Error::WrongType {
-            table: t.display.clone(),
-            column: end.name.clone(),
-            is: end.r#type.clone(),
-            wanted: "timestamptz, timestamp or date",
-        }
-        .raise();
-    }
-    let user_role = table("user_role", &["user_id", "role_id"]);
-    let plan = table("subscription_plan", &[]);
-    let role = table("role", &["name"]);
-    let plan = subscription.as_ref().and_then(|(s, _)| {
-        plan.map(|(p, f)| {
-            let fk = tie(s, "plan_id", p);
-            (f, fk)
-        })
-    });
-    let role = user_role.as_ref().and_then(|(u, _)| {
-        role.map(|(r, f)| {
-            let fk = tie(u, "role_id", r);
-            (f, fk)
-        })
-    });
-    let member = |m: Option<(&Named, Found)>| {
-        m.map(|(t, f)| {
-            let fk = tie(t, "user_id", profile);
-            (f, fk)
-        })
-    };
-    Tables {
-        key: request.key.clone(),
-        exclude: request.exclude.clone(),
-        subscription: member(subscription),
-        plan,
-        user_role: if role.is_some() {
-            member(user_role)
-        } else {
-            None
-        },
-        role,
-        profile: profile_found,
     }
 }
 
@@ -655,120 +364,6 @@ fn record(
 
 /// From PostgreSQL's zero, 2000-01-01, to Unix time, in microseconds: epochs are readable clock times.
 const UNIX_TO_POSTGRES: i64 = 946_684_800_000_000;
-
-/// Columns that an earlier attach() was told to exclude and this one is not.
-fn warn_of_shown_again(request: &Request) {
-    let before = {
-        let _us = as_ourselves();
-        spi::one(
-            "SELECT a.exclude::pg_catalog.text[] FROM profile_cache.attachment AS a",
-            At::Latest,
-            &[],
-            |r| r.texts(1),
-        )
-    };
-    let shown: Vec<String> = before
-        .flatten()
-        .unwrap_or_default()
-        .into_iter()
-        .filter(|c| !request.exclude.contains(c))
-        .map(|c| display_identifier(&c))
-        .collect();
-    if !shown.is_empty() {
-        warning(
-            &format!(
-                "no longer excluded, and so in every document from now on: {}",
-                shown.join(", ")
-            ),
-            "Give attach() the same exclude => '{…}' each time.",
-        );
-    }
-}
-
-/// A BEFORE ROW trigger that sorts behind ours sees the row after us.
-fn warn_of_later_triggers(profile: &Named) {
-    for name in spi::all(
-        "SELECT g.tgname::text FROM pg_catalog.pg_trigger AS g WHERE g.tgrelid = $1 AND NOT g.tgisinternal \
-         AND g.tgtype & 3 = 3 AND g.tgname > $2::pg_catalog.name ORDER BY 1",
-        At::New,
-        &[Arg::oid(profile.oid), Arg::text(routes::DISTRUST.name)],
-        |r| r.text(1).unwrap_or_default(),
-    ) {
-        warning(
-            &format!(
-                "trigger {} on {} fires after ours and may undo it",
-                display_identifier(&name),
-                profile.display
-            ),
-            &format!(
-                "Give it a name that sorts before {}, unless it leaves the four cache columns alone.",
-                routes::DISTRUST.name
-            ),
-        );
-    }
-}
-
-/// The document shows members to whoever may read the profile table.
-fn warn_of_readers(profile: &Named, others: &[Named]) {
-    let oids: Vec<Oid> = others.iter().map(|t| t.oid).collect();
-    let roles = spi::all(
-        "SELECT DISTINCT CASE WHEN x.grantee = 0 THEN 'PUBLIC' ELSE x.grantee::pg_catalog.regrole::text END \
-         FROM pg_catalog.pg_class AS c, pg_catalog.aclexplode(c.relacl) AS x, pg_catalog.unnest($2) AS t(oid) \
-         WHERE c.oid = $1 AND x.privilege_type = 'SELECT' AND NOT CASE WHEN x.grantee = 0 \
-          THEN EXISTS (SELECT FROM pg_catalog.pg_class AS o, pg_catalog.aclexplode(o.relacl) AS y \
-                       WHERE o.oid = t.oid AND y.grantee = 0 AND y.privilege_type = 'SELECT') \
-          ELSE pg_catalog.has_table_privilege(x.grantee, t.oid, 'SELECT') END ORDER BY 1",
-        At::New,
-        &[Arg::oid(profile.oid), Arg::oids(&oids)],
-        |r| r.text(1).unwrap_or_default(),
-    );
-    if !roles.is_empty() {
-        notice(&format!(
-            "these roles may read {} and so, from now on, what its documents show of tables they may not read: {}",
-            profile.display,
-            roles.join(", ")
-        ));
-    }
-}
-
-/// Each foreign key that a document is computed by wants an index.
-fn warn_of_missing_indexes(d: &Definition) {
-    let Some(profile) = d.tables.first() else {
-        return;
-    };
-    let steps = d.tables.iter().skip(1).flat_map(|t| {
-        t.links
-            .iter()
-            .filter(|l| l.direct().is_some())
-            .map(move |l| (t, &l.column))
-    });
-    for (t, column) in steps {
-        let (Some(oid), table) = (
-            catalog::relation(&t.schema, &t.name),
-            display(&t.schema, &t.name),
-        ) else {
-            continue;
-        };
-        let indexed = spi::one(
-            "SELECT FROM pg_catalog.pg_index AS i JOIN pg_catalog.pg_attribute AS a \
-              ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0] \
-             WHERE i.indrelid = $1 AND a.attname = $2::pg_catalog.name AND i.indisvalid AND i.indpred IS NULL LIMIT 1",
-            At::New,
-            &[Arg::oid(oid), Arg::text(column)],
-            |_| (),
-        );
-        if indexed.is_none() {
-            let column = display_identifier(column);
-            warning(
-                &format!(
-                    "table {table} has no index on {column}: computing a document of {} scans it whole",
-                    profile.name
-                ),
-                &format!("CREATE INDEX CONCURRENTLY ON {table} ({column});"),
-            );
-        }
-    }
-}
 
 fn forget_everything() {
     crate::session::forget_pending();

@@ -2,6 +2,7 @@
 //! it out with `get_profile(uuid)`: one indexed read, never stale. README.md says how to use it,
 //! ARCHITECTURE.md why it is never stale.
 
+mod advice;
 mod api;
 mod attach;
 mod attachment;
@@ -18,6 +19,7 @@ mod report;
 mod routes;
 mod session;
 mod settings;
+mod tables;
 mod time;
 mod triggers;
 

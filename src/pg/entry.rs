@@ -3,9 +3,27 @@
 //! Invariant: a symbol of a released version never changes its meaning; a new signature gets a new
 //! symbol.
 
-use super::fmgr::Call;
+use super::fmgr::{Call, Return};
 use crate::{api, ddl, triggers};
 use pgrx::pg_sys::{self, Datum};
+
+/// What a function behind a symbol may return: a trigger function a tuple or nothing, never an SQL
+/// NULL; any other a [`Return`].
+trait Answer {
+    fn give(self, call: &Call) -> Datum;
+}
+
+impl Answer for Datum {
+    fn give(self, _: &Call) -> Datum {
+        self
+    }
+}
+
+impl Answer for Return {
+    fn give(self, call: &Call) -> Datum {
+        call.give(self)
+    }
+}
 
 /// Declares C function `$symbol`, handing each call to `$function`.
 macro_rules! entry {
@@ -21,8 +39,7 @@ macro_rules! entry {
         #[doc(hidden)]
         pub unsafe extern "C-unwind" fn $symbol(fcinfo: pg_sys::FunctionCallInfo) -> Datum {
             let call = Call { fcinfo };
-            let r = $function(&call);
-            call.give(r)
+            $function(&call).give(&call)
         }
     )*};
 }
@@ -40,27 +57,6 @@ entry! {
     profile_cache_status, pg_finfo_profile_cache_status => api::status;
     profile_cache_iso8601, pg_finfo_profile_cache_iso8601 => api::iso8601;
     profile_cache_on_ddl, pg_finfo_profile_cache_on_ddl => ddl::on_ddl;
-}
-
-/// Trigger functions return a tuple or nothing, never an SQL NULL.
-macro_rules! trigger_entry {
-    ($($symbol:ident, $info:ident => $function:path;)*) => {$(
-        #[unsafe(no_mangle)]
-        #[doc(hidden)]
-        pub extern "C" fn $info() -> &'static pg_sys::Pg_finfo_record {
-            const V1: pg_sys::Pg_finfo_record = pg_sys::Pg_finfo_record { api_version: 1 };
-            &V1
-        }
-        #[unsafe(no_mangle)]
-        #[pgrx::pg_guard]
-        #[doc(hidden)]
-        pub unsafe extern "C-unwind" fn $symbol(fcinfo: pg_sys::FunctionCallInfo) -> Datum {
-            $function(&Call { fcinfo })
-        }
-    )*};
-}
-
-trigger_entry! {
     profile_cache_attachment_changed, pg_finfo_profile_cache_attachment_changed
         => triggers::attachment_changed;
     profile_cache_distrust, pg_finfo_profile_cache_distrust => triggers::distrust;

@@ -1,0 +1,307 @@
+//! The tables to attach: finding them, refusing what is unfit, locking them.
+//!
+//! Invariant: what passes here is an ordinary permanent table of one owner, the key is proven unique,
+//! and each member and dimension is tied by a valid foreign key. Nothing is changed.
+
+use crate::attach::Request;
+use crate::attachment::{self, as_ourselves_for_ddl};
+use crate::conventional::{Column, ForeignKey, Found, Tables};
+use crate::discovery;
+use crate::error::Error;
+use crate::pg::identity::{Pinned, setting};
+use crate::pg::spi::{self, Arg, At};
+use crate::pg::{Oid, catalog, xact};
+use crate::routes::{self, display, display_identifier, qualified};
+use pgrx::pg_sys;
+
+/// A relation and how to write its name.
+pub struct Named {
+    pub oid: Oid,
+    pub schema: String,
+    pub name: String,
+    /// Quoted, for SQL; and as people write it.
+    pub sql: String,
+    pub display: String,
+}
+
+pub fn named(oid: Oid) -> Named {
+    let Some((schema, name)) = catalog::relation_name(oid) else {
+        Error::NoProfileTable(format!("with OID {oid}")).raise()
+    };
+    Named {
+        oid,
+        sql: qualified(&schema, &name),
+        display: display(&schema, &name),
+        schema,
+        name,
+    }
+}
+
+/// Locks the tables, all or none. Never waits for one of them for as long as deadlock_timeout while
+/// it holds another: a transaction of the app's that meets us the other way round is let through and
+/// not killed, and nobody queues behind us for long. Gives up after some seconds.
+pub fn lock(profile: Option<&Named>, others: &[Named]) {
+    const PATIENCE: i64 = 3_000_000;
+    let deadlock = milliseconds(c"deadlock_timeout").unwrap_or(1000);
+    let callers = milliseconds(c"lock_timeout")
+        .filter(|t| *t > 0)
+        .unwrap_or(i64::MAX);
+    let turn = (deadlock / 2).clamp(1, 500).min(callers);
+    let until = xact::clock() + PATIENCE.min(callers.saturating_mul(1000));
+    loop {
+        let locked = xact::attempt(|| {
+            let _timeout = Pinned::with(c"lock_timeout", &format!("{turn}ms"));
+            let _us = as_ourselves_for_ddl();
+            if let Some(t) = profile {
+                spi::utility(&format!("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", t.sql));
+            }
+            for t in others {
+                spi::utility(&format!("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE", t.sql));
+            }
+        });
+        match locked {
+            Ok(()) => return,
+            Err(failure) if failure.sqlstate == "55P03" && xact::clock() < until => {
+                xact::sleep(10);
+            }
+            Err(failure) if failure.sqlstate == "55P03" => Error::TablesBusy.raise(),
+            Err(failure) => failure.raise(),
+        }
+    }
+}
+
+/// A setting of time, in milliseconds.
+fn milliseconds(name: &std::ffi::CStr) -> Option<i64> {
+    let text = setting(name)?;
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let factor = match &text[digits.len()..] {
+        "" | "ms" => 1,
+        "s" => 1000,
+        "min" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return None,
+    };
+    digits.trim().parse::<i64>().ok().map(|n| n * factor)
+}
+
+/// Raises what makes a table unfit: not the caller's (or not the profile's owner's), not an ordinary
+/// permanent table, partitioned, inherited, with forced row security.
+pub fn refuse_unfit(t: &Named, user: Oid, profile_owner: Option<Oid>) {
+    let facts = spi::one(
+        "SELECT c.relowner, CASE \
+          WHEN c.relkind = 'p' OR c.relispartition THEN 'partitioned' \
+          WHEN c.relkind <> 'r' THEN 'not a table' \
+          WHEN c.oid < 16384 OR EXISTS (SELECT FROM pg_catalog.pg_depend AS d \
+           WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid \
+            AND d.deptype = 'e') THEN 'not yours' \
+          WHEN c.relpersistence <> 'p' THEN 'not permanent' \
+          WHEN EXISTS (SELECT FROM pg_catalog.pg_inherits AS i \
+           WHERE i.inhrelid = c.oid OR i.inhparent = c.oid) THEN 'inherited' ELSE '' END, \
+          c.relforcerowsecurity FROM pg_catalog.pg_class AS c WHERE c.oid = $1",
+        At::New,
+        &[Arg::oid(t.oid)],
+        |r| (r.oid(1), r.text(2), r.bool(3)),
+    );
+    let name = t.display.clone();
+    let Some((Some(owner), Some(fault), forced)) = facts else {
+        Error::NoProfileTable(name).raise()
+    };
+    match fault.as_str() {
+        "partitioned" => Error::Partitioned(name.clone()).raise(),
+        "not a table" => Error::NotATable(name.clone()).raise(),
+        "not yours" => Error::NotYours(name.clone()).raise(),
+        "not permanent" => Error::NotPermanent(name.clone()).raise(),
+        "inherited" => Error::Inherited(name.clone()).raise(),
+        _ => {}
+    }
+    if !catalog::is_member_of(user, owner) {
+        Error::NotOwner(name).raise();
+    }
+    if let Some(expected) = profile_owner
+        && expected != owner
+    {
+        Error::OtherOwner {
+            table: name,
+            owner: catalog::role_name(owner),
+            expected: catalog::role_name(expected),
+        }
+        .raise();
+    }
+    if forced == Some(true) {
+        Error::ForcedRowSecurity(name).raise();
+    }
+}
+
+pub fn check_key(profile: &Named, key: &str) {
+    let (table, key_sql) = (profile.display.clone(), display_identifier(key));
+    let Some(number) = catalog::column_number(profile.oid, key) else {
+        Error::NoKeyColumn {
+            table,
+            key: key_sql,
+        }
+        .raise()
+    };
+    if ["document", "valid_until"].contains(&key) {
+        Error::KeyName(key_sql).raise();
+    }
+    let oid = catalog::column_type(profile.oid, number);
+    if oid != pg_sys::UUIDOID {
+        let is = spi::one(
+            "SELECT pg_catalog.format_type($1, NULL)",
+            At::New,
+            &[Arg::oid(oid)],
+            |r| r.text(1),
+        );
+        Error::KeyNotUuid {
+            table,
+            key: key_sql,
+            is: is.flatten().unwrap_or_default(),
+        }
+        .raise();
+    }
+    let args = || [Arg::oid(profile.oid), Arg::int8(Some(number.into()))];
+    if spi::one(attachment::UNIQUE_KEY, At::New, &args(), |_| ()).is_none() {
+        let found = spi::one(
+            "SELECT i.indexrelid::pg_catalog.regclass::pg_catalog.text FROM pg_catalog.pg_index AS i \
+             WHERE i.indrelid = $1 AND i.indisunique AND i.indkey[0] = $2 ORDER BY 1 LIMIT 1",
+            At::New,
+            &args(),
+            |r| r.text(1),
+        );
+        Error::KeyNotUnique {
+            table,
+            key: key_sql,
+            found: found.flatten(),
+        }
+        .raise();
+    }
+}
+
+/// The conventional tables that stand beside the profile table.
+pub fn conventional_tables(profile: &Named) -> Vec<Named> {
+    [
+        "user_subscription",
+        "subscription_plan",
+        "user_role",
+        "role",
+    ]
+    .iter()
+    .filter(|name| **name != profile.name)
+    .filter_map(|name| catalog::relation(&profile.schema, name))
+    .map(named)
+    .collect()
+}
+
+fn columns(oid: Oid) -> Vec<Column> {
+    spi::all(
+        "SELECT a.attname::text, b.typname::text, b.typcollation <> 0, EXISTS \
+          (SELECT FROM pg_catalog.pg_index AS i WHERE i.indrelid = a.attrelid AND i.indisprimary \
+           AND a.attnum = ANY (i.indkey)) \
+         FROM pg_catalog.pg_attribute AS a JOIN pg_catalog.pg_type AS t ON t.oid = a.atttypid \
+         JOIN pg_catalog.pg_type AS b ON b.oid = CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END \
+         WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum",
+        At::New,
+        &[Arg::oid(oid)],
+        |r| Column {
+            name: r.text(1).unwrap_or_default(),
+            r#type: r.text(2).unwrap_or_default(),
+            collatable: r.bool(3) == Some(true),
+            primary: r.bool(4) == Some(true),
+        },
+    )
+}
+
+/// Describes the conventional tables. One that lacks a column of its part is left out; one that has
+/// the columns but not the foreign key is refused.
+pub fn find_tables(profile: &Named, others: &[Named], request: &Request) -> Tables {
+    let all: Vec<Oid> = others.iter().map(|t| t.oid).chain([profile.oid]).collect();
+    let keys = discovery::foreign_keys(&all);
+    let found = |t: &Named| Found {
+        schema: t.schema.clone(),
+        name: t.name.clone(),
+        columns: columns(t.oid),
+    };
+    let table = |name: &str, needed: &[&str]| {
+        let t = others.iter().find(|t| t.name == name)?;
+        let f = found(t);
+        needed.iter().all(|c| f.has(c)).then_some((t, f))
+    };
+    let tie = |from: &Named, column: &str, to: &Named| {
+        let fk = keys
+            .iter()
+            .find(|fk| fk.from == from.oid && fk.to == to.oid && fk.from_column == column);
+        match fk {
+            Some(fk) => ForeignKey {
+                column: fk.from_column.clone(),
+                references: fk.to_column.clone(),
+                // Under the pinned search_path a plain = is the built-in one.
+                equals: if fk.operator == routes::BUILT_IN_EQUALS {
+                    "=".into()
+                } else {
+                    fk.operator.clone()
+                },
+            },
+            None => Error::NoForeignKey {
+                table: from.display.clone(),
+                to: to.display.clone(),
+            }
+            .raise(),
+        }
+    };
+    let profile_found = found(profile);
+    if let Some(unknown) = request.exclude.iter().find(|c| !profile_found.has(c)) {
+        Error::UnknownExclude {
+            table: profile.display.clone(),
+            column: display_identifier(unknown),
+        }
+        .raise();
+    }
+    let subscription = table("user_subscription", &["user_id", "plan_id", "status"]);
+    if let Some((t, f)) = &subscription
+        && let Some(end) = f.column("current_period_end")
+        && !["timestamptz", "timestamp", "date"].contains(&end.r#type.as_str())
+    {
+        Error::WrongType {
+            table: t.display.clone(),
+            column: end.name.clone(),
+            is: end.r#type.clone(),
+            wanted: "timestamptz, timestamp or date",
+        }
+        .raise();
+    }
+    let user_role = table("user_role", &["user_id", "role_id"]);
+    let plan = table("subscription_plan", &[]);
+    let role = table("role", &["name"]);
+    let plan = subscription.as_ref().and_then(|(s, _)| {
+        plan.map(|(p, f)| {
+            let fk = tie(s, "plan_id", p);
+            (f, fk)
+        })
+    });
+    let role = user_role.as_ref().and_then(|(u, _)| {
+        role.map(|(r, f)| {
+            let fk = tie(u, "role_id", r);
+            (f, fk)
+        })
+    });
+    let member = |m: Option<(&Named, Found)>| {
+        m.map(|(t, f)| {
+            let fk = tie(t, "user_id", profile);
+            (f, fk)
+        })
+    };
+    Tables {
+        key: request.key.clone(),
+        exclude: request.exclude.clone(),
+        subscription: member(subscription),
+        plan,
+        user_role: if role.is_some() {
+            member(user_role)
+        } else {
+            None
+        },
+        role,
+        profile: profile_found,
+    }
+}
