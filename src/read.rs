@@ -99,12 +99,10 @@ fn live(a: &Attached, key: &Uuid) -> Option<Value> {
 /// is false where row security hides the row.
 fn visible(a: &Attached, key: &Uuid) -> bool {
     let user = current_user();
-    if user == a.owner {
-        return true;
-    }
-    let may = catalog::may_use_schema_of(user, a.profile)
-        && catalog::may_read_column(user, a.profile, a.columns[0])
-        && catalog::may_read_column(user, a.profile, a.key);
+    let may = user == a.owner
+        || catalog::may_use_schema_of(user, a.profile)
+            && catalog::may_read_column(user, a.profile, a.columns[0])
+            && catalog::may_read_column(user, a.profile, a.key);
     if !may {
         let name = catalog::relation_name(a.profile).map(|(s, t)| display(&s, &t));
         Error::NoPrivilege(name.unwrap_or_default()).raise();

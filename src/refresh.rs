@@ -496,6 +496,8 @@ fn delete(ids: &[Uuid]) {
     if ids.is_empty() {
         return;
     }
+    // One of them may be this very transaction's, which must be able to name it again.
+    session::forget_keys();
     let _us = as_ourselves();
     spi::run(
         "DELETE FROM profile_cache.pending WHERE id = ANY ($1)",
