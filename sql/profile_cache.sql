@@ -84,7 +84,7 @@ CREATE TABLE profile_cache.failure (
     sqlstate  text        NOT NULL,
     failed_at timestamptz NOT NULL DEFAULT pg_catalog.now()
 );
-COMMENT ON TABLE profile_cache.failure IS 'profiles for which the document view failed; reads of them fail likewise';
+COMMENT ON TABLE profile_cache.failure IS 'profiles whose document could not be computed or written; reads of them use the view';
 COMMENT ON COLUMN profile_cache.failure.user_id IS 'the profile''s key';
 COMMENT ON COLUMN profile_cache.failure.sqlstate IS 'the error''s SQLSTATE; its message may hold profile data and is not kept';
 COMMENT ON COLUMN profile_cache.failure.failed_at IS 'when the transaction that computed it began';
@@ -214,7 +214,7 @@ COMMENT ON COLUMN profile_cache.status.pending_epochs IS 'changes to many profil
 COMMENT ON COLUMN profile_cache.status.oldest_pending IS 'since when the oldest of them waits';
 COMMENT ON COLUMN profile_cache.status.held_up_by IS 'transactions whose end the last pass of refresh waits for';
 COMMENT ON COLUMN profile_cache.status.disabled_triggers IS 'triggers that are missing or not ENABLE ALWAYS';
-COMMENT ON COLUMN profile_cache.status.failures IS 'profiles for which the document view failed (at most 1000 are remembered)';
+COMMENT ON COLUMN profile_cache.status.failures IS 'profiles whose document could not be computed or written (at most 1000 are remembered)';
 COMMENT ON COLUMN profile_cache.status.enabled IS 'profile_cache.enabled in this session';
 COMMENT ON COLUMN profile_cache.status.preloaded IS 'whether the library was preloaded; this version has no use for it';
 COMMENT ON COLUMN profile_cache.status.worker IS 'the background worker''s state';

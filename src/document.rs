@@ -95,13 +95,21 @@ impl Prepared {
                 unwritten,
             };
         }
+        // program_limit_exceeded, as PostgreSQL would say of a row that does not fit.
+        let too_large = |keys: &[Uuid]| keys.iter().for_each(|k| pending::failed(k, "54000"));
         if a.fragile {
             // Indexes of the app's may refuse what we write, and must not fail its statement.
             match xact::subtransaction(|| write(a, &self.rows, by)) {
-                Ok(skipped) => unwritten = skipped,
+                Ok(skipped) => {
+                    too_large(&skipped);
+                    unwritten = skipped;
+                }
                 Err(_) => self.rows.iter().for_each(|row| {
                     match xact::subtransaction(|| write(a, std::slice::from_ref(row), by)) {
-                        Ok(skipped) => unwritten.extend(skipped),
+                        Ok(skipped) => {
+                            too_large(&skipped);
+                            unwritten.extend(skipped);
+                        }
                         Err(failure) => {
                             pending::failed(&row.key, &failure.sqlstate);
                             unwritten.push(row.key);
@@ -111,6 +119,7 @@ impl Prepared {
             }
         } else {
             unwritten = write(a, &self.rows, by);
+            too_large(&unwritten);
         }
         let stored = self.trusted.saturating_sub(unwritten.len() as u64);
         Outcome { stored, unwritten }

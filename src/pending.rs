@@ -6,6 +6,7 @@
 //! that sees it: a stamp not smaller than that number was computed in a snapshot that saw the change.
 
 use crate::attachment::{self, Attached};
+use crate::pg::identity::Pinned;
 use crate::pg::spi::{self, Arg, At};
 use crate::pg::{Oid, value::Uuid, xact};
 use crate::routes::Sql;
@@ -275,7 +276,8 @@ fn insert_keys(column: &str, values: &[String], reason: &str) {
     );
 }
 
-/// Remembers that the view failed for a profile; the SQLSTATE only, a message may hold its data.
+/// Remembers that a profile's document could not be computed or written; the SQLSTATE only, a message
+/// may hold its data.
 pub fn failed(key: &Uuid, sqlstate: &str) {
     let _us = attachment::as_ourselves();
     spi::run(
@@ -286,11 +288,12 @@ pub fn failed(key: &Uuid, sqlstate: &str) {
     );
 }
 
-/// The profiles for which the view is remembered to have failed.
-pub fn failures() -> Vec<Uuid> {
+/// The profiles whose document could not be computed or written, and when last.
+pub fn failures() -> Vec<(Uuid, String)> {
+    let _pinned = Pinned::new();
     let _us = attachment::as_ourselves();
-    let sql = "SELECT DISTINCT f.user_id FROM profile_cache.failure AS f";
-    spi::all(sql, At::New, &[], |r| r.uuid(1))
+    let sql = "SELECT f.user_id, max(f.failed_at)::text FROM profile_cache.failure AS f GROUP BY 1";
+    spi::all(sql, At::New, &[], |r| r.uuid(1).zip(r.text(2)))
         .into_iter()
         .flatten()
         .collect()

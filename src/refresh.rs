@@ -348,6 +348,14 @@ fn keys(a: &Attached, after: Option<Uuid>, batch: i32) -> (Option<Uuid>, u64) {
                  (SELECT FROM profile_cache.pending AS p WHERE p.id = b.pending)",
                 &[],
             );
+            // One of each is enough: whoever sees the others go sees it, committed before.
+            session::forget_keys();
+            spi::run(
+                "DELETE FROM profile_cache.pending AS p USING profile_cache.pending AS q \
+                 WHERE p.kind = 'key' AND q.kind = 'key' AND p.key_column = q.key_column \
+                  AND p.key_value = q.key_value AND p.id > q.id",
+                &[],
+            );
         }
         spi::all(
             "SELECT p.id, p.key_column::text, p.key_value FROM profile_cache.pending AS p \
@@ -538,7 +546,9 @@ fn forget_mended(a: &Attached) {
     if failed.is_empty() {
         return;
     }
-    let mended = as_owner(a, &a.sql.not_distrusted(), &[Arg::uuids(&failed)]);
+    let (keys, times): (Vec<Uuid>, Vec<String>) = failed.into_iter().unzip();
+    let args = [Arg::uuids(&keys), Arg::texts(&times)];
+    let mended = as_owner(a, &a.sql.computed_since(), &args);
     pending::mended(&mended);
 }
 

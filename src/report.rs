@@ -244,7 +244,7 @@ pub fn status() -> Vec<Option<Value>> {
     };
     if pending.failures > 0 {
         warnings.push(format!(
-            "the document view failed for {} profile(s), last with SQLSTATE {}: SELECT * FROM profile_cache.failure",
+            "the document of {} profile(s) could not be computed or written, last with SQLSTATE {}: SELECT * FROM profile_cache.failure",
             pending.failures,
             pending.sqlstate.as_deref().unwrap_or("?")
         ));

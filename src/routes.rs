@@ -378,11 +378,13 @@ impl Sql {
         )
     }
 
-    /// $1: keys. Those that have a stamp, or no row.
-    pub fn not_distrusted(&self) -> String {
+    /// $1: keys, $2: a time for each, as text. Those with a document computed since, or no row.
+    pub fn computed_since(&self) -> String {
         format!(
-            "SELECT k FROM pg_catalog.unnest($1) AS k WHERE NOT EXISTS (SELECT FROM {table} AS p \
-             WHERE p.{key} OPERATOR(pg_catalog.=) k AND p.cached_profile_epoch IS NULL)",
+            "SELECT f.k FROM ROWS FROM (pg_catalog.unnest($1), \
+              pg_catalog.unnest($2::pg_catalog.text[]::pg_catalog.timestamptz[])) AS f(k, at) \
+             WHERE NOT EXISTS (SELECT FROM {table} AS p WHERE p.{key} OPERATOR(pg_catalog.=) f.k \
+              AND (p.cached_profile_epoch IS NULL OR p.profile_cache_updated_at OPERATOR(pg_catalog.<) f.at))",
             key = self.key,
             table = self.profile,
         )
