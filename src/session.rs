@@ -135,8 +135,10 @@ pub fn name_key(column: &str, value: &str) -> bool {
     .unwrap_or(true)
 }
 
-/// This transaction assigns epochs.
+/// This transaction assigns epochs. What it computes from now on bears the new one, so what it
+/// changes from now on must be pending anew.
 pub fn assign() {
+    forget_pending();
     with(|s| s.assigned = true);
 }
 
