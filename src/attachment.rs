@@ -404,14 +404,16 @@ fn unhealthy(profile: Oid, key: i16, tables: &[UsedTable]) -> Option<Distrust> {
         .then(|| Distrust::Problem("the profile table's key has no unique index any more".into()))
 }
 
-/// Whether an index may refuse what we write: one with an expression, a predicate or an exclusion
-/// constraint, or on one of our columns.
+/// Whether what we write may be refused: by an index with an expression, a predicate or an exclusion
+/// constraint, or on one of our columns; or by the row's size, where documents stay in it.
 fn fragile(profile: Oid, columns: &[i16; 4]) -> bool {
     let numbers: Vec<String> = columns.iter().map(i16::to_string).collect();
     spi::one(
         "SELECT FROM pg_index AS i WHERE i.indrelid = $1 AND (i.indexprs IS NOT NULL \
           OR i.indpred IS NOT NULL OR i.indisexclusion OR EXISTS \
-          (SELECT FROM unnest(i.indkey) AS k WHERE k::text = ANY ($2))) LIMIT 1",
+          (SELECT FROM unnest(i.indkey) AS k WHERE k::text = ANY ($2))) \
+         UNION ALL SELECT FROM pg_attribute AS a WHERE a.attrelid = $1 AND a.attnum::text = ANY ($2) \
+          AND a.attlen = -1 AND a.attstorage = 'p' LIMIT 1",
         At::Latest,
         &[Arg::oid(profile), Arg::texts(&numbers)],
         |_| (),

@@ -4,7 +4,7 @@
 //! gone with the one that made it, handed to the parent when it commits.
 
 use super::Oid;
-use crate::{session, settings};
+use crate::{attachment, session, settings};
 use pgrx::pg_sys::{self, PgTryBuilder, panic::CaughtError};
 use pgrx::{PgSqlErrorCode, pg_guard};
 use std::ffi::c_void;
@@ -29,11 +29,19 @@ pub fn register_callbacks() {
 #[pg_guard]
 unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _arg: *mut c_void) {
     use pg_sys::XactEvent::*;
-    if matches!(event, XACT_EVENT_PRE_COMMIT | XACT_EVENT_PRE_PREPARE) && session::in_flight() {
+    if matches!(event, XACT_EVENT_PRE_COMMIT | XACT_EVENT_PRE_PREPARE)
+        && session::in_flight()
+        && attachment::home().is_some()
+    {
         // A statement that its caller stopped early (SPI's row limit) fires no AFTER STATEMENT
-        // trigger. Our own table has no trigger that could be queued so late.
+        // trigger. Our own table has no trigger that could be queued so late. The transaction may
+        // have been made read only since it wrote.
         let _snapshot = super::spi::Pushed::new();
+        // SAFETY: a backend variable, put back here, or by the abort that an error brings.
+        let read_only = unsafe { std::mem::replace(&mut *(&raw mut pg_sys::XactReadOnly), false) };
         crate::pending::everything("a statement ended without its trigger");
+        // SAFETY: as above.
+        unsafe { pg_sys::XactReadOnly = read_only };
     }
     if matches!(
         event,
