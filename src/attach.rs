@@ -65,12 +65,16 @@ pub fn attach(request: &Request) {
     let found = find_tables(&profile, &others, request);
     let view = conventional::view(&found);
     advice::warn_of_shown_again(request);
-    if !view.secrets.is_empty() {
-        notice(&format!(
-            "left out of the document because of their names: {}",
-            view.secrets.join(", ")
-        ));
-    }
+    let left_out = |why: &str, columns: &[String]| {
+        if !columns.is_empty() {
+            notice(&format!(
+                "left out of the document because {why}: {}",
+                columns.join(", ")
+            ));
+        }
+    };
+    left_out("of their names", &view.secrets);
+    left_out("they print names of other objects", &view.references);
     if let Some(document) = request.document.filter(|d| !is_generated(*d)) {
         Error::OwnDocument(named(document).display).raise();
     }

@@ -63,6 +63,8 @@ pub struct Tables {
 pub struct View {
     pub query: String,
     pub secrets: Vec<String>,
+    /// Columns left out because what they print changes with other objects' names.
+    pub references: Vec<String>,
 }
 
 /// Columns whose names say that they hold a secret.
@@ -72,6 +74,28 @@ pub fn is_secret(name: &str) -> bool {
         || ["_secret", "_token", "_hash"]
             .iter()
             .any(|end| name.ends_with(end))
+}
+
+/// Types (and their arrays) that print the names of other objects: renaming one would change the
+/// document, and nothing of what it depends on.
+fn is_reference(r#type: &str) -> bool {
+    let element = r#type.trim_start_matches('_');
+    element == "aclitem"
+        || [
+            "class",
+            "collation",
+            "config",
+            "dictionary",
+            "namespace",
+            "oper",
+            "operator",
+            "proc",
+            "procedure",
+            "role",
+            "type",
+        ]
+        .iter()
+        .any(|kind| element.strip_prefix("reg") == Some(kind))
 }
 
 /// jsonb_build_object takes at most 100 arguments (FUNC_MAX_ARGS); longer lists are concatenated.
@@ -108,6 +132,7 @@ fn value(alias: &str, c: &Column) -> String {
 /// The view's query.
 pub fn view(t: &Tables) -> View {
     let mut secrets = vec![];
+    let mut references = vec![];
     let mut pairs: Vec<(String, String)> = vec![];
     for c in &t.profile.columns {
         let ours = COLUMNS.iter().any(|(name, _)| *name == c.name);
@@ -117,6 +142,8 @@ pub fn view(t: &Tables) -> View {
         }
         if is_secret(&c.name) {
             secrets.push(c.name.clone());
+        } else if is_reference(&c.r#type) {
+            references.push(c.name.clone());
         } else {
             pairs.push((c.name.clone(), value("p", c)));
         }
@@ -161,7 +188,11 @@ pub fn view(t: &Tables) -> View {
         key = quote(&t.key),
         object = object(&pairs),
     );
-    View { query, secrets }
+    View {
+        query,
+        secrets,
+        references,
+    }
 }
 
 /// The joins that find the active subscription, its plan, the free plan, and the next expiry.
@@ -300,6 +331,16 @@ mod tests {
         }
         for name in ["secretary", "token_count", "hash", "email", "user_password"] {
             assert!(!is_secret(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_prints_other_names_is_told_by_its_type() {
+        for r#type in ["regclass", "_regrole", "aclitem", "regproc"] {
+            assert!(is_reference(r#type), "{}", r#type);
+        }
+        for r#type in ["text", "regular", "_text", "uuid", "reg"] {
+            assert!(!is_reference(r#type), "{}", r#type);
         }
     }
 

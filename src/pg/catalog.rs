@@ -127,7 +127,8 @@ pub fn view_columns(view: Oid) -> Vec<ViewColumn> {
             .iter_ptr()
             .filter(|t| !(**t).resjunk)
             .map(|t| ViewColumn {
-                name: string((*t).resname).unwrap_or_default(),
+                // Not resname: renaming a view's column changes pg_attribute alone.
+                name: string(pg_sys::get_attname(view, (*t).resno, true)).unwrap_or_default(),
                 oid: pg_sys::exprType((*t).expr.cast()),
                 origin: ((*t).resorigtbl != Oid::INVALID)
                     .then_some(((*t).resorigtbl, (*t).resorigcol)),

@@ -55,7 +55,7 @@ pub fn current_user() -> Oid {
 
 /// Every setting that can change what an IMMUTABLE or STABLE built-in prints, and its pinned value;
 /// search_path last.
-const PINNED: [(&CStr, &CStr); 11] = [
+const PINNED: [(&CStr, &CStr); 12] = [
     (c"TimeZone", c"UTC"),
     (c"DateStyle", c"ISO, MDY"),
     (c"IntervalStyle", c"postgres"),
@@ -66,6 +66,7 @@ const PINNED: [(&CStr, &CStr); 11] = [
     (c"lc_time", c"C"),
     (c"xmlbinary", c"base64"),
     (c"xmloption", c"content"),
+    (c"quote_all_identifiers", c"off"),
     (c"search_path", c"pg_catalog, pg_temp"),
 ];
 

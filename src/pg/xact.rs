@@ -38,7 +38,9 @@ unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _arg:
         // have been made read only since it wrote.
         let _snapshot = super::spi::Pushed::new();
         // SAFETY: a backend variable, put back here, or by the abort that an error brings.
-        let read_only = unsafe { std::mem::replace(&mut *(&raw mut pg_sys::XactReadOnly), false) };
+        let read_only = unsafe { pg_sys::XactReadOnly };
+        // SAFETY: as above.
+        unsafe { pg_sys::XactReadOnly = false };
         crate::pending::everything("a statement ended without its trigger");
         // SAFETY: as above.
         unsafe { pg_sys::XactReadOnly = read_only };

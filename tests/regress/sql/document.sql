@@ -236,3 +236,12 @@ SELECT * FROM check_cached();
 DELETE FROM user_subscription;
 SELECT * FROM check_cached();
 :show
+
+-- Columns that print names of other objects: shown, a rename elsewhere would make the document stale.
+SELECT profile_cache.detach();
+CREATE SCHEMA refers;
+SET search_path = refers, public;
+CREATE TABLE user_profile (id int PRIMARY KEY, supabase_user_id uuid UNIQUE, relation regclass, roles regrole[], rights aclitem, name text);
+INSERT INTO user_profile VALUES (1, u(1), 'pg_class', '{postgres}', NULL, 'one');
+SELECT profile_cache.attach();
+SELECT document FROM profile_document;
