@@ -238,7 +238,6 @@ SELECT * FROM check_cached();
 :show
 
 -- Columns that print names of other objects: shown, a rename elsewhere would make the document stale.
-SELECT profile_cache.detach();
 CREATE SCHEMA refers;
 SET search_path = refers, public;
 CREATE TABLE user_profile (id int PRIMARY KEY, supabase_user_id uuid UNIQUE, relation regclass, roles regrole[], rights aclitem, name text);
