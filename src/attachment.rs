@@ -405,7 +405,8 @@ fn unhealthy(profile: Oid, key: i16, tables: &[UsedTable]) -> Option<Distrust> {
 }
 
 /// Whether what we write may be refused: by an index with an expression, a predicate or an exclusion
-/// constraint, or on one of our columns; or by the row's size, where documents stay in it.
+/// constraint, or on one of our columns; by the row's size, where documents stay in it; by a
+/// publication.
 fn fragile(profile: Oid, columns: &[i16; 4]) -> bool {
     let numbers: Vec<String> = columns.iter().map(i16::to_string).collect();
     spi::one(
@@ -413,7 +414,11 @@ fn fragile(profile: Oid, columns: &[i16; 4]) -> bool {
           OR i.indpred IS NOT NULL OR i.indisexclusion OR EXISTS \
           (SELECT FROM unnest(i.indkey) AS k WHERE k::text = ANY ($2))) \
          UNION ALL SELECT FROM pg_attribute AS a WHERE a.attrelid = $1 AND a.attnum::text = ANY ($2) \
-          AND a.attlen = -1 AND a.attstorage = 'p' LIMIT 1",
+          AND a.attlen = -1 AND a.attstorage = 'p' \
+         UNION ALL SELECT FROM pg_publication AS p WHERE p.puballtables \
+          OR EXISTS (SELECT FROM pg_publication_rel AS r WHERE r.prpubid = p.oid AND r.prrelid = $1) \
+          OR EXISTS (SELECT FROM pg_publication_namespace AS n JOIN pg_class AS c ON c.oid = $1 \
+           WHERE n.pnpubid = p.oid AND n.pnnspid = c.relnamespace) LIMIT 1",
         At::Latest,
         &[Arg::oid(profile), Arg::texts(&numbers)],
         |_| (),

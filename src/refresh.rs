@@ -351,9 +351,10 @@ fn keys(a: &Attached, after: Option<Uuid>, batch: i32) -> (Option<Uuid>, u64) {
             // One of each is enough: whoever sees the others go sees it, committed before.
             session::forget_keys();
             spi::run(
-                "DELETE FROM profile_cache.pending AS p USING profile_cache.pending AS q \
-                 WHERE p.kind = 'key' AND q.kind = 'key' AND p.key_column = q.key_column \
-                  AND p.key_value = q.key_value AND p.id > q.id",
+                "DELETE FROM profile_cache.pending AS p WHERE p.kind = 'key' AND p.id IN \
+                 (SELECT r.id FROM (SELECT q.id, row_number() OVER \
+                   (PARTITION BY q.key_column, q.key_value ORDER BY q.id) AS n \
+                  FROM profile_cache.pending AS q WHERE q.kind = 'key') AS r WHERE r.n > 1)",
                 &[],
             );
         }

@@ -49,6 +49,8 @@ impl Writer {
         // range table index is what index maintenance takes for "not from a query".
         unsafe {
             let relation = pg_sys::table_open(table, pg_sys::RowExclusiveLock as i32);
+            // As for any UPDATE: one that a publication could not replicate is refused.
+            pg_sys::CheckCmdReplicaIdentity(relation, pg_sys::CmdType::CMD_UPDATE);
             let result: *mut pg_sys::ResultRelInfo =
                 pg_sys::palloc0(size_of::<pg_sys::ResultRelInfo>()).cast();
             (*result).type_ = pg_sys::NodeTag::T_ResultRelInfo;
@@ -95,10 +97,6 @@ impl Writer {
             }
             let mut free = false;
             let tuple = pg_sys::ExecFetchSlotHeapTuple(self.old, false, &mut free);
-            if (*tuple).t_len as usize + OURS > PAGE {
-                pg_sys::ExecClearTuple(self.old);
-                return false;
-            }
             let changed = pg_sys::heap_modify_tuple_by_cols(
                 tuple,
                 (*self.relation).rd_att,
@@ -107,6 +105,13 @@ impl Writer {
                 values.as_mut_ptr(),
                 nulls.as_mut_ptr(),
             );
+            // All but the document may have to stay in the page.
+            let document = s.document.map_or(0, Value::size);
+            if (*changed).t_len as usize + OURS > PAGE + document {
+                pg_sys::heap_freetuple(changed);
+                pg_sys::ExecClearTuple(self.old);
+                return false;
+            }
             pg_sys::ExecStoreHeapTuple(changed, self.new, true);
             let mut old_tid = tid;
             let mut indexes = Default::default();

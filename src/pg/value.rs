@@ -119,6 +119,12 @@ impl Value {
         Storage::of(self.oid).same_image(Some(self.datum), Some(other.datum))
     }
 
+    /// Bytes of a varlena in memory.
+    pub fn size(self) -> usize {
+        // SAFETY: called for jsonb only, a varlena.
+        unsafe { pgrx::varlena::varsize_any(self.datum.cast_mut_ptr()) }
+    }
+
     /// Bytes of a varlena or of any by-reference value's text, for `explain`.
     pub fn stored_bytes(self) -> i64 {
         // SAFETY: called for jsonb only, a varlena.
