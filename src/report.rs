@@ -249,6 +249,12 @@ pub fn status() -> Vec<Option<Value>> {
             pending.sqlstate.as_deref().unwrap_or("?")
         ));
     }
+    for name in disabled_event_triggers() {
+        warnings.push(format!(
+            "event trigger {name} is not ENABLE ALWAYS, so DDL may go unnoticed: enable it, then run \
+             SELECT profile_cache.invalidate_all()"
+        ));
+    }
     let int = |n: i64| us.then(|| Value::int8(n));
     vec![
         profile,
@@ -271,6 +277,17 @@ pub fn status() -> Vec<Option<Value>> {
         ),
         Value::texts(&warnings),
     ]
+}
+
+fn disabled_event_triggers() -> Vec<String> {
+    let _us = attachment::as_ourselves();
+    spi::all(
+        "SELECT t.evtname::text FROM pg_event_trigger AS t JOIN pg_proc AS f ON f.oid = t.evtfoid \
+         WHERE f.pronamespace = 'profile_cache'::regnamespace AND t.evtenabled <> 'A' ORDER BY 1",
+        At::Active,
+        &[],
+        |r| r.text(1).unwrap_or_default(),
+    )
 }
 
 #[derive(Default)]
