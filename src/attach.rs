@@ -17,6 +17,7 @@ use crate::routes::{self, Definition, display, qualified, quote_identifier, quot
 use crate::tables::{
     Named, check_key, conventional_tables, find_tables, lock, named, refuse_unfit,
 };
+use crate::time::UNIX_TO_POSTGRES;
 
 /// The generated view's name, beside the profile table, and how its comment begins.
 const VIEW: &str = "profile_document";
@@ -337,6 +338,7 @@ fn record(
         } else {
             // What an attachment whose table is gone left behind.
             forget_everything();
+            // Unix time, so that an epoch can be read as one.
             let first = UNIX_TO_POSTGRES + xact::clock();
             spi::run(
                 "INSERT INTO profile_cache.attachment (profile, document, exclude, first_epoch, definition) \
@@ -365,9 +367,6 @@ fn record(
     }
     pending::everything("attach");
 }
-
-/// From PostgreSQL's zero, 2000-01-01, to Unix time, in microseconds: epochs are readable clock times.
-const UNIX_TO_POSTGRES: i64 = 946_684_800_000_000;
 
 fn forget_everything() {
     crate::session::forget_pending();

@@ -8,7 +8,6 @@ use crate::error::Error;
 use crate::pg::identity::{Identity, Pinned};
 use crate::pg::spi::{self, Arg, At};
 use crate::pg::trigger::Column;
-use crate::pg::value::Storage;
 use crate::pg::{Oid, catalog};
 use crate::routes::{self, Definition, Link, Sql, Step, qualified};
 use pgrx::pg_sys::{INT8OID, JSONBOID, TIMESTAMPTZOID, UUIDOID};
@@ -171,34 +170,30 @@ pub struct Ourselves {
     _path: Pinned,
 }
 
+/// Who owns our tables; or the error where there are none.
+fn our_owner() -> Oid {
+    home().map_or_else(|| Error::NotAttached.raise(), |(_, owner)| owner)
+}
+
 /// Becomes the owner of our own tables. With no user-written SQL inside.
 pub fn as_ourselves() -> Ourselves {
-    match home() {
-        Some((_, owner)) => Ourselves {
-            _identity: Identity::restricted(owner),
-            _path: Pinned::path(),
-        },
-        None => Error::NotAttached.raise(),
+    Ourselves {
+        _identity: Identity::restricted(our_owner()),
+        _path: Pinned::path(),
     }
 }
 
 /// The same for attach and detach, which run DDL.
 pub fn as_ourselves_for_ddl() -> Ourselves {
-    match home() {
-        Some((_, owner)) => Ourselves {
-            _identity: Identity::local(owner),
-            _path: Pinned::path(),
-        },
-        None => Error::NotAttached.raise(),
+    Ourselves {
+        _identity: Identity::local(our_owner()),
+        _path: Pinned::path(),
     }
 }
 
 /// For the hot path: no search_path is switched, so every name and operator must be qualified.
 pub fn as_ourselves_qualified() -> Identity {
-    match home() {
-        Some((_, owner)) => Identity::restricted(owner),
-        None => Error::NotAttached.raise(),
-    }
+    Identity::restricted(our_owner())
 }
 
 /// The attachment as it is now.
@@ -311,12 +306,7 @@ fn read() -> (State, Vec<Oid>) {
 fn resolve(d: &Definition, profile: Oid) -> Result<Vec<UsedTable>, String> {
     let column = |table: Oid, name: &str| -> Result<Column, String> {
         let number = catalog::column_number(table, name).ok_or(format!("column {name}"))?;
-        let oid = catalog::base_type(catalog::column_type(table, number));
-        Ok(Column {
-            number,
-            oid,
-            storage: Storage::of(oid),
-        })
+        Ok(Column::of(table, number))
     };
     d.tables
         .iter()

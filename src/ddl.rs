@@ -43,8 +43,8 @@ const CLOSURE: &str = "WITH RECURSIVE uses(classid, objid) AS ( \
 const HARMLESS: &str = "'COMMENT', 'GRANT', 'REVOKE', 'SECURITY LABEL', 'CREATE INDEX', 'CREATE STATISTICS', \
      'ALTER STATISTICS', 'CREATE POLICY', 'ALTER POLICY', 'ALTER DEFAULT PRIVILEGES', 'REFRESH MATERIALIZED VIEW'";
 
-/// A further condition on a command: that it gives the document view (oid $2) another query.
-const REPLACING: &str = "AND c.command_tag IN ('CREATE VIEW', 'CREATE RULE') AND (c.objid = $2 OR EXISTS \
+/// Of a command that touches the closure: that it gives the document view (oid $2) another query.
+const REPLACING: &str = "c.command_tag IN ('CREATE VIEW', 'CREATE RULE') AND (c.objid = $2 OR EXISTS \
      (SELECT FROM pg_rewrite AS w WHERE w.oid = c.objid AND w.ev_class = $2))";
 
 /// `profile_cache.on_ddl()`, for ddl_command_end and sql_drop.
@@ -89,7 +89,7 @@ pub fn on_ddl(call: &Call) -> Return {
         if event == "sql_drop" {
             (dropped(&a), false)
         } else {
-            (changed(&a, ""), changed(&a, REPLACING))
+            changed(&a)
         }
     });
     // What we cannot decide, we distrust.
@@ -114,25 +114,26 @@ fn used(a: &Attached) -> Vec<Oid> {
         .collect()
 }
 
-/// Whether the command that just ended touched the closure, under a further condition.
-fn changed(a: &Attached, condition: &str) -> bool {
+/// Whether the command that just ended touched the closure, and whether by replacing the view.
+fn changed(a: &Attached) -> (bool, bool) {
     spi::one(
         &format!(
-            "{CLOSURE} SELECT FROM pg_event_trigger_ddl_commands() AS c \
-             WHERE c.command_tag NOT IN ({HARMLESS}) {condition} AND $2 IS NOT NULL AND EXISTS (SELECT FROM uses AS u \
+            "{CLOSURE} SELECT count(*) > 0, coalesce(bool_or({REPLACING}), false) \
+             FROM pg_event_trigger_ddl_commands() AS c \
+             WHERE c.command_tag NOT IN ({HARMLESS}) AND EXISTS (SELECT FROM uses AS u \
               WHERE (u.classid, u.objid) = (c.classid, c.objid) \
                OR (u.classid = 'pg_class'::regclass AND u.objid IN ( \
                   SELECT g.tgrelid FROM pg_trigger AS g WHERE c.classid = 'pg_trigger'::regclass AND g.oid = c.objid \
                  UNION ALL SELECT k.conrelid FROM pg_constraint AS k WHERE c.classid = 'pg_constraint'::regclass AND k.oid = c.objid \
                  UNION ALL SELECT i.indrelid FROM pg_index AS i WHERE c.classid = 'pg_class'::regclass AND i.indexrelid = c.objid \
                  UNION ALL SELECT h.inhparent FROM pg_inherits AS h WHERE c.classid = 'pg_class'::regclass AND h.inhrelid = c.objid \
-                 UNION ALL SELECT w.ev_class FROM pg_rewrite AS w WHERE c.classid = 'pg_rewrite'::regclass AND w.oid = c.objid))) LIMIT 1"
+                 UNION ALL SELECT w.ev_class FROM pg_rewrite AS w WHERE c.classid = 'pg_rewrite'::regclass AND w.oid = c.objid)))"
         ),
         At::Latest,
         &[Arg::oids(&used(a)), Arg::oid(a.document)],
-        |_| (),
+        |r| (r.bool(1) != Some(false), r.bool(2) == Some(true)),
     )
-    .is_some()
+    .unwrap_or((true, false))
 }
 
 /// Whether something that was dropped belonged to what the document depends on. The catalogs no

@@ -95,21 +95,13 @@ impl Prepared {
                 unwritten,
             };
         }
-        // program_limit_exceeded, as PostgreSQL would say of a row that does not fit.
-        let too_large = |keys: &[Uuid]| keys.iter().for_each(|k| pending::failed(k, "54000"));
         if a.fragile {
             // Indexes of the app's may refuse what we write, and must not fail its statement.
             match xact::subtransaction(|| write(a, &self.rows, by)) {
-                Ok(skipped) => {
-                    too_large(&skipped);
-                    unwritten = skipped;
-                }
+                Ok(skipped) => unwritten = skipped,
                 Err(_) => self.rows.iter().for_each(|row| {
                     match xact::subtransaction(|| write(a, std::slice::from_ref(row), by)) {
-                        Ok(skipped) => {
-                            too_large(&skipped);
-                            unwritten.extend(skipped);
-                        }
+                        Ok(skipped) => unwritten.extend(skipped),
                         Err(failure) => {
                             pending::failed(&row.key, &failure.sqlstate);
                             unwritten.push(row.key);
@@ -119,7 +111,6 @@ impl Prepared {
             }
         } else {
             unwritten = write(a, &self.rows, by);
-            too_large(&unwritten);
         }
         let stored = self.trusted.saturating_sub(unwritten.len() as u64);
         Outcome { stored, unwritten }
@@ -189,10 +180,10 @@ pub fn prepare(a: &Attached, rows: &[Locked]) -> Prepared {
     prepared
 }
 
-/// Writes the rows; returns the keys of those that do not fit.
+/// Writes the rows; returns the keys of those that do not fit, remembered as failures.
 fn write(a: &Attached, work: &[Row], by: By) -> Vec<Uuid> {
     let mut writer = Writer::open(a.profile, a.columns);
-    let skipped = {
+    let skipped: Vec<Uuid> = {
         let _owner = (by == By::Owner).then(|| Identity::restricted(a.owner));
         work.iter()
             .filter(|row| !writer.write(row.tid, &row.stored))
@@ -201,6 +192,10 @@ fn write(a: &Attached, work: &[Row], by: By) -> Vec<Uuid> {
     };
     // Outside the restricted operation, in which PostgreSQL defers no check.
     writer.finish();
+    for key in &skipped {
+        // program_limit_exceeded, as PostgreSQL would say of a row that does not fit.
+        pending::failed(key, "54000");
+    }
     skipped
 }
 

@@ -107,25 +107,24 @@ fn visible(a: &Attached, key: &Uuid) -> bool {
         let name = catalog::relation_name(a.profile).map(|(s, t)| display(&s, &t));
         Error::NoPrivilege(name.unwrap_or_default()).raise();
     }
-    !catalog::row_security_applies(a.profile)
-        || spi::one(
-            spi::point(&a.sql.visible()),
-            At::Active,
-            &[Arg::uuid(Some(key))],
-            |_| (),
-        )
-        .is_some()
+    !catalog::row_security_applies(a.profile) || sees(a, key)
 }
 
-fn exists(a: &Attached, key: &Uuid) -> bool {
-    let _owner = Identity::restricted(a.owner);
+/// Whether the current user's own query finds the row.
+fn sees(a: &Attached, key: &Uuid) -> bool {
+    let sql = a.sql.visible();
     spi::one(
-        spi::point(&a.sql.visible()),
+        spi::point(&sql),
         At::Active,
         &[Arg::uuid(Some(key))],
         |_| (),
     )
     .is_some()
+}
+
+fn exists(a: &Attached, key: &Uuid) -> bool {
+    let _owner = Identity::restricted(a.owner);
+    sees(a, key)
 }
 
 /// `explain`: where the document would come from, and why.

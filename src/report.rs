@@ -155,16 +155,15 @@ fn counts(a: &Attached) -> Counts {
     let _path = Pinned::path();
     let _owner = Identity::restricted(a.owner);
     // As the planner estimates: the last ANALYZE's rows a block, times the blocks now.
-    let (blocks, estimate) = spi::one(
-        "SELECT b.now, CASE WHEN c.reltuples >= 0 AND c.relpages > 0 \
-          THEN (c.reltuples / c.relpages * b.now)::int8 END FROM pg_catalog.pg_class AS c, \
-         LATERAL (SELECT pg_catalog.pg_relation_size(c.oid) / \
-           pg_catalog.current_setting('block_size')::int8) AS b(now) WHERE c.oid = $1",
+    let blocks = blocks(a);
+    let estimate = spi::one(
+        "SELECT CASE WHEN c.reltuples >= 0 AND c.relpages > 0 \
+          THEN (c.reltuples / c.relpages * $2)::int8 END FROM pg_catalog.pg_class AS c WHERE c.oid = $1",
         At::Active,
-        &[Arg::oid(a.profile)],
-        |r| (r.int8(1).unwrap_or(0), r.int8(2)),
+        &[Arg::oid(a.profile), Arg::int8(Some(blocks))],
+        |r| r.int8(1),
     )
-    .unwrap_or((0, None));
+    .flatten();
     let share = (BLOCKS / blocks.max(1) as f64).min(1.0);
     let mut all = vec![Arg::float4(100.0 * share as f32)];
     all.extend(args);

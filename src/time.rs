@@ -1,7 +1,7 @@
 //! Timestamps as Django REST framework prints them. Pure.
 
 /// Microseconds from 1970-01-01 to 2000-01-01 UTC, PostgreSQL's zero.
-const UNIX_TO_POSTGRES: i64 = 946_684_800_000_000;
+pub const UNIX_TO_POSTGRES: i64 = 946_684_800_000_000;
 
 /// An aware datetime in UTC: `2024-05-01T12:00:00Z`, with six digits of microseconds where they are
 /// not zero. `micros`: PostgreSQL's timestamptz, microseconds since 2000-01-01 UTC. Years outside

@@ -12,7 +12,7 @@ use crate::pg::fmgr::Call;
 use crate::pg::identity::{Identity, Pinned};
 use crate::pg::spi::{self, Arg, At};
 use crate::pg::trigger::{Column, Event, Firing, Tuple};
-use crate::pg::value::{Storage, Value};
+use crate::pg::value::Value;
 use crate::pg::xact;
 use crate::routes::{self, Sql, Step};
 use crate::session;
@@ -76,6 +76,7 @@ pub fn attachment_changed(call: &Call) -> Datum {
 }
 
 /// Distinct values (by image) of one link's column on changed rows.
+#[derive(Default)]
 struct Touched {
     values: HashMap<Vec<u8>, Value>,
 }
@@ -110,14 +111,18 @@ fn hand_on(a: &Attached, table: &UsedTable, firing: &Firing, command: Option<u32
         return;
     }
     let bound = settings::max_immediate();
-    let mut touched: Vec<Touched> = table
-        .links
-        .iter()
-        .map(|_| Touched {
-            values: HashMap::new(),
-        })
-        .collect();
+    let mut touched: Vec<Touched> = table.links.iter().map(|_| Touched::default()).collect();
     let mut over = false;
+    // A BEFORE trigger behind ours could have put an old stamp back: on the profile, our own columns
+    // are looked at too.
+    let ours: Vec<Column> = if is_profile {
+        a.columns
+            .iter()
+            .map(|n| Column::of(a.profile, *n))
+            .collect()
+    } else {
+        vec![]
+    };
     // At REPEATABLE READ a row of this transaction's own that has taken over a referenced value shows,
     // in the old snapshot, the children of the profile that had it; and being new, it is none that
     // another transaction's change would run into.
@@ -126,19 +131,17 @@ fn hand_on(a: &Attached, table: &UsedTable, firing: &Firing, command: Option<u32
     } else {
         vec![]
     };
-    let mut taken = Touched {
-        values: HashMap::new(),
-    };
+    let mut taken = Touched::default();
     firing.rows(|old, new| {
         if let (Some(old), Some(new)) = (old, new)
-            && unchanged(a, table, is_profile, old, new)
+            && table.watched.iter().chain(&ours).all(|c| c.same(old, new))
         {
             return ControlFlow::Continue(());
         }
         if let Some(new) = new
-            && !referenced.iter().all(|c| {
-                old.is_some_and(|old| c.storage.same_image(old.get(c.number), new.get(c.number)))
-            })
+            && !referenced
+                .iter()
+                .all(|c| old.is_some_and(|old| c.same(old, new)))
         {
             table.links.iter().for_each(|l| taken.add(new, &l.column));
         }
@@ -176,17 +179,6 @@ fn hand_on(a: &Attached, table: &UsedTable, firing: &Firing, command: Option<u32
     }
 }
 
-/// Whether no used column differs, nor (on the profile) one of ours: a BEFORE trigger behind ours
-/// could have put an old stamp back.
-fn unchanged(a: &Attached, t: &UsedTable, is_profile: bool, old: &Tuple, new: &Tuple) -> bool {
-    let same = |number: i16, s: &Storage| s.same_image(old.get(number), new.get(number));
-    t.watched.iter().all(|c| same(c.number, &c.storage))
-        && (!is_profile
-            || a.columns
-                .iter()
-                .all(|n| same(*n, &Storage::of(catalog::column_type(a.profile, *n)))))
-}
-
 /// Values as text, the same under any settings.
 fn texts(values: &[Value]) -> Vec<String> {
     let _pinned = Pinned::new();
@@ -210,8 +202,8 @@ fn direct(a: &Attached, link: &UsedLink, values: &[Value], command: Option<u32>)
     };
     // A row written now would be one that a statement around this one may be about to update, which
     // PostgreSQL refuses (27000). A trigger function of the app's may run inside such a statement
-    // before our own BEFORE STATEMENT trigger has marked it, hence the depth.
-    // And with a trigger of ours off, no mark says so.
+    // before our own BEFORE STATEMENT trigger has marked it, hence the depth; and with a trigger of
+    // ours off, no mark says so.
     if a.distrust.is_some()
         || xact::trigger_depth() > 1
         || session::other_in_flight(a.profile, command)
@@ -269,14 +261,7 @@ fn naming_columns(a: &Attached) -> Vec<Column> {
     a.naming()
         .iter()
         .filter_map(|(step, _)| catalog::column_number(a.profile, &step.column))
-        .map(|number| {
-            let oid = catalog::base_type(catalog::column_type(a.profile, number));
-            Column {
-                number,
-                oid,
-                storage: Storage::of(oid),
-            }
-        })
+        .map(|number| Column::of(a.profile, number))
         .collect()
 }
 

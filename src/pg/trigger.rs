@@ -5,7 +5,7 @@
 //! other, whatever the statement did to the primary key.
 
 use super::value::Storage;
-use super::{Oid, fmgr::Call};
+use super::{Oid, catalog, fmgr::Call};
 use crate::error::Error;
 use pgrx::pg_sys::{self, Datum};
 use std::ops::ControlFlow;
@@ -43,6 +43,23 @@ pub struct Column {
     pub number: i16,
     pub oid: Oid,
     pub storage: Storage,
+}
+
+impl Column {
+    pub fn of(relation: Oid, number: i16) -> Column {
+        let oid = catalog::base_type(catalog::column_type(relation, number));
+        Column {
+            number,
+            oid,
+            storage: Storage::of(oid),
+        }
+    }
+
+    /// Whether the column has one image in both rows.
+    pub fn same(&self, a: &Tuple, b: &Tuple) -> bool {
+        self.storage
+            .same_image(a.get(self.number), b.get(self.number))
+    }
 }
 
 impl Firing {
