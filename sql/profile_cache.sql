@@ -25,17 +25,17 @@ COMMENT ON COLUMN profile_cache.attachment.definition IS 'used tables, columns a
 COMMENT ON COLUMN profile_cache.attachment.problem IS 'why nothing is trusted at present; null where all is well';
 
 CREATE TABLE profile_cache.pending (
-    id          uuid        NOT NULL DEFAULT pg_catalog.gen_random_uuid() PRIMARY KEY,
-    kind        text        NOT NULL CHECK (kind IN ('current', 'epoch', 'key')),
-    epoch       bigint,
-    reason      text        NOT NULL,
-    link_schema name,
-    link_table  name,
-    link_column name,
-    link_values text[],
-    key_column  name,
-    key_value   text,
-    created_at  timestamptz NOT NULL DEFAULT pg_catalog.now()
+    id           uuid        NOT NULL DEFAULT pg_catalog.gen_random_uuid() PRIMARY KEY,
+    kind         text        NOT NULL CHECK (kind IN ('current', 'epoch', 'key')),
+    epoch        bigint,
+    reason       text        NOT NULL,
+    link_schema  name,
+    link_table   name,
+    link_columns name[],
+    link_values  text[],
+    key_columns  name[],
+    key_values   text[],
+    created_at   timestamptz NOT NULL DEFAULT pg_catalog.now()
 );
 COMMENT ON TABLE profile_cache.pending IS 'the current epoch, and what refresh has still to do';
 COMMENT ON COLUMN profile_cache.pending.kind IS 'current: the current epoch; epoch: a change that may concern many profiles; key: one profile';
@@ -43,10 +43,10 @@ COMMENT ON COLUMN profile_cache.pending.epoch IS 'the epoch; null for a pending 
 COMMENT ON COLUMN profile_cache.pending.reason IS 'what happened';
 COMMENT ON COLUMN profile_cache.pending.link_schema IS 'schema of the changed table; null: everything is concerned';
 COMMENT ON COLUMN profile_cache.pending.link_table IS 'the changed table';
-COMMENT ON COLUMN profile_cache.pending.link_column IS 'its column that leads towards the profiles';
-COMMENT ON COLUMN profile_cache.pending.link_values IS 'old and new values of that column in the changed rows';
-COMMENT ON COLUMN profile_cache.pending.key_column IS 'the profile table''s column that names the profile';
-COMMENT ON COLUMN profile_cache.pending.key_value IS 'its value';
+COMMENT ON COLUMN profile_cache.pending.link_columns IS 'its columns that lead towards the profiles';
+COMMENT ON COLUMN profile_cache.pending.link_values IS 'old and new values of those columns in the changed rows, row after row';
+COMMENT ON COLUMN profile_cache.pending.key_columns IS 'the profile table''s columns that name the profile';
+COMMENT ON COLUMN profile_cache.pending.key_values IS 'their values';
 COMMENT ON COLUMN profile_cache.pending.created_at IS 'when the transaction that changed something began';
 
 CREATE TABLE profile_cache.drain (

@@ -1,14 +1,17 @@
-//! What attach() warns of: nothing here stops it.
+//! What attach() warns of; the slowest of views it refuses.
 //!
-//! Invariant: only reads the catalogs, and says what to do.
+//! Invariant: only reads the catalogs and plans, and says what to do.
 
 use crate::attach::Request;
 use crate::attachment::as_ourselves;
-use crate::error::{notice, warning};
+use crate::discovery::Discovered;
+use crate::error::{Error, notice, warning};
+use crate::pg::identity::{Identity, Pinned};
 use crate::pg::spi::{self, Arg, At};
 use crate::pg::{Oid, catalog};
-use crate::routes::{self, Definition, display, display_identifier};
-use crate::tables::Named;
+use crate::routes::{self, display, display_identifier, quote_identifier};
+use crate::tables::{Named, named};
+use std::collections::BTreeSet;
 
 /// Columns that an earlier attach() was told to exclude and this one is not.
 pub fn warn_of_shown_again(request: &Request) {
@@ -85,41 +88,108 @@ pub fn warn_of_readers(profile: &Named, others: &[Named]) {
     }
 }
 
-/// Each foreign key that a document is computed by wants an index.
-pub fn warn_of_missing_indexes(d: &Definition) {
-    let Some(profile) = d.tables.first() else {
-        return;
-    };
-    let steps = d.tables.iter().skip(1).flat_map(|t| {
-        t.links
-            .iter()
-            .filter(|l| l.direct().is_some())
-            .map(move |l| (t, &l.column))
-    });
-    for (t, column) in steps {
-        let (Some(oid), table) = (
-            catalog::relation(&t.schema, &t.name),
-            display(&t.schema, &t.name),
-        ) else {
-            continue;
-        };
-        let indexed = spi::one(
-            "SELECT FROM pg_catalog.pg_index AS i JOIN pg_catalog.pg_attribute AS a \
-              ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0] \
-             WHERE i.indrelid = $1 AND a.attname = $2::pg_catalog.name AND i.indisvalid AND i.indpred IS NULL LIMIT 1",
-            At::New,
-            &[Arg::oid(oid), Arg::text(column)],
-            |_| (),
+/// Aggregates and LIMITs whose rows the view leaves in any order: the document may then differ from
+/// one reading of the view to the next.
+pub fn warn_of_open_order(unordered: &std::collections::BTreeSet<String>) {
+    for what in unordered {
+        warning(
+            &format!("the document view uses {what} without ORDER BY"),
+            "Give it an ORDER BY that ends with a unique column, or verify() may find the same rows in another order.",
         );
-        if indexed.is_none() {
-            let column = display_identifier(column);
+    }
+}
+
+/// Reads the plan for one document. A table that would be read whole wants an index, which is named;
+/// where a subquery groups it whole no index would help, and the view is refused.
+pub fn refuse_or_warn_of_whole_reads(owner: Oid, document: Oid, found: &Discovered) {
+    let d = &found.definition;
+    let profile = d
+        .tables
+        .first()
+        .map_or_else(String::new, |t| t.name.clone());
+    for (schema, name) in read_whole(owner, document, &d.view_key) {
+        let (shown, oid) = (display(&schema, &name), catalog::relation(&schema, &name));
+        if oid.is_some_and(|oid| found.grouped.contains(&oid)) {
+            Error::ReadWhole(shown).raise();
+        }
+        let links = d
+            .tables
+            .iter()
+            .filter(|t| t.schema == schema && t.name == name);
+        let missing: Vec<Vec<String>> = links
+            .flat_map(|t| t.links.iter().map(routes::Link::column_names))
+            .filter(|columns| oid.is_some_and(|oid| !indexed(oid, columns)))
+            .collect();
+        if missing.is_empty() {
+            warning(
+                &format!("computing a document of {profile} reads table {shown} whole"),
+                &format!(
+                    "See EXPLAIN SELECT * FROM {} WHERE {} = '…'.",
+                    named(document).display,
+                    display_identifier(&d.view_key)
+                ),
+            );
+        }
+        for columns in missing {
+            let columns: Vec<String> = columns.iter().map(|c| display_identifier(c)).collect();
+            let columns = columns.join(", ");
             warning(
                 &format!(
-                    "table {table} has no index on {column}: computing a document of {} scans it whole",
-                    profile.name
+                    "table {shown} has no index on {columns}: computing a document of {profile} scans it whole"
                 ),
-                &format!("CREATE INDEX CONCURRENTLY ON {table} ({column});"),
+                &format!("CREATE INDEX CONCURRENTLY ON {shown} ({columns});"),
             );
         }
     }
+}
+
+/// Whether an index begins with one of these columns.
+fn indexed(table: Oid, columns: &[String]) -> bool {
+    spi::one(
+        "SELECT FROM pg_catalog.pg_index AS i JOIN pg_catalog.pg_attribute AS a \
+          ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0] \
+         WHERE i.indrelid = $1 AND a.attname::text = ANY ($2) AND i.indisvalid AND i.indpred IS NULL LIMIT 1",
+        At::New,
+        &[Arg::oid(table), Arg::texts(columns)],
+        |_| (),
+    )
+    .is_some()
+}
+
+/// The tables that the plan for one document reads whole although it would rather not, whatever
+/// their size is now: schema and name.
+fn read_whole(owner: Oid, document: Oid, key: &str) -> BTreeSet<(String, String)> {
+    let sql = format!(
+        "EXPLAIN (FORMAT JSON, VERBOSE) SELECT v.document FROM {} AS v \
+         WHERE v.{} = '00000000-0000-0000-0000-000000000000'::pg_catalog.uuid",
+        named(document).sql,
+        quote_identifier(key),
+    );
+    let plan = {
+        let _seqscan = Pinned::with(c"enable_seqscan", "off");
+        let _hash = Pinned::with(c"enable_hashjoin", "off");
+        let _merge = Pinned::with(c"enable_mergejoin", "off");
+        let _owner = Identity::restricted(owner);
+        spi::one(&sql, At::New, &[], |r| r.text(1)).flatten()
+    };
+    let plan = plan.and_then(|text| serde_json::from_str::<serde_json::Value>(&text).ok());
+    let mut found = BTreeSet::new();
+    let mut left: Vec<&serde_json::Value> = plan.iter().collect();
+    while let Some(node) = left.pop() {
+        let text = |name: &str| node.get(name).and_then(serde_json::Value::as_str);
+        let whole = match text("Node Type") {
+            Some("Seq Scan") => true,
+            Some("Index Scan" | "Index Only Scan") => text("Index Cond").is_none(),
+            _ => false,
+        };
+        if whole && let (Some(schema), Some(name)) = (text("Schema"), text("Relation Name")) {
+            found.insert((schema.to_owned(), name.to_owned()));
+        }
+        match node {
+            serde_json::Value::Array(items) => left.extend(items),
+            serde_json::Value::Object(fields) => left.extend(fields.values()),
+            _ => {}
+        }
+    }
+    found
 }

@@ -79,7 +79,11 @@ pub fn invalidate(call: &Call) -> Return {
         Error::NullArgument("user_id").raise()
     };
     let text = Value::uuid(&key).to_text();
-    pending::keys(&a.definition.key, std::iter::once(text), "invalidate");
+    pending::keys(
+        std::slice::from_ref(&a.definition.key),
+        std::iter::once(vec![text]),
+        "invalidate",
+    );
     Return::Void
 }
 

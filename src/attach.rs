@@ -7,7 +7,7 @@
 use crate::advice;
 use crate::attachment::{self, State, as_ourselves, as_ourselves_for_ddl};
 use crate::conventional;
-use crate::discovery;
+use crate::discovery::{self, Key};
 use crate::error::{Error, notice};
 use crate::pending;
 use crate::pg::identity::{Identity, Pinned, current_user};
@@ -51,19 +51,84 @@ pub fn attach(request: &Request) {
     let Some(owner) = catalog::owner(profile.oid) else {
         Error::NoProfileTable(profile.display).raise()
     };
+    let own = request.document.filter(|d| !is_generated(*d));
+    // Reading a view of one's own locks it, so that it stays what it is.
+    let others = match own {
+        Some(document) => tables_of_view(document, user, &profile),
+        None => conventional_tables(&profile),
+    };
+    let check = || {
+        refuse_unfit(&profile, user, None);
+        others
+            .iter()
+            .for_each(|t| refuse_unfit(t, user, Some(owner)));
+    };
+    check();
     // Locks first. SHARE ROW EXCLUSIVE waits for every writer, so that no uncommitted change from
-    // before the triggers is left; ADD COLUMN and the view need ACCESS EXCLUSIVE on the profile.
-    let others = conventional_tables(&profile);
-    others
-        .iter()
-        .for_each(|t| refuse_unfit(t, user, Some(owner)));
-    lock(Some(&profile), &others);
-    refuse_unfit(&profile, user, None);
-    others
-        .iter()
-        .for_each(|t| refuse_unfit(t, user, Some(owner)));
-    check_key(&profile, &request.key);
-    let found = find_tables(&profile, &others, request);
+    // before the triggers is left; ADD COLUMN, the view and dropping a trigger need ACCESS EXCLUSIVE.
+    let mut exclusive = vec![profile.oid];
+    exclusive.extend(
+        with_our_triggers()
+            .into_iter()
+            .filter(|t| *t != profile.oid && others.iter().all(|o| o.oid != *t)),
+    );
+    let exclusive: Vec<Named> = exclusive.into_iter().map(named).collect();
+    lock(&exclusive, &others);
+    check();
+    let key = check_key(&profile, &request.key);
+    let (document, mut changed) = match own {
+        Some(document) => {
+            if !request.exclude.is_empty() {
+                Error::ExcludeWithDocument.raise();
+            }
+            let _owner = Identity::local(owner);
+            (document, add_columns(&profile))
+        }
+        None => generate(&profile, owner, &others, request),
+    };
+    let found = {
+        let _pinned = Pinned::new();
+        discovery::discover(profile.oid, document, Key::Column(key)).unwrap_or_else(|e| e.raise())
+    };
+    advice::refuse_or_warn_of_whole_reads(owner, document, &found);
+    let definition = &found.definition;
+    for table in exclusive.iter().filter(|t| t.oid != profile.oid) {
+        let used = |d: &routes::Table| (&d.schema, &d.name) == (&table.schema, &table.name);
+        if !definition.tables.iter().any(used) {
+            drop_triggers(table);
+        }
+    }
+    changed |= make_triggers(definition, profile.oid);
+    record(
+        &profile,
+        document,
+        owner,
+        definition,
+        &request.exclude,
+        changed,
+    );
+    advice::warn_of_later_triggers(&profile);
+    advice::warn_of_readers(&profile, &others);
+    advice::warn_of_open_order(&found.unordered);
+}
+
+/// The tables that a view of the app's own reads, but for the profile table.
+fn tables_of_view(document: Oid, user: Oid, profile: &Named) -> Vec<Named> {
+    let view = named(document);
+    check_owner(user, document);
+    let Some(tables) = discovery::tables_of(document) else {
+        Error::NotAView(view.display).raise()
+    };
+    tables
+        .into_iter()
+        .filter(|t| *t != profile.oid)
+        .map(named)
+        .collect()
+}
+
+/// Writes the view of the conventional tables; whether that changed anything.
+fn generate(profile: &Named, owner: Oid, others: &[Named], request: &Request) -> (Oid, bool) {
+    let found = find_tables(profile, others, request);
     let view = conventional::view(&found);
     advice::warn_of_shown_again(request);
     let left_out = |why: &str, columns: &[String]| {
@@ -76,30 +141,15 @@ pub fn attach(request: &Request) {
     };
     left_out("of their names", &view.secrets);
     left_out("they print names of other objects", &view.references);
-    if let Some(document) = request.document.filter(|d| !is_generated(*d)) {
-        Error::OwnDocument(named(document).display).raise();
-    }
-    let mut changed = {
+    let changed = {
         let _owner = Identity::local(owner);
-        let columns = add_columns(&profile);
-        write_view(&profile, &view.query) || columns
+        let columns = add_columns(profile);
+        write_view(profile, &view.query) || columns
     };
-    let Some(document) = catalog::relation(&profile.schema, VIEW) else {
-        Error::DocumentGone.raise()
-    };
-    let definition = discovery::discover(profile.oid, document).unwrap_or_else(|e| e.raise());
-    changed |= make_triggers(&definition, profile.oid);
-    record(
-        &profile,
-        document,
-        owner,
-        &definition,
-        &request.exclude,
-        changed,
-    );
-    advice::warn_of_later_triggers(&profile);
-    advice::warn_of_readers(&profile, &others);
-    advice::warn_of_missing_indexes(&definition);
+    match catalog::relation(&profile.schema, VIEW) {
+        Some(document) => (document, changed),
+        None => Error::DocumentGone.raise(),
+    }
 }
 
 /// `user_profile` by the caller's search_path.
@@ -385,53 +435,25 @@ pub fn detach(drop_columns: bool) {
     if let Some(oid) = profile {
         check_owner(user, oid);
     }
-    let document = {
-        let _us = as_ourselves();
-        spi::one(
-            "SELECT a.document::oid FROM profile_cache.attachment AS a",
-            At::Latest,
-            &[],
-            |r| r.oid(1),
-        )
-        .flatten()
-    };
     if matches!(attachment::load(), State::None) {
         notice("profile_cache is not attached: nothing to detach");
         return;
     }
-    let with_triggers = spi::all(
-        "SELECT DISTINCT g.tgrelid FROM pg_catalog.pg_trigger AS g JOIN pg_catalog.pg_proc AS f ON f.oid = g.tgfoid \
-         WHERE f.pronamespace = 'profile_cache'::pg_catalog.regnamespace \
-          AND f.proname IN ('distrust', 'before_statement', 'after_statement') ORDER BY 1",
-        At::New,
-        &[],
-        |r| r.oid(1),
+    let mut tables: Vec<Oid> = profile.into_iter().collect();
+    tables.extend(
+        with_our_triggers()
+            .into_iter()
+            .filter(|t| Some(*t) != profile),
     );
-    let of_profile = profile.map(named);
-    let others: Vec<Named> = with_triggers
-        .into_iter()
-        .flatten()
-        .filter(|t| Some(*t) != profile)
-        .map(named)
-        .collect();
-    lock(of_profile.as_ref(), &others);
-    {
-        let _us = as_ourselves_for_ddl();
-        for table in of_profile.iter().chain(&others) {
-            for name in routes::triggers(true).map(|t| t.name) {
-                if trigger_of_ours(table.oid, name) {
-                    spi::utility(&format!(
-                        "DROP TRIGGER {} ON {}",
-                        quote_identifier(name),
-                        table.sql
-                    ));
-                }
-            }
-        }
-    }
-    if let Some(view) =
-        document.filter(|v| catalog::relation_name(*v).is_some() && is_generated(*v))
-    {
+    let tables: Vec<Named> = tables.into_iter().map(named).collect();
+    lock(&tables, &[]);
+    tables.iter().for_each(drop_triggers);
+    // Also one that a view of the app's own has since taken the place of.
+    let generated = profile.and_then(|oid| {
+        let (schema, _) = catalog::relation_name(oid)?;
+        catalog::relation(&schema, VIEW).filter(|v| is_generated(*v))
+    });
+    if let Some(view) = generated {
         let _owner = Identity::local(catalog::owner(view).unwrap_or(user));
         spi::utility(&format!("DROP VIEW {}", named(view).sql));
     }
@@ -452,6 +474,34 @@ pub fn detach(drop_columns: bool) {
     }
     let _us = as_ourselves();
     forget_everything();
+}
+
+/// The tables that have triggers of ours.
+fn with_our_triggers() -> Vec<Oid> {
+    spi::all(
+        "SELECT DISTINCT g.tgrelid FROM pg_catalog.pg_trigger AS g JOIN pg_catalog.pg_proc AS f ON f.oid = g.tgfoid \
+         WHERE f.pronamespace = 'profile_cache'::pg_catalog.regnamespace \
+          AND f.proname IN ('distrust', 'before_statement', 'after_statement') ORDER BY 1",
+        At::New,
+        &[],
+        |r| r.oid(1),
+    )
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+fn drop_triggers(table: &Named) {
+    let _us = as_ourselves_for_ddl();
+    for name in routes::triggers(true).map(|t| t.name) {
+        if trigger_of_ours(table.oid, name) {
+            spi::utility(&format!(
+                "DROP TRIGGER {} ON {}",
+                quote_identifier(name),
+                table.sql
+            ));
+        }
+    }
 }
 
 fn trigger_of_ours(table: Oid, name: &str) -> bool {

@@ -29,17 +29,17 @@ pub struct UsedTable {
     pub oid: Oid,
     pub schema: String,
     pub name: String,
-    /// Columns whose change may change a document.
-    pub watched: Vec<Column>,
     pub links: Vec<UsedLink>,
 }
 
 #[derive(Debug)]
 pub struct UsedLink {
     pub link: Link,
-    pub column: Column,
-    /// For a direct link: the profile's column that it references.
-    pub target: i16,
+    pub columns: Vec<Column>,
+    /// Columns whose change may change a document, seen this way.
+    pub watched: Vec<Column>,
+    /// For a member's link: the profile's columns that it references.
+    pub targets: Vec<i16>,
 }
 
 /// The attachment, resolved.
@@ -69,24 +69,28 @@ impl Attached {
 
     /// The profile's own step: its key.
     pub fn key_step(&self) -> Step {
-        Step {
-            schema: String::new(),
-            table: String::new(),
-            column: self.definition.key.clone(),
-            operator: "OPERATOR(pg_catalog.=)".into(),
-            next: None,
-        }
+        Step::profile(&self.definition.key, routes::BUILT_IN_EQUALS)
     }
 
-    /// Every way in which a pending key may name a profile: the direct links' steps, one for each
-    /// referenced column, and that column's type.
-    pub fn naming(&self) -> Vec<(Step, String)> {
-        let mut found: Vec<(Step, String)> = vec![(self.key_step(), routes::UUID.into())];
+    /// The columns of the profile whose change makes its own document another.
+    pub fn own_columns(&self) -> &[Column] {
+        let links = self.table(self.profile).map_or(&[][..], |t| &t.links);
+        let own = links.iter().find(|l| l.link.member);
+        own.map_or(&[], |l| &l.watched)
+    }
+
+    /// Every way in which a pending key may name a profile: the members' steps, one for each set of
+    /// referenced columns, and the columns' types.
+    pub fn naming(&self) -> Vec<(Step, Vec<String>)> {
+        let mut found: Vec<(Step, Vec<String>)> =
+            vec![(self.key_step(), vec![routes::UUID.into()])];
         for link in self.definition.tables.iter().flat_map(|t| &t.links) {
             if let Some(step) = link.direct()
-                && !found.iter().any(|(s, _)| s.column == step.column)
+                && !found
+                    .iter()
+                    .any(|(s, _)| s.column_names() == step.column_names())
             {
-                found.push((step.clone(), link.target_type.clone()));
+                found.push((step.clone(), link.target_types()));
             }
         }
         found
@@ -228,11 +232,24 @@ pub fn required() -> Rc<Attached> {
     }
 }
 
-/// The attached relations, whether or not they still exist.
-pub fn oids() -> Option<(Oid, Oid)> {
+/// What the attachment says, whether or not it still holds.
+pub struct Recorded {
+    pub profile: Oid,
+    pub document: Oid,
+    pub definition: Option<Definition>,
+}
+
+pub fn recorded() -> Option<Recorded> {
     let _us = as_ourselves();
-    let sql = "SELECT a.profile::oid, a.document::oid FROM profile_cache.attachment AS a";
-    spi::one(sql, At::Latest, &[], |r| r.oid(1).zip(r.oid(2))).flatten()
+    let sql = "SELECT a.profile::oid, a.document::oid, a.definition::text FROM profile_cache.attachment AS a";
+    spi::one(sql, At::Latest, &[], |r| {
+        Some(Recorded {
+            profile: r.oid(1)?,
+            document: r.oid(2)?,
+            definition: r.text(3).and_then(|d| serde_json::from_str(&d).ok()),
+        })
+    })
+    .flatten()
 }
 
 fn read() -> (State, Vec<Oid>) {
@@ -282,7 +299,8 @@ fn read() -> (State, Vec<Oid>) {
         Err(missing) => distrust = Some(Distrust::Problem(format!("{missing} does not exist"))),
         Ok(tables) => {
             watched.extend(tables.iter().map(|t| t.oid));
-            distrust = distrust.or_else(|| unhealthy(profile, key, tables));
+            let off = triggers_off(profile, tables);
+            distrust = off.or(distrust).or_else(|| unhealthy(profile, key, tables));
         }
     }
     let attached = Attached {
@@ -313,23 +331,20 @@ fn resolve(d: &Definition, profile: Oid) -> Result<Vec<UsedTable>, String> {
         .map(|t| {
             let display = qualified(&t.schema, &t.name);
             let oid = catalog::relation(&t.schema, &t.name).ok_or(format!("table {display}"))?;
-            let watched = t
-                .columns
-                .iter()
-                .map(|c| column(oid, c))
-                .collect::<Result<_, String>>()?;
+            let columns = |names: &[String]| -> Result<Vec<Column>, String> {
+                names.iter().map(|c| column(oid, c)).collect()
+            };
             let links = t
                 .links
                 .iter()
                 .map(|l| {
-                    let target = match l.direct() {
-                        Some(step) => column(profile, &step.column)?.number,
-                        None => 0,
-                    };
+                    let targets = l.direct().map(Step::column_names).unwrap_or_default();
+                    let targets = targets.iter().map(|c| Ok(column(profile, c)?.number));
                     Ok(UsedLink {
-                        column: column(oid, &l.column)?,
+                        columns: columns(&l.column_names())?,
+                        watched: columns(&l.watched)?,
+                        targets: targets.collect::<Result<_, String>>()?,
                         link: l.clone(),
-                        target,
                     })
                 })
                 .collect::<Result<_, String>>()?;
@@ -337,26 +352,27 @@ fn resolve(d: &Definition, profile: Oid) -> Result<Vec<UsedTable>, String> {
                 oid,
                 schema: t.schema.clone(),
                 name: t.name.clone(),
-                watched,
                 links,
             })
         })
         .collect()
 }
 
-/// What would let a change go unnoticed: a trigger that does not fire, logical replication's apply
-/// (it fires no statement triggers), a key that is no longer unique.
+/// Triggers of ours that do not fire.
+fn triggers_off(profile: Oid, tables: &[UsedTable]) -> Option<Distrust> {
+    let oids: Vec<Oid> = tables.iter().map(|t| t.oid).collect();
+    let name = |oid| catalog::relation_name(oid).map(|(s, t)| routes::display(&s, &t));
+    let missing: Vec<String> = missing_triggers(&oids, profile)
+        .into_iter()
+        .map(|(oid, trigger)| format!("{trigger} on {}", name(oid).unwrap_or_default()))
+        .collect();
+    (!missing.is_empty()).then_some(Distrust::Triggers(missing))
+}
+
+/// What else would let a change go unnoticed: logical replication's apply (it fires no statement
+/// triggers), a key that is no longer unique.
 fn unhealthy(profile: Oid, key: i16, tables: &[UsedTable]) -> Option<Distrust> {
     let oids: Vec<Oid> = tables.iter().map(|t| t.oid).collect();
-    let missing = missing_triggers(&oids, profile);
-    if !missing.is_empty() {
-        let name = |oid| catalog::relation_name(oid).map(|(s, t)| routes::display(&s, &t));
-        let missing = missing
-            .into_iter()
-            .map(|(oid, trigger)| format!("{trigger} on {}", name(oid).unwrap_or_default()))
-            .collect();
-        return Some(Distrust::Triggers(missing));
-    }
     let unfit = spi::one(
         "SELECT c.oid::pg_catalog.regclass::text FROM pg_catalog.pg_class AS c WHERE c.oid = ANY ($1) \
          AND (c.relowner <> (SELECT o.relowner FROM pg_catalog.pg_class AS o WHERE o.oid = $2) \

@@ -4,14 +4,16 @@
 //! is then discovered anew, so that renames carry over and anything that can no longer be proven is
 //! written down as the attachment's problem. An error of ours never fails the app's DDL.
 
-use crate::attachment::{self, Attached, State, as_ourselves};
-use crate::discovery;
+use crate::attachment::{self, Attached, Recorded, State, as_ourselves};
+use crate::discovery::{self, Key};
 use crate::error::{Error, warning};
 use crate::pending;
 use crate::pg::fmgr::{Call, Return};
+use crate::pg::identity::Pinned;
 use crate::pg::spi::{self, Arg, At};
 use crate::pg::xact;
 use crate::pg::{Oid, catalog};
+use crate::routes::Definition;
 use crate::session;
 
 /// Everything the document depends on: the attached tables, the view, and whatever its rule uses, at
@@ -43,9 +45,9 @@ const CLOSURE: &str = "WITH RECURSIVE uses(classid, objid) AS ( \
 const HARMLESS: &str = "'COMMENT', 'GRANT', 'REVOKE', 'SECURITY LABEL', 'CREATE INDEX', 'CREATE STATISTICS', \
      'ALTER STATISTICS', 'CREATE POLICY', 'ALTER POLICY', 'ALTER DEFAULT PRIVILEGES', 'REFRESH MATERIALIZED VIEW'";
 
-/// Of a command that touches the closure: that it gives the document view (oid $2) another query.
-const REPLACING: &str = "c.command_tag IN ('CREATE VIEW', 'CREATE RULE') AND (c.objid = $2 OR EXISTS \
-     (SELECT FROM pg_rewrite AS w WHERE w.oid = c.objid AND w.ev_class = $2))";
+/// Of a command that touches the closure: that it gives a view another query. Unlike DDL on a table,
+/// it waits for nobody who writes one.
+const REPLACING: &str = "c.command_tag IN ('CREATE VIEW', 'CREATE RULE')";
 
 /// `profile_cache.on_ddl()`, for ddl_command_end and sql_drop.
 pub fn on_ddl(call: &Call) -> Return {
@@ -61,12 +63,13 @@ pub fn on_ddl(call: &Call) -> Return {
         // Every read fails now. A renamed key can be found again; else attach is needed, which makes
         // everything pending itself.
         State::Gone(_) => {
-            let found = attachment::oids().filter(|(p, d)| {
-                catalog::relation_name(*p).is_some() && catalog::relation_name(*d).is_some()
+            let found = attachment::recorded().filter(|r| {
+                catalog::relation_name(r.profile).is_some()
+                    && catalog::relation_name(r.document).is_some()
             });
-            if let Some((profile, document)) = found {
+            if let Some(recorded) = found {
                 pending::everything("DDL");
-                let _ = xact::subtransaction(|| rediscover(profile, document, false));
+                let _ = xact::subtransaction(|| rediscover(&recorded, false));
             }
             return Return::Null;
         }
@@ -87,16 +90,21 @@ pub fn on_ddl(call: &Call) -> Return {
     let affected = xact::subtransaction(|| {
         let _us = as_ourselves();
         if event == "sql_drop" {
-            (dropped(&a), false)
+            (dropped(&a) || index_dropped(&a) && !still_proven(&a), false)
         } else {
             changed(&a)
         }
     });
     // What we cannot decide, we distrust.
-    let (affected, replaced) = affected.unwrap_or((true, false));
+    let (affected, replaced) = affected.unwrap_or((true, true));
     if affected || !known {
         pending::everything("DDL");
-        if xact::subtransaction(|| rediscover(a.profile, a.document, replaced)).is_err() {
+        let recorded = Recorded {
+            profile: a.profile,
+            document: a.document,
+            definition: Some(a.definition.clone()),
+        };
+        if xact::subtransaction(|| rediscover(&recorded, replaced)).is_err() {
             warning(
                 "profile_cache could not find out anew what the document depends on",
                 "Reads compute the document until SELECT profile_cache.attach() is run again.",
@@ -130,10 +138,10 @@ fn changed(a: &Attached) -> (bool, bool) {
                  UNION ALL SELECT w.ev_class FROM pg_rewrite AS w WHERE c.classid = 'pg_rewrite'::regclass AND w.oid = c.objid)))"
         ),
         At::Latest,
-        &[Arg::oids(&used(a)), Arg::oid(a.document)],
+        &[Arg::oids(&used(a))],
         |r| (r.bool(1) != Some(false), r.bool(2) == Some(true)),
     )
-    .unwrap_or((true, false))
+    .unwrap_or((true, true))
 }
 
 /// Whether something that was dropped belonged to what the document depends on. The catalogs no
@@ -163,34 +171,66 @@ fn dropped(a: &Attached) -> bool {
     .is_some()
 }
 
+/// Whether an index was dropped that may have been one of a used table's: it stood in its schema.
+fn index_dropped(a: &Attached) -> bool {
+    let schemas: Vec<String> = a
+        .definition
+        .tables
+        .iter()
+        .map(|t| t.schema.clone())
+        .collect();
+    spi::one(
+        "SELECT FROM pg_event_trigger_dropped_objects() AS d \
+         WHERE d.object_type = 'index' AND NOT d.is_temporary AND d.schema_name = ANY ($1) LIMIT 1",
+        At::Latest,
+        &[Arg::texts(&schemas)],
+        |_| (),
+    )
+    .is_some()
+}
+
+/// Whether what was recorded can still be proven just so.
+fn still_proven(a: &Attached) -> bool {
+    let key = Key::Shown(&a.definition.view_key);
+    let found = discovery::discover(a.profile, a.document, key);
+    found.is_ok_and(|d| d.definition == a.definition)
+}
+
 /// Writes down what the document depends on now, or why that can no longer be told. Pending keys go:
 /// everything is pending, and their column or its type may have changed.
-fn rediscover(profile: Oid, document: Oid, replaced: bool) {
+fn rediscover(recorded: &Recorded, replaced: bool) {
     let _us = as_ourselves();
-    let exists =
-        catalog::relation_name(profile).is_some() && catalog::relation_name(document).is_some();
-    let by_hand = Error::DocumentReplaced.message();
-    let found = if !exists {
-        Err(Error::DocumentGone)
-    } else if replaced {
-        Err(Error::DocumentReplaced)
+    let exists = |oid| catalog::relation_name(oid).is_some();
+    let widened = Error::DocumentWidened.message();
+    let found = if exists(recorded.profile) && exists(recorded.document) {
+        let key = recorded.definition.as_ref().map_or("", |d| &d.view_key);
+        let _pinned = Pinned::new();
+        discovery::discover(recorded.profile, recorded.document, Key::Shown(key))
     } else {
-        discovery::discover(profile, document)
+        Err(Error::DocumentGone)
     };
-    match found {
-        // Only attach ends the distrust of a view that was replaced by hand.
+    let covered = |d: &Definition| {
+        let before = recorded.definition.as_ref();
+        !replaced || before.is_some_and(|before| discovery::covers(before, d))
+    };
+    match found.map(|f| f.definition) {
+        Ok(d) if !covered(&d) => spi::run(
+            "UPDATE profile_cache.attachment SET problem = $1",
+            &[Arg::text(&widened)],
+        ),
+        // Only attach, which waits for writers, ends the distrust of a view that has become wider.
         Ok(d) => spi::run(
             "UPDATE profile_cache.attachment SET definition = $1::jsonb, problem = NULL \
              WHERE problem IS DISTINCT FROM $2 AND (definition <> $1::jsonb OR problem IS NOT NULL)",
             &[
                 Arg::text(&serde_json::to_string(&d).unwrap_or_default()),
-                Arg::text(&by_hand),
+                Arg::text(&widened),
             ],
         ),
         Err(e) => spi::run(
             "UPDATE profile_cache.attachment SET problem = $1 \
              WHERE problem IS DISTINCT FROM $1 AND problem IS DISTINCT FROM $2",
-            &[Arg::text(&e.message()), Arg::text(&by_hand)],
+            &[Arg::text(&e.message()), Arg::text(&widened)],
         ),
     };
     if let Some((home, _)) = attachment::home() {

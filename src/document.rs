@@ -13,7 +13,7 @@ use crate::pg::identity::{Identity, Pinned};
 use crate::pg::spi::{self, Arg, At, Pushed};
 use crate::pg::tuple::{self, Stored, Writer};
 use crate::pg::value::{Uuid, Value, array};
-use crate::pg::xact;
+use crate::pg::{Oid, xact};
 use crate::routes::{Sql, Step};
 use pgrx::pg_sys::ItemPointerData;
 use std::collections::HashMap;
@@ -22,8 +22,8 @@ use std::collections::HashMap;
 pub struct Locked {
     tid: ItemPointerData,
     pub key: Option<Uuid>,
-    /// The value of the step's column that it was found by.
-    pub found_by: Option<Value>,
+    /// The values of the step's columns that it was found by.
+    pub found_by: Option<Vec<Value>>,
 }
 
 /// A document, or the SQLSTATE of the view's failure.
@@ -35,27 +35,23 @@ enum Computed {
     Failed(String),
 }
 
-/// Locks the rows whose `step` column equals one of `values` (an array) and that nobody else holds.
-pub fn lock(a: &Attached, step: &Step, values: &[Value]) -> Vec<Locked> {
-    let Some(asked) = array_of(values) else {
+/// Locks the rows whose `step` columns equal some of `values` and that nobody else holds.
+pub fn lock(a: &Attached, step: &Step, values: &[Vec<Value>]) -> Vec<Locked> {
+    if values.is_empty() {
         return vec![];
-    };
+    }
+    let asked = arrays_of(step, values);
     let sql = a.sql.lock(step);
     tuple::lock_for_writing(a.profile);
     let _path = Pinned::path();
     let _owner = Identity::restricted(a.owner);
-    spi::all(
-        statement(&sql, values.len()),
-        At::New,
-        &[Arg::value(asked)],
-        |r| {
-            r.tid(1).map(|tid| Locked {
-                tid,
-                key: r.uuid(2),
-                found_by: r.value(3),
-            })
-        },
-    )
+    spi::all(statement(&sql, values.len()), At::New, &asked, |r| {
+        r.tid(1).map(|tid| Locked {
+            tid,
+            key: r.uuid(2),
+            found_by: (3..).map(|i| r.value(i)).take(step.columns.len()).collect(),
+        })
+    })
     .into_iter()
     .flatten()
     .collect()
@@ -276,33 +272,45 @@ fn view_rows(a: &Attached, keys: &[Uuid]) -> HashMap<Uuid, Computed> {
 }
 
 /// The values that the lock step did not return, as text; decided by what it returned. `values` are
-/// distinct images and the step's column is unique, so as many rows as values leaves none over.
-pub fn not_locked(a: &Attached, step: &Step, values: &[Value], locked: &[Locked]) -> Vec<String> {
-    if locked.len() == values.len() {
+/// distinct images, and a single column that is a step's is unique, so as many rows as values leaves
+/// none over.
+pub fn not_locked(
+    a: &Attached,
+    step: &Step,
+    values: &[Vec<Value>],
+    locked: &[Locked],
+) -> Vec<Vec<String>> {
+    if locked.len() == values.len() && step.columns.len() == 1 {
         return vec![];
     }
     let _pinned = Pinned::new();
-    let found: Vec<Value> = locked.iter().filter_map(|l| l.found_by).collect();
-    let (Some(found), Some(asked)) = (array_of(&found), array_of(values)) else {
-        return values.iter().map(|v| v.to_text()).collect();
-    };
+    let found: Vec<Vec<Value>> = locked.iter().filter_map(|l| l.found_by.clone()).collect();
+    if found.is_empty() {
+        return values.iter().map(|v| texts(v)).collect();
+    }
+    let mut args = arrays_of(step, values);
+    args.extend(arrays_of(step, &found));
     let _owner = Identity::restricted(a.owner);
-    spi::all(
-        &Sql::not_locked(step),
-        At::New,
-        &[Arg::value(asked), Arg::value(found)],
-        |r| r.value(1).map(Value::to_text),
-    )
-    .into_iter()
-    .flatten()
-    .collect()
+    spi::all(&Sql::not_locked(step), At::New, &args, |r| r.int8(1))
+        .into_iter()
+        .flatten()
+        .filter_map(|n| values.get(usize::try_from(n - 1).ok()?))
+        .map(|v| texts(v))
+        .collect()
 }
 
-/// Values of one type as an array; None where there are none.
-pub fn array_of(values: &[Value]) -> Option<Value> {
-    let first = values.first()?;
-    Some(array(
-        first.oid,
-        &values.iter().map(|v| v.datum).collect::<Vec<_>>(),
-    ))
+/// Each value's text form, under the settings in force.
+pub fn texts(values: &[Value]) -> Vec<String> {
+    values.iter().map(|v| v.to_text()).collect()
+}
+
+/// The values of each of the step's columns as an array. There is at least one row.
+pub fn arrays_of(step: &Step, rows: &[Vec<Value>]) -> Vec<Arg> {
+    let column = |i: usize| {
+        let values: Vec<Value> = rows.iter().filter_map(|r| r.get(i).copied()).collect();
+        let datums: Vec<_> = values.iter().map(|v| v.datum).collect();
+        let oid = values.first().map_or(Oid::INVALID, |v| v.oid);
+        Arg::value(array(oid, &datums))
+    };
+    (0..step.columns.len()).map(column).collect()
 }

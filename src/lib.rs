@@ -13,6 +13,8 @@ mod document;
 mod error;
 mod pending;
 mod pg;
+mod proof;
+mod query;
 mod read;
 mod refresh;
 mod report;

@@ -9,7 +9,7 @@ use crate::attachment::{self, Attached};
 use crate::pg::identity::Pinned;
 use crate::pg::spi::{self, Arg, At};
 use crate::pg::{Oid, value::Uuid, xact};
-use crate::routes::Sql;
+use crate::routes::{Sql, by_column};
 use crate::session;
 use crate::settings;
 
@@ -26,8 +26,8 @@ pub struct PendingEpoch {
 pub struct Pending {
     pub current: Option<i64>,
     pub epochs: Vec<PendingEpoch>,
-    /// Column and value, as text, of profiles.
-    pub keys: Vec<(String, String)>,
+    /// Columns of profiles, and their values as text.
+    pub keys: Vec<(Vec<String>, Vec<String>)>,
     /// There is more than a read should look at: what it does not see may concern any profile.
     pub overflow: bool,
 }
@@ -99,7 +99,7 @@ impl Pending {
         let _us = attachment::as_ourselves_qualified();
         let mut state = Pending::default();
         let rows = spi::query(
-            "SELECT p.kind, p.epoch, p.key_column::pg_catalog.text, p.key_value, \
+            "SELECT p.kind, p.epoch, p.key_columns::pg_catalog.text[], p.key_values, \
               CASE WHEN p.kind OPERATOR(pg_catalog.=) 'epoch' THEN \
                (SELECT d.passed_to::pg_catalog.text::pg_catalog.int8 FROM profile_cache.drain AS d \
                 WHERE d.epoch OPERATOR(pg_catalog.=) p.epoch) END \
@@ -109,8 +109,8 @@ impl Pending {
             |r| match r.text(1).as_deref() {
                 Some("current") => state.current = r.int8(2),
                 Some("key") => {
-                    if let (Some(column), Some(value)) = (r.text(3), r.text(4)) {
-                        state.keys.push((column, value));
+                    if let (Some(columns), Some(values)) = (r.texts(3), r.texts(4)) {
+                        state.keys.push((columns, values));
                     }
                 }
                 _ => state.epochs.push(PendingEpoch {
@@ -164,22 +164,24 @@ impl Pending {
         if self
             .keys
             .iter()
-            .any(|(c, _)| !naming.iter().any(|(s, _)| s.column == *c))
+            .any(|(c, _)| !naming.iter().any(|(s, _)| s.column_names() == *c))
         {
-            // A key of a column that nothing refers to any more: no telling whom it names.
+            // A key of columns that nothing refers to any more: no telling whom it names.
             return ("true".into(), vec![]);
         }
         let (mut conditions, mut args) = (vec![], vec![]);
-        for (step, r#type) in &naming {
-            let values: Vec<String> = self
+        for (step, types) in &naming {
+            let columns = step.column_names();
+            let values: Vec<Vec<String>> = self
                 .keys
                 .iter()
-                .filter(|(c, _)| *c == step.column)
+                .filter(|(c, _)| *c == columns)
                 .map(|(_, v)| v.clone())
                 .collect();
             if !values.is_empty() {
-                conditions.push(Sql::named(step, r#type, n + args.len()));
-                args.push(Arg::texts(&values));
+                conditions.push(Sql::named(step, types, n + args.len()));
+                let values = by_column(columns.len(), &values);
+                args.extend(values.iter().map(|v| Arg::texts(v)));
             }
         }
         (format!("({})", conditions.join(" OR ")), args)
@@ -226,53 +228,61 @@ pub fn everything(reason: &str) {
     );
 }
 
-/// The profiles that rows of a table lead to, by old and new values of its column `column`.
-pub fn linked(schema: &str, table: &str, column: &str, values: &[String]) {
+/// The profiles that rows of a table lead to, by old and new values of its `columns`.
+pub fn linked(schema: &str, table: &str, columns: &[String], values: &[Vec<String>]) {
+    if session::everything_is_pending() {
+        return;
+    }
     let _us = attachment::as_ourselves();
     spi::run(
-        "INSERT INTO profile_cache.pending (kind, reason, link_schema, link_table, link_column, link_values) \
-         VALUES ('epoch', 'rows changed', $1, $2, $3, $4)",
+        "INSERT INTO profile_cache.pending (kind, reason, link_schema, link_table, link_columns, link_values) \
+         VALUES ('epoch', 'rows changed', $1, $2, $3::name[], $4)",
         &[
             Arg::text(schema),
             Arg::text(table),
-            Arg::text(column),
-            Arg::texts(values),
+            Arg::texts(columns),
+            Arg::texts(&values.concat()),
         ],
     );
 }
 
-/// Single profiles, by values of one of their columns. From writers: so many in one transaction that
+/// Single profiles, by values of some of their columns. From writers: so many in one transaction that
 /// looking for each would cost more than computing become everything.
-pub fn keys(column: &str, values: impl Iterator<Item = String>, reason: &str) {
-    let new = unnamed(column, values);
+pub fn keys(columns: &[String], values: impl Iterator<Item = Vec<String>>, reason: &str) {
+    let new = unnamed(columns, values);
     if new.is_empty() {
         return;
     }
     if session::keys_named() > settings::max_immediate().max(1) {
         return everything("more pending keys than profile_cache.max_immediate in one transaction");
     }
-    insert_keys(column, &new, reason);
+    insert_keys(columns, &new, reason);
 }
 
 /// The same from refresh, whose work it is to get rid of them: never everything.
-pub fn leftovers(column: &str, values: impl Iterator<Item = String>, reason: &str) {
-    let new = unnamed(column, values);
+pub fn leftovers(columns: &[String], values: impl Iterator<Item = Vec<String>>, reason: &str) {
+    let new = unnamed(columns, values);
     if !new.is_empty() {
-        insert_keys(column, &new, reason);
+        insert_keys(columns, &new, reason);
     }
 }
 
 /// Those that this transaction has not named yet.
-fn unnamed(column: &str, values: impl Iterator<Item = String>) -> Vec<String> {
-    values.filter(|v| session::name_key(column, v)).collect()
+fn unnamed(columns: &[String], values: impl Iterator<Item = Vec<String>>) -> Vec<Vec<String>> {
+    values.filter(|v| session::name_key(columns, v)).collect()
 }
 
-fn insert_keys(column: &str, values: &[String], reason: &str) {
+fn insert_keys(columns: &[String], values: &[Vec<String>], reason: &str) {
     let _us = attachment::as_ourselves();
     spi::run(
-        "INSERT INTO profile_cache.pending (kind, reason, key_column, key_value) \
-         SELECT 'key', $1, $2, v FROM pg_catalog.unnest($3) AS v",
-        &[Arg::text(reason), Arg::text(column), Arg::texts(values)],
+        "INSERT INTO profile_cache.pending (kind, reason, key_columns, key_values) \
+         SELECT 'key', $1, $2::name[], $3[i - cardinality($2) + 1:i] \
+         FROM generate_series(cardinality($2), cardinality($3), cardinality($2)) AS i",
+        &[
+            Arg::text(reason),
+            Arg::texts(columns),
+            Arg::texts(&values.concat()),
+        ],
     );
 }
 

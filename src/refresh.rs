@@ -6,13 +6,13 @@
 //! again later. Steps exclude each other by a lock on `drain`.
 
 use crate::attachment::{self, Attached, as_ourselves};
-use crate::document::{self, By, array_of};
+use crate::document::{self, By};
 use crate::error::{Error, check_interrupts};
 use crate::pending;
 use crate::pg::identity::{Identity, Pinned, current_user};
 use crate::pg::spi::{self, Arg, At};
 use crate::pg::value::{Uuid, Value};
-use crate::routes::Step;
+use crate::routes::{Step, by_column, value_columns, value_rows};
 use crate::session;
 
 /// Where a refresh stands; given to each step and returned by it.
@@ -264,26 +264,30 @@ fn concerned(a: &Attached, epoch: i64) -> (String, Vec<Vec<String>>) {
     let rows = {
         let _us = as_ourselves();
         spi::all(
-            "SELECT p.link_schema::text, p.link_table::text, p.link_column::text, p.link_values \
+            "SELECT p.link_schema::text, p.link_table::text, p.link_columns::text[], p.link_values \
              FROM profile_cache.pending AS p WHERE p.kind = 'epoch' AND p.epoch = $1",
             At::New,
             &[Arg::int8(Some(epoch))],
-            |r| (r.text(1), r.text(2), r.text(3), r.texts(4)),
+            |r| (r.text(1), r.text(2), r.texts(3), r.texts(4)),
         )
     };
-    let mut by_link: std::collections::BTreeMap<(usize, usize), Vec<String>> = Default::default();
+    let mut by_link: std::collections::BTreeMap<(usize, usize), Vec<Vec<String>>> =
+        Default::default();
     for row in rows {
-        let (Some(schema), Some(table), Some(column), Some(values)) = row else {
+        let (Some(schema), Some(table), Some(columns), Some(values)) = row else {
             return ("true".into(), vec![]);
         };
         let mut known = false;
         for (t, used) in a.definition.tables.iter().enumerate() {
+            if used.schema != schema || used.name != table {
+                continue;
+            }
             for (l, link) in used.links.iter().enumerate() {
-                if used.schema == schema && used.name == table && link.column == column {
-                    by_link
-                        .entry((t, l))
-                        .or_default()
-                        .extend(values.iter().cloned());
+                // A member's link, or a constant's, writes no such row.
+                let leads = !link.member && !link.route.is_empty();
+                if leads && link.column_names() == columns {
+                    let rows = values.chunks(columns.len().max(1)).map(<[String]>::to_vec);
+                    by_link.entry((t, l)).or_default().extend(rows);
                     known = true;
                 }
             }
@@ -292,12 +296,13 @@ fn concerned(a: &Attached, epoch: i64) -> (String, Vec<Vec<String>>) {
             return ("true".into(), vec![]);
         }
     }
-    let conditions: Vec<String> = by_link
-        .keys()
-        .enumerate()
-        .map(|(i, (t, l))| a.sql.dependents(&a.definition.tables[*t].links[*l], 4 + i))
-        .collect();
-    (conditions.join(" OR "), by_link.into_values().collect())
+    let (mut conditions, mut args) = (vec![], vec![]);
+    for ((t, l), values) in by_link {
+        let link = &a.definition.tables[t].links[l];
+        conditions.push(a.sql.dependents(link, 4 + args.len()));
+        args.extend(by_column(link.columns.len(), &values));
+    }
+    (conditions.join(" OR "), args)
 }
 
 /// The keys that a query of the profile table returns, read as the tables' owner.
@@ -313,20 +318,21 @@ fn as_owner(a: &Attached, sql: &str, args: &[Arg]) -> Vec<Uuid> {
 /// Locks, computes and writes profiles by their keys; with `leftovers`, names what is locked by
 /// others as pending.
 fn by_key(a: &Attached, keys: &[Uuid], leftovers: bool) -> u64 {
-    let values: Vec<Value> = keys.iter().map(Value::uuid).collect();
+    let values: Vec<Vec<Value>> = keys.iter().map(|k| vec![Value::uuid(k)]).collect();
     let step = a.key_step();
+    let key = step.column_names();
     let locked = document::lock(a, &step, &values);
     if leftovers {
         let missing = document::not_locked(a, &step, &values, &locked);
-        pending::leftovers(&step.column, missing.into_iter(), "locked during a pass");
+        pending::leftovers(&key, missing.into_iter(), "locked during a pass");
     }
     let outcome = document::prepare(a, &locked).write(a, By::Owner);
     if leftovers {
         let texts = outcome
             .unwritten
             .iter()
-            .map(|key| Value::uuid(key).to_text());
-        pending::leftovers(&step.column, texts, "its row could not be written");
+            .map(|key| vec![Value::uuid(key).to_text()]);
+        pending::leftovers(&key, texts, "its row could not be written");
     }
     outcome.stored
 }
@@ -334,8 +340,8 @@ fn by_key(a: &Attached, keys: &[Uuid], leftovers: bool) -> u64 {
 /// One pending key as listed.
 struct Key {
     id: Uuid,
-    column: String,
-    value: String,
+    columns: Vec<String>,
+    values: Vec<String>,
 }
 
 /// One batch of pending keys, in the order of their ids; the last id where more may follow.
@@ -353,21 +359,21 @@ fn keys(a: &Attached, after: Option<Uuid>, batch: i32) -> (Option<Uuid>, u64) {
             spi::run(
                 "DELETE FROM profile_cache.pending AS p WHERE p.kind = 'key' AND p.id IN \
                  (SELECT r.id FROM (SELECT q.id, row_number() OVER \
-                   (PARTITION BY q.key_column, q.key_value ORDER BY q.id) AS n \
+                   (PARTITION BY q.key_columns, q.key_values ORDER BY q.id) AS n \
                   FROM profile_cache.pending AS q WHERE q.kind = 'key') AS r WHERE r.n > 1)",
                 &[],
             );
         }
         spi::all(
-            "SELECT p.id, p.key_column::text, p.key_value FROM profile_cache.pending AS p \
+            "SELECT p.id, p.key_columns::text[], p.key_values FROM profile_cache.pending AS p \
              WHERE p.kind = 'key' AND ($1 IS NULL OR p.id > $1) ORDER BY p.id LIMIT $2",
             At::New,
             &[Arg::uuid(after.as_ref()), Arg::int8(Some(i64::from(batch)))],
             |r| {
                 Some(Key {
                     id: r.uuid(1)?,
-                    column: r.text(2)?,
-                    value: r.text(3)?,
+                    columns: r.texts(2)?,
+                    values: r.texts(3)?,
                 })
             },
         )
@@ -375,15 +381,16 @@ fn keys(a: &Attached, after: Option<Uuid>, batch: i32) -> (Option<Uuid>, u64) {
     let listed: Vec<Key> = listed.into_iter().flatten().collect();
     let naming = a.naming();
     let mut stored = 0;
-    for (step, r#type) in &naming {
-        let mine: Vec<&Key> = listed.iter().filter(|k| k.column == step.column).collect();
+    for (step, types) in &naming {
+        let columns = step.column_names();
+        let mine: Vec<&Key> = listed.iter().filter(|k| k.columns == columns).collect();
         if !mine.is_empty() {
-            stored += keys_of(a, step, r#type, &mine);
+            stored += keys_of(a, step, types, &mine);
         }
     }
     let strangers: Vec<Uuid> = listed
         .iter()
-        .filter(|k| !naming.iter().any(|(s, _)| s.column == k.column))
+        .filter(|k| !naming.iter().any(|(s, _)| s.column_names() == k.columns))
         .map(|k| k.id)
         .collect();
     if !strangers.is_empty() {
@@ -395,73 +402,113 @@ fn keys(a: &Attached, after: Option<Uuid>, batch: i32) -> (Option<Uuid>, u64) {
     (listed.last().map(|k| k.id).filter(|_| more), stored)
 }
 
-/// Pending keys of one column: those whose row could be locked, computed and written go; those that
+/// Pending keys of the same columns: those whose row could be locked, computed and written go; those that
 /// no row has go once nobody is left who could bring it.
-fn keys_of(a: &Attached, step: &Step, r#type: &str, keys: &[&Key]) -> u64 {
-    let texts: Vec<String> = keys.iter().map(|k| k.value.clone()).collect();
+fn keys_of(a: &Attached, step: &Step, types: &[String], keys: &[&Key]) -> u64 {
     let ids: Vec<Uuid> = keys.iter().map(|k| k.id).collect();
-    let values: Vec<Value> = {
+    let values: Vec<Vec<Value>> = {
         let _pinned = Pinned::new();
         let _owner = Identity::restricted(a.owner);
-        let sql = format!("SELECT v FROM pg_catalog.unnest($1::pg_catalog.text[]::{type}[]) AS v");
-        spi::all(&sql, At::New, &[Arg::texts(&texts)], |r| r.value(1))
+        let sql = format!("SELECT k.* FROM {} AS k", value_rows(types, 1));
+        spi::all(&sql, At::New, &texts_of(types, keys), |r| {
+            let values = (1..).map(|i| r.value(i)).take(types.len());
+            values.collect::<Option<Vec<Value>>>()
+        })
     }
     .into_iter()
     .flatten()
     .collect();
     let locked = document::lock(a, step, &values);
     let outcome = document::prepare(a, &locked).write(a, By::Owner);
-    let found: Vec<Value> = locked
+    let found: Vec<Vec<Value>> = locked
         .iter()
         .filter(|l| l.key.is_none_or(|key| !outcome.unwritten.contains(&key)))
-        .filter_map(|l| l.found_by)
+        .filter_map(|l| l.found_by.clone())
         .collect();
-    let done = matching(a, step, r#type, &ids, &texts, array_of(&found));
+    let done = matching(a, step, types, keys, &ids, &found);
     delete(&done);
-    let left: Vec<&&Key> = keys.iter().filter(|k| !done.contains(&k.id)).collect();
+    let left: Vec<&Key> = keys
+        .iter()
+        .copied()
+        .filter(|k| !done.contains(&k.id))
+        .collect();
     if !left.is_empty() {
-        let ids: Vec<Uuid> = left.iter().map(|k| k.id).collect();
-        let texts: Vec<String> = left.iter().map(|k| k.value.clone()).collect();
-        absent(a, step, r#type, &ids, &texts);
+        absent(a, step, types, &left);
     }
     outcome.stored
 }
 
-/// The ids whose value equals one of `found`, by the foreign key's own equality.
+/// The keys' values, an array of texts for each column.
+fn texts_of(types: &[String], keys: &[&Key]) -> Vec<Arg> {
+    let values: Vec<Vec<String>> = keys.iter().map(|k| k.values.clone()).collect();
+    let columns = by_column(types.len(), &values);
+    columns.iter().map(|texts| Arg::texts(texts)).collect()
+}
+
+/// Rows of the ids in $1 and the values from $2 on.
+fn numbered(types: &[String]) -> String {
+    let rows = value_rows(types, 2);
+    format!(
+        "{} AS k(id, {})",
+        rows.replacen("ROWS FROM (", "ROWS FROM (pg_catalog.unnest($1), ", 1),
+        value_columns(types.len())
+    )
+}
+
+/// The ids whose values equal one of `found`, by the foreign key's own equality.
 fn matching(
     a: &Attached,
     step: &Step,
-    r#type: &str,
+    types: &[String],
+    keys: &[&Key],
     ids: &[Uuid],
-    texts: &[String],
-    found: Option<Value>,
+    found: &[Vec<Value>],
 ) -> Vec<Uuid> {
-    let Some(found) = found else { return vec![] };
+    if found.is_empty() {
+        return vec![];
+    }
+    let n = types.len();
+    let arrays: Vec<String> = (0..n)
+        .map(|i| format!("pg_catalog.unnest(${})", 2 + n + i))
+        .collect();
+    let equal: Vec<String> = step
+        .columns
+        .iter()
+        .enumerate()
+        .map(|(i, c)| format!("f.c{i} {} k.c{i}", c.operator))
+        .collect();
+    let mut args = vec![Arg::uuids(ids)];
+    args.extend(texts_of(types, keys));
+    args.extend(document::arrays_of(step, found));
     as_owner(
         a,
         &format!(
-            "SELECT k.id FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2::pg_catalog.text[]::{type}[])) AS k(id, v) \
-             WHERE EXISTS (SELECT FROM pg_catalog.unnest($3) AS f WHERE f {} k.v)",
-            step.operator
+            "SELECT k.id FROM {} WHERE EXISTS (SELECT FROM ROWS FROM ({}) AS f({}) WHERE {})",
+            numbered(types),
+            arrays.join(", "),
+            value_columns(n),
+            equal.join(" AND "),
         ),
-        &[Arg::uuids(ids), Arg::texts(texts), Arg::value(found)],
+        &args,
     )
 }
 
 /// Pending keys that no visible row has: noted with the present lock holders at first sight, dropped
 /// when those are gone and a later snapshot still shows no row.
-fn absent(a: &Attached, step: &Step, r#type: &str, ids: &[Uuid], texts: &[String]) {
+fn absent(a: &Attached, step: &Step, types: &[String], keys: &[&Key]) {
+    let ids: Vec<Uuid> = keys.iter().map(|k| k.id).collect();
     let no_row = || {
+        let mut args = vec![Arg::uuids(&ids)];
+        args.extend(texts_of(types, keys));
         as_owner(
             a,
             &format!(
-                "SELECT k.id FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2::pg_catalog.text[]::{type}[])) AS k(id, v) \
-                 WHERE NOT EXISTS (SELECT FROM {table} AS p WHERE p.{column} {op} k.v)",
-                table = a.profile_name,
-                column = crate::routes::quote_identifier(&step.column),
-                op = step.operator,
+                "SELECT k.id FROM {} WHERE NOT EXISTS (SELECT FROM {} AS p WHERE {})",
+                numbered(types),
+                a.profile_name,
+                step.equals("p", "k"),
             ),
-            &[Arg::uuids(ids), Arg::texts(texts)],
+            &args,
         )
     };
     let gone = no_row();

@@ -131,54 +131,147 @@ pub struct Definition {
 pub struct Table {
     pub schema: String,
     pub name: String,
-    /// Columns whose change may change a document.
-    pub columns: Vec<String>,
     pub links: Vec<Link>,
 }
 
-/// One way from a changed row to the profiles it touches: the row's `column`, then step by step.
+/// One way from a changed row to the profiles that show it: by some of its columns to the first
+/// step, then step by step. The view may show one table in several ways.
 #[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
 pub struct Link {
-    pub column: String,
-    /// The column's type, as SQL writes it.
-    pub r#type: String,
-    /// The type of the profile's column at the route's end.
-    pub target_type: String,
-    /// Values of `column` whose row every profile may show.
-    #[serde(default)]
+    pub columns: Vec<LinkColumn>,
+    /// Columns whose change may change a document, seen this way.
+    pub watched: Vec<String>,
+    /// The profile's own row, or a row with a foreign key to it: the lock on the profile's row
+    /// orders such changes, so they are computed at once.
+    pub member: bool,
+    /// Values of the one column whose row every profile may show; there is no route then.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub everyone: Vec<String>,
     pub route: Vec<Step>,
 }
 
-/// A step: the rows of a table whose `column` equals what the step before leads to.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+pub struct LinkColumn {
+    pub column: String,
+    /// Its type, as SQL writes it.
+    pub r#type: String,
+    /// The type of the column that it is compared with.
+    pub target_type: String,
+}
+
+/// A step: the rows of a table whose columns equal what the step before leads to.
 #[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
 pub struct Step {
     pub schema: String,
     pub table: String,
+    pub columns: Vec<StepColumn>,
+    /// The columns that lead on; the last step, the profile, has none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub next: Vec<String>,
+}
+
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+pub struct StepColumn {
     pub column: String,
     /// The foreign key's equality, qualified.
     pub operator: String,
-    /// The column that leads on; the last step, the profile, has none.
-    pub next: Option<String>,
 }
 
 impl Link {
-    /// Whether a changed row with this value of `column` concerns every profile. Padding of
+    /// Whether a changed row with this value of the column concerns every profile. Padding of
     /// character(n) does not count.
     pub fn concerns_everyone(&self, value: &str) -> bool {
         self.everyone
             .iter()
-            .any(|e| e == ANY_VALUE || e == value.trim_end())
+            .any(|e| e == ANY_VALUE || e.trim_end() == value.trim_end())
     }
 
-    /// A member's own foreign key to the profile, or the profile's own key: one step. The order of
-    /// locks on the profile's row orders such changes, so they are computed at once.
+    /// The step of a member's link.
     pub fn direct(&self) -> Option<&Step> {
-        match self.route.as_slice() {
-            [step] => Some(step),
-            _ => None,
+        self.route.first().filter(|_| self.member)
+    }
+
+    pub fn column_names(&self) -> Vec<String> {
+        self.columns.iter().map(|c| c.column.clone()).collect()
+    }
+
+    pub fn types(&self) -> Vec<String> {
+        self.columns.iter().map(|c| c.r#type.clone()).collect()
+    }
+
+    pub fn target_types(&self) -> Vec<String> {
+        self.columns.iter().map(|c| c.target_type.clone()).collect()
+    }
+}
+
+impl Step {
+    /// The profile, by one column of it.
+    pub fn profile(column: &str, operator: &str) -> Step {
+        Step {
+            schema: String::new(),
+            table: String::new(),
+            columns: vec![StepColumn {
+                column: column.to_owned(),
+                operator: operator.to_owned(),
+            }],
+            next: vec![],
         }
     }
+
+    pub fn column_names(&self) -> Vec<String> {
+        self.columns.iter().map(|c| c.column.clone()).collect()
+    }
+
+    /// That a row `row` of the step's table has the values of the row `values`, of columns c0, c1…
+    pub fn equals(&self, row: &str, values: &str) -> String {
+        let columns = self.columns.iter().enumerate();
+        let equal = |(i, c): (usize, &StepColumn)| {
+            let column = quote_identifier(&c.column);
+            format!("{row}.{column} {} {values}.c{i}", c.operator)
+        };
+        columns.map(equal).collect::<Vec<_>>().join(" AND ")
+    }
+
+    /// That row `row` has one of the values in the parameters from `$n` on, an array of texts for
+    /// each column.
+    fn among(&self, row: &str, types: &[String], n: usize) -> String {
+        if let ([c], [t]) = (&self.columns[..], types) {
+            let column = quote_identifier(&c.column);
+            return format!(
+                "{row}.{column} {} ANY (${n}::pg_catalog.text[]::{t}[])",
+                c.operator
+            );
+        }
+        format!(
+            "EXISTS (SELECT FROM {} AS k({}) WHERE {})",
+            value_rows(types, n),
+            value_columns(types.len()),
+            self.equals(row, "k")
+        )
+    }
+}
+
+/// Rows of the values in the parameters from `$n` on, an array of texts for each column.
+pub fn value_rows(types: &[String], n: usize) -> String {
+    let arrays: Vec<String> = types
+        .iter()
+        .enumerate()
+        .map(|(i, t)| format!("pg_catalog.unnest(${}::pg_catalog.text[]::{t}[])", n + i))
+        .collect();
+    format!("ROWS FROM ({})", arrays.join(", "))
+}
+
+/// c0, c1…
+pub fn value_columns(n: usize) -> String {
+    let names: Vec<String> = (0..n).map(|i| format!("c{i}")).collect();
+    names.join(", ")
+}
+
+/// Rows of values, as pending rows hold them: one after the other in one array.
+pub fn by_column(columns: usize, rows: &[Vec<String>]) -> Vec<Vec<String>> {
+    (0..columns)
+        .map(|i| rows.iter().filter_map(|r| r.get(i).cloned()).collect())
+        .collect()
 }
 
 /// An identifier, always quoted: reserved words need no list of their own then.
@@ -244,25 +337,53 @@ impl Sql {
         }
     }
 
-    /// $1: an array of values of the step's column. Returns ctid, key, that column.
+    /// $1, $2…: for each of the step's columns, an array of values. Returns ctid, key, the columns;
+    /// of several columns also rows that mix values of different rows.
     pub fn lock(&self, step: &Step) -> String {
-        let column = quote_identifier(&step.column);
+        let columns: Vec<String> = step
+            .columns
+            .iter()
+            .map(|c| format!("p.{}", quote_identifier(&c.column)))
+            .collect();
+        let conditions: Vec<String> = columns
+            .iter()
+            .zip(&step.columns)
+            .enumerate()
+            .map(|(i, (column, c))| format!("{column} {} ANY (${})", c.operator, i + 1))
+            .collect();
         format!(
-            "SELECT p.ctid, p.{key}, p.{column} FROM {table} AS p \
-             WHERE p.{column} {op} ANY ($1) FOR NO KEY UPDATE OF p SKIP LOCKED",
+            "SELECT p.ctid, p.{key}, {columns} FROM {table} AS p \
+             WHERE {conditions} FOR NO KEY UPDATE OF p SKIP LOCKED",
             key = self.key,
             table = self.profile,
-            op = step.operator,
+            columns = columns.join(", "),
+            conditions = conditions.join(" AND "),
         )
     }
 
-    /// $1: values that were asked for, $2: those of the rows that were locked. Returns those not
-    /// locked.
+    /// First an array of values for each of the step's columns that were asked for, then as many of
+    /// the rows that were locked. Returns the numbers, from 1, of those not locked.
     pub fn not_locked(step: &Step) -> String {
+        let n = step.columns.len();
+        let arrays = |from: usize| {
+            let all: Vec<String> = (from..from + n)
+                .map(|i| format!("pg_catalog.unnest(${i})"))
+                .collect();
+            format!("ROWS FROM ({})", all.join(", "))
+        };
+        let named: Vec<String> = step
+            .columns
+            .iter()
+            .enumerate()
+            .map(|(i, c)| format!("r.c{i} {} k.c{i}", c.operator))
+            .collect();
         format!(
-            "SELECT k FROM pg_catalog.unnest($1) AS k WHERE NOT EXISTS \
-             (SELECT FROM pg_catalog.unnest($2) AS r WHERE r {} k)",
-            step.operator
+            "SELECT k.n FROM {asked} WITH ORDINALITY AS k({columns}, n) WHERE NOT EXISTS \
+             (SELECT FROM {locked} AS r({columns}) WHERE {equal})",
+            asked = arrays(1),
+            locked = arrays(n + 1),
+            columns = value_columns(n),
+            equal = named.join(" AND "),
         )
     }
 
@@ -370,11 +491,12 @@ impl Sql {
         )
     }
 
-    /// $1: values of the link's column as text. The same as values of the column it leads to.
-    pub fn as_target(link: &Link) -> String {
+    /// $1: values of a link's column as text. The same as values of the column it leads to.
+    pub fn as_target(column: &LinkColumn) -> String {
         format!(
-            "SELECT (v::{}::{})::pg_catalog.text FROM pg_catalog.unnest($1) AS v",
-            link.r#type, link.target_type
+            "SELECT (u.v::{}::{})::pg_catalog.text FROM pg_catalog.unnest($1) WITH ORDINALITY AS u(v, n) \
+             ORDER BY u.n",
+            column.r#type, column.target_type
         )
     }
 
@@ -403,52 +525,50 @@ impl Sql {
         )
     }
 
-    /// The profiles that a link leads to from values given as parameter `$n` (text[]).
+    /// The profiles that a link leads to from values given in the parameters from `$n` on, an array
+    /// of texts for each column.
     pub fn dependents(&self, link: &Link, n: usize) -> String {
-        let values = format!("ANY (${n}::pg_catalog.text[]::{}[])", link.r#type);
+        let types = link.types();
         let Some((last, steps)) = link.route.split_last() else {
             return "true".into();
         };
         let Some((first, rest)) = steps.split_first() else {
-            return format!(
-                "p.{} {} {values}",
-                quote_identifier(&last.column),
-                last.operator
-            );
+            return last.among("p", &types, n);
         };
         let mut from = format!("{} AS s0", qualified(&first.schema, &first.table));
         let mut previous = first;
+        let joined = |step: &Step, row: &str, i: usize, next: &[String]| {
+            let equal: Vec<String> = step
+                .columns
+                .iter()
+                .zip(next)
+                .map(|(c, next)| {
+                    let (column, next) = (quote_identifier(&c.column), quote_identifier(next));
+                    format!("{row}.{column} {} s{i}.{next}", c.operator)
+                })
+                .collect();
+            equal.join(" AND ")
+        };
         for (i, step) in rest.iter().enumerate() {
+            let row = format!("s{}", i + 1);
             from.push_str(&format!(
-                " JOIN {} AS s{} ON s{}.{} {} s{}.{}",
+                " JOIN {} AS {row} ON {}",
                 qualified(&step.schema, &step.table),
-                i + 1,
-                i + 1,
-                quote_identifier(&step.column),
-                step.operator,
-                i,
-                quote_identifier(previous.next.as_deref().unwrap_or_default()),
+                joined(step, &row, i, &previous.next),
             ));
             previous = step;
         }
         format!(
-            "EXISTS (SELECT FROM {from} WHERE s0.{} {} {values} AND p.{} {} s{}.{})",
-            quote_identifier(&first.column),
-            first.operator,
-            quote_identifier(&last.column),
-            last.operator,
-            rest.len(),
-            quote_identifier(previous.next.as_deref().unwrap_or_default()),
+            "EXISTS (SELECT FROM {from} WHERE {} AND {})",
+            first.among("s0", &types, n),
+            joined(last, "p", rest.len(), &previous.next),
         )
     }
 
-    /// Rows of the profile table that one of the pending keys in `$n` (text[]) names by `step`.
-    pub fn named(step: &Step, r#type: &str, n: usize) -> String {
-        format!(
-            "coalesce(p.{} {} ANY (${n}::pg_catalog.text[]::{type}[]), false)",
-            quote_identifier(&step.column),
-            step.operator,
-        )
+    /// Rows of the profile table that one of the pending keys in the parameters from `$n` on names by
+    /// `step`.
+    pub fn named(step: &Step, types: &[String], n: usize) -> String {
+        format!("coalesce({}, false)", step.among("p", types, n))
     }
 }
 
@@ -456,13 +576,35 @@ impl Sql {
 mod tests {
     use super::*;
 
-    fn step(table: &str, column: &str, next: Option<&str>) -> Step {
+    fn step(table: &str, columns: &[&str], next: &[&str]) -> Step {
         Step {
             schema: "s".into(),
             table: table.into(),
-            column: column.into(),
-            operator: "OPERATOR(pg_catalog.=)".into(),
-            next: next.map(str::to_owned),
+            columns: columns
+                .iter()
+                .map(|c| StepColumn {
+                    column: (*c).into(),
+                    operator: "=".into(),
+                })
+                .collect(),
+            next: next.iter().map(|c| (*c).to_owned()).collect(),
+        }
+    }
+
+    fn link(columns: &[(&str, &str)], member: bool, route: Vec<Step>) -> Link {
+        Link {
+            columns: columns
+                .iter()
+                .map(|(c, t)| LinkColumn {
+                    column: (*c).into(),
+                    r#type: (*t).into(),
+                    target_type: (*t).into(),
+                })
+                .collect(),
+            watched: vec![],
+            member,
+            everyone: vec![],
+            route,
         }
     }
 
@@ -496,40 +638,54 @@ mod tests {
 
     #[test]
     fn a_route_of_one_step_compares_the_profile_itself() {
-        let link = Link {
-            column: "user_id".into(),
-            r#type: "bigint".into(),
-            target_type: "bigint".into(),
-            everyone: vec![],
-            route: vec![step("p", "id", None)],
-        };
+        let link = link(
+            &[("user_id", "bigint")],
+            true,
+            vec![step("p", &["id"], &[])],
+        );
         assert!(link.direct().is_some());
         assert_eq!(
             sql().dependents(&link, 4),
-            "p.\"id\" OPERATOR(pg_catalog.=) ANY ($4::pg_catalog.text[]::bigint[])"
+            "p.\"id\" = ANY ($4::pg_catalog.text[]::bigint[])"
         );
     }
 
     #[test]
     fn a_longer_route_joins_its_steps() {
-        let link = Link {
-            column: "id".into(),
-            r#type: "text".into(),
-            target_type: "bigint".into(),
-            everyone: vec![],
-            route: vec![
-                step("plan", "feature_id", Some("id")),
-                step("sub", "plan_id", Some("user_id")),
-                step("p", "id", None),
-            ],
-        };
+        let route = vec![
+            step("plan", &["feature_id"], &["id"]),
+            step("sub", &["plan_id"], &["user_id"]),
+            step("p", &["id"], &[]),
+        ];
+        let link = link(&[("id", "text")], false, route);
         assert!(link.direct().is_none());
         assert_eq!(
             sql().dependents(&link, 1),
             "EXISTS (SELECT FROM \"s\".\"plan\" AS s0 JOIN \"s\".\"sub\" AS s1 \
-             ON s1.\"plan_id\" OPERATOR(pg_catalog.=) s0.\"id\" \
-             WHERE s0.\"feature_id\" OPERATOR(pg_catalog.=) ANY ($1::pg_catalog.text[]::text[]) \
-             AND p.\"id\" OPERATOR(pg_catalog.=) s1.\"user_id\")"
+             ON s1.\"plan_id\" = s0.\"id\" \
+             WHERE s0.\"feature_id\" = ANY ($1::pg_catalog.text[]::text[]) \
+             AND p.\"id\" = s1.\"user_id\")"
+        );
+    }
+
+    #[test]
+    fn several_columns_are_compared_together() {
+        let columns = [("tenant", "integer"), ("number", "bigint")];
+        let link = link(&columns, true, vec![step("p", &["t", "n"], &[])]);
+        let among = "EXISTS (SELECT FROM ROWS FROM (pg_catalog.unnest($2::pg_catalog.text[]::integer[]), \
+             pg_catalog.unnest($3::pg_catalog.text[]::bigint[])) AS k(c0, c1) \
+             WHERE p.\"t\" = k.c0 AND p.\"n\" = k.c1)";
+        assert_eq!(sql().dependents(&link, 2), among);
+        assert!(sql().lock(&link.route[0]).contains(
+            "SELECT p.ctid, p.\"k\", p.\"t\", p.\"n\" FROM \"s\".\"p\" AS p \
+             WHERE p.\"t\" = ANY ($1) AND p.\"n\" = ANY ($2) FOR"
+        ));
+        assert_eq!(
+            Sql::not_locked(&link.route[0]),
+            "SELECT k.n FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) \
+             WITH ORDINALITY AS k(c0, c1, n) WHERE NOT EXISTS \
+             (SELECT FROM ROWS FROM (pg_catalog.unnest($3), pg_catalog.unnest($4)) AS r(c0, c1) \
+             WHERE r.c0 = k.c0 AND r.c1 = k.c1)"
         );
     }
 }

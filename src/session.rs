@@ -19,10 +19,10 @@ struct Mark {
 #[derive(Default)]
 struct Session {
     marks: Vec<Mark>,
-    /// Values of referenced profile columns, by column, of rows this transaction deleted.
-    deleted: HashMap<(i16, String), u32>,
-    /// Pending keys this transaction has inserted, by column and value.
-    named: HashMap<(String, String), u32>,
+    /// Values of referenced profile columns, by columns, of rows this transaction deleted.
+    deleted: HashMap<(Vec<i16>, Vec<String>), u32>,
+    /// Pending keys this transaction has inserted, by columns and values.
+    named: HashMap<(Vec<String>, Vec<String>), u32>,
     /// The subtransaction that made everything pending.
     everything: Option<u32>,
     /// Epochs have been assigned in this transaction.
@@ -106,30 +106,30 @@ pub fn other_in_flight(table: Oid, command: Option<u32>) -> bool {
     .unwrap_or(true)
 }
 
-/// Records that this transaction deleted the profile whose `column` held `value`.
-pub fn record_deleted(column: i16, value: String) {
+/// Records that this transaction deleted the profile whose `columns` held `values`.
+pub fn record_deleted(columns: Vec<i16>, values: Vec<String>) {
     let id = subtransaction_id();
     with(|s| {
         if s.deleted.len() < REMEMBERED {
-            s.deleted.insert((column, value), id);
+            s.deleted.insert((columns, values), id);
         }
     });
 }
 
-pub fn was_deleted(column: i16, value: &str) -> bool {
-    with(|s| !s.deleted.is_empty() && s.deleted.contains_key(&(column, value.to_owned())))
+pub fn was_deleted(columns: &[i16], values: &[String]) -> bool {
+    with(|s| !s.deleted.is_empty() && s.deleted.contains_key(&(columns.to_vec(), values.to_vec())))
         .unwrap_or(false)
 }
 
 /// True the first time this transaction names a pending key.
-pub fn name_key(column: &str, value: &str) -> bool {
+pub fn name_key(columns: &[String], values: &[String]) -> bool {
     let id = subtransaction_id();
     with(|s| {
         if s.named.len() >= REMEMBERED {
             return true;
         }
         s.named
-            .insert((column.to_owned(), value.to_owned()), id)
+            .insert((columns.to_vec(), values.to_vec()), id)
             .is_none()
     })
     .unwrap_or(true)
@@ -162,6 +162,11 @@ pub fn forget_keys() {
 pub fn forget_pending() {
     forget_keys();
     with(|s| s.everything = None);
+}
+
+/// Whether this transaction has made everything pending: what it changes then is, too.
+pub fn everything_is_pending() -> bool {
+    with(|s| s.everything.is_some()).unwrap_or(false)
 }
 
 /// True the first time this transaction makes everything pending.

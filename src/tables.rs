@@ -40,7 +40,7 @@ pub fn named(oid: Oid) -> Named {
 /// Locks the tables, all or none. Never waits for one of them for as long as deadlock_timeout while
 /// it holds another: a transaction of the app's that meets us the other way round is let through and
 /// not killed, and nobody queues behind us for long. Gives up after some seconds.
-pub fn lock(profile: Option<&Named>, others: &[Named]) {
+pub fn lock(exclusive: &[Named], others: &[Named]) {
     const PATIENCE: i64 = 3_000_000;
     let deadlock = milliseconds(c"deadlock_timeout").unwrap_or(1000);
     let callers = milliseconds(c"lock_timeout")
@@ -52,7 +52,7 @@ pub fn lock(profile: Option<&Named>, others: &[Named]) {
         let locked = xact::attempt(|| {
             let _timeout = Pinned::with(c"lock_timeout", &format!("{turn}ms"));
             let _us = as_ourselves_for_ddl();
-            if let Some(t) = profile {
+            for t in exclusive {
                 spi::utility(&format!("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", t.sql));
             }
             for t in others {
@@ -133,7 +133,8 @@ pub fn refuse_unfit(t: &Named, user: Oid, profile_owner: Option<Oid>) {
     }
 }
 
-pub fn check_key(profile: &Named, key: &str) {
+/// The number of the profile table's column `key`, which can be the key.
+pub fn check_key(profile: &Named, key: &str) -> i16 {
     let (table, key_sql) = (profile.display.clone(), display_identifier(key));
     let Some(number) = catalog::column_number(profile.oid, key) else {
         Error::NoKeyColumn {
@@ -176,6 +177,7 @@ pub fn check_key(profile: &Named, key: &str) {
         }
         .raise();
     }
+    number
 }
 
 /// The conventional tables that stand beside the profile table.
@@ -230,11 +232,15 @@ pub fn find_tables(profile: &Named, others: &[Named], request: &Request) -> Tabl
     let tie = |from: &Named, column: &str, to: &Named| {
         let fk = keys
             .iter()
-            .find(|fk| fk.from == from.oid && fk.to == to.oid && fk.from_column == column);
+            .filter(|fk| fk.from == from.oid && fk.to == to.oid)
+            .find_map(|fk| match &fk.columns[..] {
+                [one] if one.from_name == column => Some(one),
+                _ => None,
+            });
         match fk {
             Some(fk) => ForeignKey {
-                column: fk.from_column.clone(),
-                references: fk.to_column.clone(),
+                column: fk.from_name.clone(),
+                references: fk.to_name.clone(),
                 // Under the pinned search_path a plain = is the built-in one.
                 equals: if fk.operator == routes::BUILT_IN_EQUALS {
                     "=".into()

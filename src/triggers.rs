@@ -31,8 +31,7 @@ pub fn distrust(call: &Call) -> Datum {
     let relation = firing.relation();
     match attachment::load() {
         State::Ready(a) if a.profile == relation => {
-            let watched = a.table(relation).map_or(&[][..], |t| &t.watched);
-            firing.keep_old(&a.columns, EPOCH, watched, a.tables.is_empty())
+            firing.keep_old(&a.columns, EPOCH, a.own_columns(), a.tables.is_empty())
         }
         // Without a usable attachment nothing says what changed: take the stamp away at once.
         _ => {
@@ -75,26 +74,32 @@ pub fn attachment_changed(call: &Call) -> Datum {
     Datum::null()
 }
 
-/// Distinct values (by image) of one link's column on changed rows.
+/// Distinct values (by image) of one link's columns on changed rows. A row with a NULL among them
+/// leads nowhere.
 #[derive(Default)]
 struct Touched {
-    values: HashMap<Vec<u8>, Value>,
+    values: HashMap<Vec<Vec<u8>>, Vec<Value>>,
 }
 
 impl Touched {
-    fn add(&mut self, row: &Tuple, column: &Column) {
-        if let Some(datum) = row.get(column.number) {
-            let value = Value {
-                datum,
-                oid: column.oid,
-            };
-            self.values
-                .entry(value.image(&column.storage))
-                .or_insert_with(|| Value {
-                    datum: column.storage.copy(datum),
-                    ..value
-                });
-        }
+    fn add(&mut self, row: &Tuple, columns: &[Column]) {
+        let value = |c: &Column| {
+            Some(Value {
+                datum: row.get(c.number)?,
+                oid: c.oid,
+            })
+        };
+        let Some(values) = columns.iter().map(value).collect::<Option<Vec<Value>>>() else {
+            return;
+        };
+        let images = values.iter().zip(columns).map(|(v, c)| v.image(&c.storage));
+        self.values.entry(images.collect()).or_insert_with(|| {
+            let copied = values.iter().zip(columns).map(|(v, c)| Value {
+                datum: c.storage.copy(v.datum),
+                ..*v
+            });
+            copied.collect()
+        });
     }
 }
 
@@ -106,12 +111,16 @@ fn hand_on(a: &Attached, table: &UsedTable, firing: &Firing, command: Option<u32
     }
     let is_profile = table.oid == a.profile;
     if is_profile && event == Event::Delete {
-        // Nothing to compute: the documents went with their rows.
         record_deleted(a, firing);
-        return;
     }
     let bound = settings::max_immediate();
-    let mut touched: Vec<Touched> = table.links.iter().map(|_| Touched::default()).collect();
+    // Of a deleted profile there is nothing to compute: its document went with it.
+    let gone = |l: &UsedLink| is_profile && event == Event::Delete && l.link.member;
+    let links: Vec<&UsedLink> = table.links.iter().filter(|l| !gone(l)).collect();
+    if links.is_empty() {
+        return;
+    }
+    let mut touched: Vec<Touched> = links.iter().map(|_| Touched::default()).collect();
     let mut over = false;
     // A BEFORE trigger behind ours could have put an old stamp back: on the profile, our own columns
     // are looked at too.
@@ -131,25 +140,30 @@ fn hand_on(a: &Attached, table: &UsedTable, firing: &Firing, command: Option<u32
     } else {
         vec![]
     };
+    let key = [Column::of(a.profile, a.key)];
     let mut taken = Touched::default();
     firing.rows(|old, new| {
-        if let (Some(old), Some(new)) = (old, new)
-            && table.watched.iter().chain(&ours).all(|c| c.same(old, new))
-        {
-            return ControlFlow::Continue(());
-        }
-        if let Some(new) = new
-            && !referenced
-                .iter()
-                .all(|c| old.is_some_and(|old| c.same(old, new)))
-        {
-            table.links.iter().for_each(|l| taken.add(new, &l.column));
-        }
-        for (link, touched) in table.links.iter().zip(&mut touched) {
+        let mut changed = false;
+        for (link, touched) in links.iter().zip(&mut touched) {
+            let also = if link.link.member { &ours[..] } else { &[] };
+            if let (Some(old), Some(new)) = (old, new)
+                && link.watched.iter().chain(also).all(|c| c.same(old, new))
+            {
+                continue;
+            }
+            changed = true;
             for row in [old, new].into_iter().flatten() {
-                touched.add(row, &link.column);
+                touched.add(row, &link.columns);
             }
             over |= touched.values.len() > bound;
+        }
+        if let Some(new) = new.filter(|_| changed)
+            && !referenced
+                .iter()
+                .flatten()
+                .all(|c| old.is_some_and(|old| c.same(old, new)))
+        {
+            taken.add(new, &key);
         }
         if over {
             ControlFlow::Break(())
@@ -162,41 +176,43 @@ fn hand_on(a: &Attached, table: &UsedTable, firing: &Firing, command: Option<u32
         return;
     }
     pending::keys(
-        &a.definition.key,
-        taken.values.into_values().map(Value::to_text),
+        std::slice::from_ref(&a.definition.key),
+        taken.values.into_values().map(|v| document::texts(&v)),
         "new in a REPEATABLE READ transaction",
     );
-    for (link, touched) in table.links.iter().zip(touched) {
-        let values: Vec<Value> = touched.values.into_values().collect();
+    for (link, touched) in links.iter().zip(touched) {
+        let values: Vec<Vec<Value>> = touched.values.into_values().collect();
         if values.is_empty() {
             continue;
         }
-        if link.link.direct().is_none() {
-            dimension(table, link, &values);
-        } else {
+        if link.link.member {
             direct(a, link, &values, command);
+        } else {
+            dimension(table, link, &values);
         }
     }
 }
 
 /// Values as text, the same under any settings.
-fn texts(values: &[Value]) -> Vec<String> {
+fn texts(values: &[Vec<Value>]) -> Vec<Vec<String>> {
     let _pinned = Pinned::new();
-    values.iter().map(|v| v.to_text()).collect()
+    values.iter().map(|v| document::texts(v)).collect()
 }
 
 /// A changed row of a dimension: whom it concerns is found by refresh, from the linking values.
-fn dimension(table: &UsedTable, link: &UsedLink, values: &[Value]) {
+fn dimension(table: &UsedTable, link: &UsedLink, values: &[Vec<Value>]) {
     let texts = texts(values);
-    if texts.iter().any(|t| link.link.concerns_everyone(t)) {
+    let everyone = |v: &String| link.link.concerns_everyone(v);
+    if texts.iter().flatten().any(everyone) {
         pending::everything("a row that every profile may show changed");
-    } else {
-        pending::linked(&table.schema, &table.name, &link.link.column, &texts);
+    } else if !link.link.route.is_empty() {
+        let columns = link.link.column_names();
+        pending::linked(&table.schema, &table.name, &columns, &texts);
     }
 }
 
 /// Changed rows of a member or of the profile itself: lock, compute, write; the rest is pending.
-fn direct(a: &Attached, link: &UsedLink, values: &[Value], command: Option<u32>) {
+fn direct(a: &Attached, link: &UsedLink, values: &[Vec<Value>], command: Option<u32>) {
     let Some(step) = link.link.direct() else {
         return;
     };
@@ -225,43 +241,55 @@ fn direct(a: &Attached, link: &UsedLink, values: &[Value], command: Option<u32>)
         document::prepare(a, &locked)
     };
     let unwritten = prepared.write(a, By::Writer).unwritten;
-    let texts = unwritten.iter().map(|key| Value::uuid(key).to_text());
-    pending::keys(&a.definition.key, texts, "its row could not be written");
+    let texts = unwritten.iter().map(|key| vec![Value::uuid(key).to_text()]);
+    let key = std::slice::from_ref(&a.definition.key);
+    pending::keys(key, texts, "its row could not be written");
 }
 
-/// Pending keys from texts of the link's column, but for profiles that this transaction deleted.
-fn name_pending(a: &Attached, link: &UsedLink, step: &Step, texts: Vec<String>, reason: &str) {
-    let texts = if texts.is_empty() || link.link.r#type == link.link.target_type {
-        texts
-    } else {
+/// Pending keys from texts of the link's columns, but for profiles that this transaction deleted.
+fn name_pending(
+    a: &Attached,
+    link: &UsedLink,
+    step: &Step,
+    mut texts: Vec<Vec<String>>,
+    reason: &str,
+) {
+    for (i, column) in link.link.columns.iter().enumerate() {
+        if texts.is_empty() || column.r#type == column.target_type {
+            continue;
+        }
         // A reader compares them as the profile's own type, and no value may fail it there.
+        let values: Vec<String> = texts.iter().filter_map(|t| t.get(i).cloned()).collect();
         let cast = xact::subtransaction(|| {
             let _pinned = Pinned::new();
             let _owner = Identity::restricted(a.owner);
-            spi::all(
-                &Sql::as_target(&link.link),
-                At::New,
-                &[Arg::texts(&texts)],
-                |r| r.text(1),
-            )
+            let sql = Sql::as_target(column);
+            spi::all(&sql, At::New, &[Arg::texts(&values)], |r| r.text(1))
         });
-        match cast {
-            Ok(cast) => cast.into_iter().flatten().collect(),
-            Err(_) => return pending::everything("a key that is none of the profile's type"),
+        let Ok(cast) = cast else {
+            return pending::everything("a key that is none of the profile's type");
+        };
+        for (text, value) in texts.iter_mut().zip(cast) {
+            if let (Some(place), Some(value)) = (text.get_mut(i), value) {
+                *place = value;
+            }
         }
-    };
+    }
     let texts = texts
         .into_iter()
-        .filter(|v| !session::was_deleted(link.target, v));
-    pending::keys(&step.column, texts, reason);
+        .filter(|v| !session::was_deleted(&link.targets, v));
+    pending::keys(&step.column_names(), texts, reason);
 }
 
 /// The profile's columns by which it is referred to: its key, and what members' foreign keys name.
-fn naming_columns(a: &Attached) -> Vec<Column> {
+fn naming_columns(a: &Attached) -> Vec<Vec<Column>> {
+    let column = |name: &String| {
+        let number = catalog::column_number(a.profile, name)?;
+        Some(Column::of(a.profile, number))
+    };
     a.naming()
         .iter()
-        .filter_map(|(step, _)| catalog::column_number(a.profile, &step.column))
-        .map(|number| Column::of(a.profile, number))
+        .filter_map(|(step, _)| step.column_names().iter().map(column).collect())
         .collect()
 }
 
@@ -272,9 +300,13 @@ fn record_deleted(a: &Attached, firing: &Firing) {
     let columns = naming_columns(a);
     let mut left = settings::max_immediate();
     firing.rows(|old, _| {
-        for c in &columns {
-            if let Some(datum) = old.and_then(|row| row.get(c.number)) {
-                session::record_deleted(c.number, Value { datum, oid: c.oid }.to_text());
+        for columns in &columns {
+            let text = |c: &Column| {
+                let datum = old?.get(c.number)?;
+                Some(Value { datum, oid: c.oid }.to_text())
+            };
+            if let Some(texts) = columns.iter().map(text).collect() {
+                session::record_deleted(columns.iter().map(|c| c.number).collect(), texts);
             }
         }
         left = left.saturating_sub(1);

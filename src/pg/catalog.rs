@@ -63,6 +63,26 @@ pub fn base_type(oid: Oid) -> Oid {
     unsafe { pg_sys::getBaseType(oid) }
 }
 
+/// A type's name as SQL writes it.
+pub fn type_name(oid: Oid) -> String {
+    // SAFETY: a cache look-up that returns a palloc'd string, also for an unknown type.
+    unsafe { string(pg_sys::format_type_be(oid)) }.unwrap_or_default()
+}
+
+/// The name of a system column, by its (negative) number.
+pub fn system_column(number: i16) -> String {
+    // SAFETY: the stored query refers to no system column that does not exist.
+    unsafe {
+        string(
+            (*pg_sys::SystemAttributeDefinition(number))
+                .attname
+                .data
+                .as_ptr(),
+        )
+    }
+    .unwrap_or_default()
+}
+
 pub fn is_member_of(role: Oid, of: Oid) -> bool {
     // SAFETY: cached role membership; superusers are members of every role.
     unsafe { pg_sys::has_privs_of_role(role, of) }
@@ -106,11 +126,10 @@ pub fn row_security_applies(relation: Oid) -> bool {
     }
 }
 
-/// One output column of a view: its name, type, and the table column it shows unchanged.
+/// One output column of a view.
 pub struct ViewColumn {
     pub name: String,
     pub oid: Oid,
-    pub origin: Option<(Oid, i16)>,
 }
 
 /// The output columns of a view, from its stored query; none where it is not a view.
@@ -130,8 +149,6 @@ pub fn view_columns(view: Oid) -> Vec<ViewColumn> {
                 // Not resname: renaming a view's column changes pg_attribute alone.
                 name: string(pg_sys::get_attname(view, (*t).resno, true)).unwrap_or_default(),
                 oid: pg_sys::exprType((*t).expr.cast()),
-                origin: ((*t).resorigtbl != Oid::INVALID)
-                    .then_some(((*t).resorigtbl, (*t).resorigcol)),
             })
             .collect();
         pg_sys::relation_close(relation, pg_sys::NoLock as i32);

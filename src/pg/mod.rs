@@ -10,6 +10,7 @@ pub mod catalog;
 pub mod entry;
 pub mod fmgr;
 pub mod identity;
+pub mod query;
 pub mod spi;
 pub mod trigger;
 pub mod tuple;

@@ -146,10 +146,6 @@ impl Row {
         value::from::<Vec<Option<String>>>(self.typed(column, pg_sys::TEXTARRAYOID))
             .map(|v| v.into_iter().flatten().collect())
     }
-    pub fn int2s(&self, column: i32) -> Option<Vec<i16>> {
-        value::from::<Vec<Option<i16>>>(self.typed(column, pg_sys::INT2ARRAYOID))
-            .map(|v| v.into_iter().flatten().collect())
-    }
     pub fn uuid(&self, column: i32) -> Option<Uuid> {
         self.typed(column, pg_sys::UUIDOID).map(value::uuid)
     }

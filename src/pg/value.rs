@@ -90,6 +90,44 @@ impl Value {
         }
     }
 
+    /// The texts of a one-dimensional array's elements, NULL as None.
+    pub fn elements(self, element: Oid) -> Option<Vec<Option<String>>> {
+        let s = Storage::of(element);
+        // SAFETY: called for arrays of `element`; deconstruct_array fills in arrays of `n`.
+        unsafe {
+            let array =
+                pg_sys::pg_detoast_datum(self.datum.cast_mut_ptr()).cast::<pg_sys::ArrayType>();
+            if (*array).ndim > 1 {
+                return None;
+            }
+            let (mut items, mut nulls, mut n) = (std::ptr::null_mut(), std::ptr::null_mut(), 0);
+            pg_sys::deconstruct_array(
+                array,
+                element,
+                i32::from(s.len),
+                s.by_value,
+                s.align,
+                &mut items,
+                &mut nulls,
+                &mut n,
+            );
+            Some(
+                (0..n as usize)
+                    .map(|i| {
+                        let datum = *items.add(i);
+                        (!*nulls.add(i)).then(|| {
+                            Value {
+                                datum,
+                                oid: element,
+                            }
+                            .to_text()
+                        })
+                    })
+                    .collect(),
+            )
+        }
+    }
+
     /// The stored bytes, detoasted: equal for values of one image.
     pub fn image(self, s: &Storage) -> Vec<u8> {
         if s.by_value {

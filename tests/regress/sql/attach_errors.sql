@@ -135,6 +135,7 @@ SELECT profile_cache.attach();
 COMMENT ON VIEW profile_document IS 'a view of the app''s';
 SELECT profile_cache.attach(document => 'profile_document');
 \echo :SQLSTATE
+SELECT profile_cache.detach();
 SELECT profile_cache.attach(document => 'user_profile');
 SELECT profile_cache.attach(document => 0::regclass);
 SELECT profile_cache.attach(document => 'pg_catalog.pg_class');

@@ -1,0 +1,709 @@
+//! From the server's parse tree of a view to [`crate::query`], and what it calls and prints.
+//!
+//! Invariant: nothing of the tree is left out. A node that has no form of its own there is walked
+//! by PostgreSQL's expression_tree_walker; the functions it calls come from check_functions_in_node,
+//! which knows every kind of node that calls one. The view stays locked (ACCESS SHARE) to the end of
+//! the transaction, nested ones too, so that what was proven of it stays so until then.
+
+use super::value::Value;
+use crate::query::{Any, Expr, JoinKind, Limit, Node, Operator, Query, Relation, Target, With};
+use pgrx::pg_sys::{self, NodeTag, Oid};
+use pgrx::{PgList, pg_guard};
+use std::collections::BTreeSet;
+use std::ffi::{CStr, c_void};
+
+/// What a view calls and prints, at any depth.
+#[derive(Default, Debug)]
+pub struct Uses {
+    /// Functions, those behind operators and casts included.
+    pub functions: BTreeSet<u32>,
+    /// Operators by which something is sorted or told apart.
+    pub operators: BTreeSet<u32>,
+    /// Types of values that a polymorphic function or a cast turns into text or json.
+    pub printed: BTreeSet<u32>,
+    /// CURRENT_USER, CURRENT_DATE and the like.
+    pub values: BTreeSet<&'static str>,
+    /// Nested views, itself included.
+    pub views: BTreeSet<u32>,
+    /// Aggregates and LIMITs whose rows come in no order that the view gives.
+    pub unordered: BTreeSet<String>,
+    /// What a printed record may consist of.
+    fields: BTreeSet<u32>,
+}
+
+/// A view's query; None where the relation is no view.
+pub fn of_view(view: Oid) -> Option<(Query, Uses)> {
+    let mut uses = Uses::default();
+    let query = read_view(view, &mut uses)?;
+    if uses.printed.contains(&pg_sys::RECORDOID.to_u32())
+        || uses.printed.contains(&pg_sys::RECORDARRAYOID.to_u32())
+    {
+        let fields = std::mem::take(&mut uses.fields);
+        uses.printed.extend(fields);
+    }
+    Some((query, uses))
+}
+
+fn read_view(view: Oid, uses: &mut Uses) -> Option<Query> {
+    // SAFETY: the relation is open, and so its rule alive, while the tree is read.
+    unsafe {
+        let relation = pg_sys::try_relation_open(view, pg_sys::AccessShareLock as i32);
+        if relation.is_null() {
+            return None;
+        }
+        let is_view = (*(*relation).rd_rel).relkind == pg_sys::RELKIND_VIEW as std::ffi::c_char;
+        let query = is_view.then(|| {
+            uses.views.insert(view.to_u32());
+            let mut reader = Reader {
+                uses,
+                view,
+                aggregate: None,
+            };
+            reader.query(pg_sys::get_view_query(relation))
+        });
+        pg_sys::relation_close(relation, pg_sys::NoLock as i32);
+        query
+    }
+}
+
+struct Reader<'a> {
+    uses: &'a mut Uses,
+    view: Oid,
+    /// An aggregate without ORDER BY whose result depends on the order, in the query being read.
+    aggregate: Option<String>,
+}
+
+/// The elements of a List of nodes.
+///
+/// # Safety
+/// `list` is NIL or a list of pointers to `T`.
+unsafe fn list<T>(list: *mut pg_sys::List) -> Vec<*mut T> {
+    // SAFETY: as said.
+    unsafe { PgList::<T>::from_pg(list) }.iter_ptr().collect()
+}
+
+/// # Safety
+/// `s` is NULL or a C string.
+unsafe fn text(s: *const std::ffi::c_char) -> String {
+    if s.is_null() {
+        return String::new();
+    }
+    // SAFETY: as said.
+    unsafe { CStr::from_ptr(s) }.to_string_lossy().into_owned()
+}
+
+// SAFETY (of every unsafe block below): `get_view_query` returns a valid parse tree; a node's tag says
+// its struct, each field is of the type that parsenodes.h and primnodes.h give, and nothing is kept.
+impl Reader<'_> {
+    unsafe fn query(&mut self, q: *mut pg_sys::Query) -> Query {
+        // SAFETY: see above.
+        unsafe {
+            let q = &*q;
+            let outer = self.aggregate.take();
+            let mut others = vec![];
+            let mut unsupported = None;
+            let mut refuse = |what| unsupported = Some(what);
+            if q.hasTargetSRFs {
+                refuse("a set-returning function in a SELECT list");
+            }
+            if !q.rowMarks.is_null() {
+                refuse("FOR UPDATE or FOR SHARE");
+            }
+            if !q.groupingSets.is_null() {
+                refuse("GROUPING SETS, ROLLUP or CUBE");
+            }
+            let mut arms = vec![];
+            if !q.setOperations.is_null() && !union(q.setOperations, &mut arms) {
+                refuse("INTERSECT or EXCEPT");
+            }
+            let relations: Vec<Relation> = list::<pg_sys::RangeTblEntry>(q.rtable)
+                .into_iter()
+                .map(|r| self.relation(r))
+                .collect();
+            let with = list::<pg_sys::CommonTableExpr>(q.cteList)
+                .into_iter()
+                .map(|c| With {
+                    name: text((*c).ctename),
+                    query: self.query((*c).ctequery.cast()),
+                    recursive: (*c).cterecursive,
+                })
+                .collect();
+            let from = list::<pg_sys::Node>((*q.jointree).fromlist)
+                .into_iter()
+                .map(|n| self.node(n))
+                .collect();
+            let targets = list::<pg_sys::TargetEntry>(q.targetList)
+                .into_iter()
+                .map(|t| {
+                    let oid = pg_sys::exprType((*t).expr.cast());
+                    self.uses.fields.insert(oid.to_u32());
+                    Target {
+                        expr: self.expr((*t).expr.cast()),
+                        reference: (*t).ressortgroupref,
+                    }
+                })
+                .collect();
+            let windows = list::<pg_sys::WindowClause>(q.windowClause);
+            for w in &windows {
+                self.sorting((**w).orderClause);
+                others.extend(self.optional((**w).startOffset));
+                others.extend(self.optional((**w).endOffset));
+            }
+            self.sorting(q.sortClause);
+            others.extend(self.optional(q.havingQual));
+            others.extend(self.optional(q.limitOffset));
+            others.extend(self.optional(q.limitCount));
+            let filter = self.optional((*q.jointree).quals);
+            let limit = limit(q);
+            // Rows that a subquery has sorted stay so in practice.
+            let sorted = relations
+                .iter()
+                .any(|r| matches!(r, Relation::Subquery(s) if s.ordered));
+            self.uses
+                .unordered
+                .extend(self.aggregate.take().filter(|_| !sorted));
+            self.aggregate = outer;
+            if q.sortClause.is_null() && limit != Limit::None {
+                self.uses.unordered.insert("LIMIT".into());
+            }
+            if q.sortClause.is_null() && q.hasDistinctOn {
+                self.uses.unordered.insert("DISTINCT ON".into());
+            }
+            Query {
+                relations,
+                with,
+                from,
+                filter,
+                targets,
+                others,
+                aggregates: q.hasAggs,
+                group_by: self.sorting(q.groupClause),
+                distinct: self.sorting(q.distinctClause),
+                distinct_on: q.hasDistinctOn,
+                windows: windows
+                    .into_iter()
+                    .map(|w| self.sorting((*w).partitionClause))
+                    .collect(),
+                limit,
+                ordered: !q.sortClause.is_null(),
+                arms,
+                unsupported,
+            }
+        }
+    }
+
+    unsafe fn relation(&mut self, r: *mut pg_sys::RangeTblEntry) -> Relation {
+        // SAFETY: see above.
+        unsafe {
+            let r = &*r;
+            match r.rtekind {
+                // A view's rule carries entries for OLD and NEW, the view itself.
+                pg_sys::RTEKind::RTE_RELATION if r.relid == self.view => Relation::Empty,
+                pg_sys::RTEKind::RTE_RELATION if !r.tablesample.is_null() => {
+                    Relation::Unsupported {
+                        what: "TABLESAMPLE",
+                    }
+                }
+                pg_sys::RTEKind::RTE_RELATION => match read_view(r.relid, self.uses) {
+                    Some(query) => Relation::Subquery(Box::new(query)),
+                    None => Relation::Table {
+                        oid: r.relid.to_u32(),
+                        alias: text((*r.eref).aliasname),
+                    },
+                },
+                pg_sys::RTEKind::RTE_SUBQUERY => {
+                    Relation::Subquery(Box::new(self.query(r.subquery)))
+                }
+                pg_sys::RTEKind::RTE_CTE => Relation::With {
+                    name: text(r.ctename),
+                    up: r.ctelevelsup as usize,
+                },
+                pg_sys::RTEKind::RTE_JOIN => {
+                    // Only looked at where something refers to the join's own columns: what they
+                    // call is counted there too.
+                    Relation::Join(
+                        list::<pg_sys::Node>(r.joinaliasvars)
+                            .into_iter()
+                            .map(|n| {
+                                if n.is_null() {
+                                    Expr::Other(vec![])
+                                } else {
+                                    self.expr(n)
+                                }
+                            })
+                            .collect(),
+                    )
+                }
+                pg_sys::RTEKind::RTE_VALUES => Relation::Values(
+                    list::<pg_sys::List>(r.values_lists)
+                        .into_iter()
+                        .map(|row| self.exprs(row))
+                        .collect(),
+                ),
+                pg_sys::RTEKind::RTE_RESULT => Relation::Empty,
+                pg_sys::RTEKind::RTE_FUNCTION | pg_sys::RTEKind::RTE_TABLEFUNC => {
+                    Relation::Unsupported {
+                        what: "a function in FROM",
+                    }
+                }
+                _ => Relation::Unsupported {
+                    what: "a kind of relation that is not known",
+                },
+            }
+        }
+    }
+
+    unsafe fn node(&mut self, n: *mut pg_sys::Node) -> Node {
+        // SAFETY: see above. FROM consists of range table references and joins.
+        unsafe {
+            if (*n).type_ == NodeTag::T_RangeTblRef {
+                return Node::Relation((*n.cast::<pg_sys::RangeTblRef>()).rtindex as usize - 1);
+            }
+            let j = &*n.cast::<pg_sys::JoinExpr>();
+            let kind = match j.jointype {
+                pg_sys::JoinType::JOIN_INNER => JoinKind::Inner,
+                pg_sys::JoinType::JOIN_LEFT => JoinKind::Left,
+                pg_sys::JoinType::JOIN_RIGHT => JoinKind::Right,
+                _ => JoinKind::Full,
+            };
+            Node::Join {
+                kind,
+                sides: Box::new([self.node(j.larg), self.node(j.rarg)]),
+                on: self.optional(j.quals),
+            }
+        }
+    }
+
+    unsafe fn optional(&mut self, n: *mut pg_sys::Node) -> Option<Expr> {
+        // SAFETY: see above.
+        (!n.is_null()).then(|| unsafe { self.expr(n) })
+    }
+
+    unsafe fn exprs(&mut self, nodes: *mut pg_sys::List) -> Vec<Expr> {
+        // SAFETY: see above.
+        unsafe {
+            list::<pg_sys::Node>(nodes)
+                .into_iter()
+                .filter(|n| !n.is_null())
+                .map(|n| self.expr(n))
+                .collect()
+        }
+    }
+
+    /// The targets that a list of SortGroupClause refers to; their operators are used.
+    unsafe fn sorting(&mut self, clauses: *mut pg_sys::List) -> Vec<u32> {
+        // SAFETY: see above.
+        unsafe {
+            list::<pg_sys::SortGroupClause>(clauses)
+                .into_iter()
+                .map(|c| {
+                    for operator in [(*c).eqop, (*c).sortop] {
+                        if operator != Oid::INVALID {
+                            self.uses.operators.insert(operator.to_u32());
+                        }
+                    }
+                    (*c).tleSortGroupRef
+                })
+                .collect()
+        }
+    }
+
+    unsafe fn expr(&mut self, n: *mut pg_sys::Node) -> Expr {
+        // SAFETY: see above.
+        unsafe {
+            self.functions(n);
+            match (*n).type_ {
+                NodeTag::T_Var => {
+                    let v = &*n.cast::<pg_sys::Var>();
+                    Expr::Column {
+                        up: v.varlevelsup as usize,
+                        relation: v.varno as usize - 1,
+                        number: v.varattno,
+                    }
+                }
+                NodeTag::T_Const => {
+                    let c = &*n.cast::<pg_sys::Const>();
+                    let value = Value {
+                        datum: c.constvalue,
+                        oid: c.consttype,
+                    };
+                    Expr::Constant {
+                        r#type: c.consttype.to_u32(),
+                        text: (!c.constisnull).then(|| value.to_text()),
+                    }
+                }
+                // The same value under another name of its type, or checked.
+                NodeTag::T_RelabelType => self.expr((*n.cast::<pg_sys::RelabelType>()).arg.cast()),
+                NodeTag::T_CollateExpr => self.expr((*n.cast::<pg_sys::CollateExpr>()).arg.cast()),
+                NodeTag::T_CoerceToDomain => {
+                    self.expr((*n.cast::<pg_sys::CoerceToDomain>()).arg.cast())
+                }
+                // The parser's own cast, by which a foreign key compares its columns too. One with a
+                // length may shorten the value.
+                NodeTag::T_FuncExpr
+                    if (*n.cast::<pg_sys::FuncExpr>()).funcformat
+                        == pg_sys::CoercionForm::COERCE_IMPLICIT_CAST
+                        && arguments((*n.cast::<pg_sys::FuncExpr>()).args).len() == 1 =>
+                {
+                    self.expr(arguments((*n.cast::<pg_sys::FuncExpr>()).args)[0])
+                }
+                NodeTag::T_BoolExpr => {
+                    let b = &*n.cast::<pg_sys::BoolExpr>();
+                    let parts = self.exprs(b.args);
+                    if b.boolop == pg_sys::BoolExprType::AND_EXPR {
+                        Expr::And(parts)
+                    } else {
+                        Expr::Other(parts)
+                    }
+                }
+                // Conditions may come as lists, all of which must hold.
+                NodeTag::T_List => Expr::And(self.exprs(n.cast())),
+                NodeTag::T_OpExpr => {
+                    let o = &*n.cast::<pg_sys::OpExpr>();
+                    self.operator(o.opno, o.inputcollid, arguments(o.args))
+                }
+                NodeTag::T_ScalarArrayOpExpr if (*n.cast::<pg_sys::ScalarArrayOpExpr>()).useOr => {
+                    let o = &*n.cast::<pg_sys::ScalarArrayOpExpr>();
+                    let args = arguments(o.args);
+                    match args[..] {
+                        [left, right] => match elements(right) {
+                            Some(right) => {
+                                let left = self.expr(left);
+                                let right = right.into_iter().map(|e| match e {
+                                    Element::Node(n) => self.expr(n),
+                                    Element::Constant(c) => c,
+                                });
+                                Expr::Operator(Box::new(Operator {
+                                    oid: o.opno.to_u32(),
+                                    collation: o.inputcollid.to_u32(),
+                                    right: right.collect(),
+                                    left,
+                                }))
+                            }
+                            None => Expr::Other(vec![self.expr(left), self.expr(right)]),
+                        },
+                        _ => Expr::Other(self.exprs(o.args)),
+                    }
+                }
+                NodeTag::T_CoalesceExpr => Expr::Either {
+                    results: self.exprs((*n.cast::<pg_sys::CoalesceExpr>()).args),
+                    beside: vec![],
+                },
+                NodeTag::T_CaseExpr => {
+                    let c = &*n.cast::<pg_sys::CaseExpr>();
+                    let mut beside: Vec<Expr> = self.optional(c.arg.cast()).into_iter().collect();
+                    let mut results = vec![];
+                    for w in list::<pg_sys::CaseWhen>(c.args) {
+                        beside.extend(self.optional((*w).expr.cast()));
+                        results.extend(self.optional((*w).result.cast()));
+                    }
+                    results.extend(self.optional(c.defresult.cast()));
+                    Expr::Either { results, beside }
+                }
+                NodeTag::T_SubLink => self.sublink(&*n.cast::<pg_sys::SubLink>()),
+                NodeTag::T_SortGroupClause => {
+                    let c = &*n.cast::<pg_sys::SortGroupClause>();
+                    for operator in [c.eqop, c.sortop] {
+                        if operator != Oid::INVALID {
+                            self.uses.operators.insert(operator.to_u32());
+                        }
+                    }
+                    Expr::Other(vec![])
+                }
+                NodeTag::T_SQLValueFunction => {
+                    let f = &*n.cast::<pg_sys::SQLValueFunction>();
+                    self.uses.values.insert(sql_value(f.op));
+                    Expr::Other(vec![])
+                }
+                NodeTag::T_Query => Expr::Query {
+                    query: Box::new(self.query(n.cast())),
+                    any: None,
+                    beside: vec![],
+                },
+                _ => Expr::Other(children(n).into_iter().map(|n| self.expr(n)).collect()),
+            }
+        }
+    }
+
+    unsafe fn operator(&mut self, oid: Oid, collation: Oid, args: Vec<*mut pg_sys::Node>) -> Expr {
+        // SAFETY: see above.
+        unsafe {
+            match args[..] {
+                [left, right] => Expr::Operator(Box::new(Operator {
+                    oid: oid.to_u32(),
+                    collation: collation.to_u32(),
+                    left: self.expr(left),
+                    right: vec![self.expr(right)],
+                })),
+                _ => Expr::Other(args.into_iter().map(|n| self.expr(n)).collect()),
+            }
+        }
+    }
+
+    unsafe fn sublink(&mut self, s: &pg_sys::SubLink) -> Expr {
+        // SAFETY: see above.
+        unsafe {
+            let query = Box::new(self.query(s.subselect.cast()));
+            let test = s.testexpr;
+            // x = ANY (SELECT y): an operator on x and the parameter that stands for y.
+            if s.subLinkType == pg_sys::SubLinkType::ANY_SUBLINK
+                && !test.is_null()
+                && (*test).type_ == NodeTag::T_OpExpr
+            {
+                self.functions(test);
+                let o = &*test.cast::<pg_sys::OpExpr>();
+                if let [left, right] = arguments(o.args)[..]
+                    && (*stripped(right)).type_ == NodeTag::T_Param
+                {
+                    self.functions(right);
+                    let any = Any {
+                        operator: o.opno.to_u32(),
+                        collation: o.inputcollid.to_u32(),
+                        left: self.expr(left),
+                    };
+                    return Expr::Query {
+                        query,
+                        any: Some(Box::new(any)),
+                        beside: vec![],
+                    };
+                }
+            }
+            Expr::Query {
+                query,
+                any: None,
+                beside: self.optional(test).into_iter().collect(),
+            }
+        }
+    }
+
+    /// The functions that the node itself calls, and the types that it prints.
+    unsafe fn functions(&mut self, n: *mut pg_sys::Node) {
+        #[pg_guard]
+        unsafe extern "C-unwind" fn note(function: Oid, found: *mut c_void) -> bool {
+            // SAFETY: the vector below.
+            unsafe { (*found.cast::<Vec<Oid>>()).push(function) };
+            false
+        }
+        // SAFETY: see above; `found` outlives the call.
+        unsafe {
+            let mut found: Vec<Oid> = vec![];
+            pg_sys::check_functions_in_node(n, Some(note), (&raw mut found).cast());
+            self.uses.functions.extend(found.iter().map(|f| f.to_u32()));
+            if (*n).type_ == NodeTag::T_Aggref {
+                let a = &*n.cast::<pg_sys::Aggref>();
+                let name = text(pg_sys::get_func_name(a.aggfnoid));
+                if a.aggorder.is_null() && ORDERED.contains(&&*name) {
+                    self.aggregate = Some(name);
+                }
+            }
+            let mut printed: Vec<Oid> = vec![];
+            match (*n).type_ {
+                NodeTag::T_CoerceViaIO => {
+                    printed.push(pg_sys::exprType(
+                        (*n.cast::<pg_sys::CoerceViaIO>()).arg.cast(),
+                    ));
+                }
+                NodeTag::T_RowExpr => {
+                    let fields = children(n)
+                        .into_iter()
+                        .map(|c| pg_sys::exprType(c).to_u32());
+                    self.uses.fields.extend(fields);
+                }
+                NodeTag::T_Aggref if found.iter().any(|f| polymorphic(*f)) => {
+                    let types =
+                        PgList::<c_void>::from_pg((*n.cast::<pg_sys::Aggref>()).aggargtypes);
+                    printed.extend(types.iter_oid());
+                }
+                NodeTag::T_FuncExpr | NodeTag::T_OpExpr | NodeTag::T_WindowFunc
+                    if found.iter().any(|f| polymorphic(*f)) =>
+                {
+                    printed.extend(children(n).into_iter().map(|c| pg_sys::exprType(c)));
+                }
+                _ => {}
+            }
+            self.uses.printed.extend(printed.iter().map(|t| t.to_u32()));
+        }
+    }
+}
+
+/// Aggregates whose result depends on the order of the rows.
+const ORDERED: [&str; 6] = [
+    "array_agg",
+    "json_agg",
+    "json_object_agg",
+    "jsonb_agg",
+    "string_agg",
+    "xmlagg",
+];
+
+/// Expressions of a List.
+///
+/// # Safety
+/// As for [`list`].
+unsafe fn arguments(args: *mut pg_sys::List) -> Vec<*mut pg_sys::Node> {
+    // SAFETY: as said.
+    unsafe { list(args) }
+}
+
+/// The node below mere relabelling.
+unsafe fn stripped(n: *mut pg_sys::Node) -> *mut pg_sys::Node {
+    // SAFETY: `n` is an expression.
+    unsafe {
+        if (*n).type_ == NodeTag::T_RelabelType {
+            stripped((*n.cast::<pg_sys::RelabelType>()).arg.cast())
+        } else {
+            n
+        }
+    }
+}
+
+/// Adds the relations under a tree of UNIONs; false where it is another operation.
+unsafe fn union(n: *mut pg_sys::Node, arms: &mut Vec<usize>) -> bool {
+    // SAFETY: a tree of set operations over range table references.
+    unsafe {
+        if (*n).type_ == NodeTag::T_RangeTblRef {
+            arms.push((*n.cast::<pg_sys::RangeTblRef>()).rtindex as usize - 1);
+            return true;
+        }
+        let s = &*n.cast::<pg_sys::SetOperationStmt>();
+        s.op == pg_sys::SetOperation::SETOP_UNION && union(s.larg, arms) && union(s.rarg, arms)
+    }
+}
+
+unsafe fn limit(q: &pg_sys::Query) -> Limit {
+    // SAFETY: LIMIT is an expression, folded where it is a constant.
+    unsafe {
+        if q.limitCount.is_null() && q.limitOffset.is_null() {
+            return Limit::None;
+        }
+        let mut n = q.limitCount;
+        // An int4 made int8.
+        if !n.is_null()
+            && (*n).type_ == NodeTag::T_FuncExpr
+            && let [arg] = arguments((*n.cast::<pg_sys::FuncExpr>()).args)[..]
+        {
+            n = arg;
+        }
+        if !n.is_null()
+            && (*n).type_ == NodeTag::T_Const
+            && q.limitOption != pg_sys::LimitOption::LIMIT_OPTION_WITH_TIES
+        {
+            let c = &*n.cast::<pg_sys::Const>();
+            if !c.constisnull && c.constvalue.value() as i64 == 1 {
+                return Limit::One;
+            }
+        }
+        Limit::Some
+    }
+}
+
+enum Element {
+    Node(*mut pg_sys::Node),
+    Constant(Expr),
+}
+
+/// The elements of an array that is written out.
+unsafe fn elements(n: *mut pg_sys::Node) -> Option<Vec<Element>> {
+    // SAFETY: an expression of an array type; a constant one is deconstructed as its type says.
+    unsafe {
+        let n = stripped(n);
+        match (*n).type_ {
+            NodeTag::T_ArrayExpr => {
+                let a = &*n.cast::<pg_sys::ArrayExpr>();
+                (!a.multidims).then(|| list(a.elements).into_iter().map(Element::Node).collect())
+            }
+            NodeTag::T_Const => {
+                let c = &*n.cast::<pg_sys::Const>();
+                if c.constisnull {
+                    return Some(vec![]);
+                }
+                let value = Value {
+                    datum: c.constvalue,
+                    oid: c.consttype,
+                };
+                let element = pg_sys::get_element_type(c.consttype);
+                let texts = value.elements(element)?;
+                Some(
+                    texts
+                        .into_iter()
+                        .map(|text| {
+                            Element::Constant(Expr::Constant {
+                                r#type: element.to_u32(),
+                                text,
+                            })
+                        })
+                        .collect(),
+                )
+            }
+            _ => None,
+        }
+    }
+}
+
+/// The expressions directly below a node.
+unsafe fn children(n: *mut pg_sys::Node) -> Vec<*mut pg_sys::Node> {
+    #[pg_guard]
+    unsafe extern "C-unwind" fn note(n: *mut pg_sys::Node, found: *mut c_void) -> bool {
+        if n.is_null() {
+            return false;
+        }
+        // SAFETY: the vector below; what wraps an expression is looked through.
+        unsafe {
+            match (*n).type_ {
+                NodeTag::T_TargetEntry | NodeTag::T_List => {
+                    pg_sys::expression_tree_walker(n, Some(note), found)
+                }
+                _ => {
+                    (*found.cast::<Vec<*mut pg_sys::Node>>()).push(n);
+                    false
+                }
+            }
+        }
+    }
+    let mut found = vec![];
+    // SAFETY: `n` is an expression; `found` outlives the walk.
+    unsafe { pg_sys::expression_tree_walker(n, Some(note), (&raw mut found).cast()) };
+    found
+}
+
+/// Whether a function takes values of any type.
+fn polymorphic(function: Oid) -> bool {
+    const ANY: [Oid; 13] = [
+        pg_sys::ANYOID,
+        pg_sys::ANYELEMENTOID,
+        pg_sys::ANYARRAYOID,
+        pg_sys::ANYNONARRAYOID,
+        pg_sys::ANYENUMOID,
+        pg_sys::ANYRANGEOID,
+        pg_sys::ANYMULTIRANGEOID,
+        pg_sys::ANYCOMPATIBLEOID,
+        pg_sys::ANYCOMPATIBLEARRAYOID,
+        pg_sys::ANYCOMPATIBLENONARRAYOID,
+        pg_sys::ANYCOMPATIBLERANGEOID,
+        pg_sys::RECORDOID,
+        pg_sys::RECORDARRAYOID,
+    ];
+    let (mut types, mut n) = (std::ptr::null_mut(), 0);
+    // SAFETY: a cache look-up that fills in a palloc'd array of `n` types.
+    unsafe {
+        pg_sys::get_func_signature(function, &mut types, &mut n);
+        (0..n as usize).any(|i| ANY.contains(&*types.add(i)))
+    }
+}
+
+fn sql_value(op: pg_sys::SQLValueFunctionOp::Type) -> &'static str {
+    use pg_sys::SQLValueFunctionOp as Op;
+    match op {
+        Op::SVFOP_CURRENT_DATE => "CURRENT_DATE",
+        Op::SVFOP_CURRENT_TIME | Op::SVFOP_CURRENT_TIME_N => "CURRENT_TIME",
+        Op::SVFOP_CURRENT_TIMESTAMP | Op::SVFOP_CURRENT_TIMESTAMP_N => "CURRENT_TIMESTAMP",
+        Op::SVFOP_LOCALTIME | Op::SVFOP_LOCALTIME_N => "LOCALTIME",
+        Op::SVFOP_LOCALTIMESTAMP | Op::SVFOP_LOCALTIMESTAMP_N => "LOCALTIMESTAMP",
+        Op::SVFOP_CURRENT_ROLE => "CURRENT_ROLE",
+        Op::SVFOP_CURRENT_USER => "CURRENT_USER",
+        Op::SVFOP_SESSION_USER => "SESSION_USER",
+        Op::SVFOP_CURRENT_CATALOG => "CURRENT_CATALOG",
+        Op::SVFOP_CURRENT_SCHEMA => "CURRENT_SCHEMA",
+        _ => "USER",
+    }
+}

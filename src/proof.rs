@@ -1,0 +1,982 @@
+//! What a document depends on, proven from the view's query and the foreign keys, or refused.
+//!
+//! Pure: no server here. Invariant: every occurrence of a table in the view is *tied*. For one
+//! profile, those of its rows that matter are found from that profile's row by equalities, step by
+//! step; every other row could be missing, and the document were the same. ARCHITECTURE.md has the
+//! argument. What is not recognized is refused: a refusal is cheap, a wrong guess a stale profile.
+
+use crate::error::Error;
+use crate::query::{Condition, Expr, JoinKind, Limit, Node, Oid, Operator, Query, Relation};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+/// What the catalogs say about the tables that a view reads.
+#[derive(Default, Debug)]
+pub struct Facts {
+    pub foreign_keys: Vec<ForeignKey>,
+    pub unique: Vec<Unique>,
+    /// Operators that are equality for a btree, and the families in which they are.
+    pub equality: HashMap<Oid, Vec<Oid>>,
+    /// Collations under which different strings may be equal.
+    pub nondeterministic: BTreeSet<Oid>,
+    /// Of columns that have one.
+    pub collations: HashMap<(Oid, i16), Oid>,
+    /// Tables and columns as people write them.
+    pub tables: HashMap<Oid, String>,
+    pub columns: HashMap<(Oid, i16), String>,
+}
+
+/// A validated, enforced foreign key.
+#[derive(Clone, Debug)]
+pub struct ForeignKey {
+    pub from: Oid,
+    pub to: Oid,
+    /// Referencing and referenced column, and their equality.
+    pub columns: Vec<(i16, i16, Oid)>,
+}
+
+/// A unique index that holds at every moment and for every row.
+#[derive(Clone, Debug)]
+pub struct Unique {
+    pub table: Oid,
+    /// Column, operator family, collation.
+    pub columns: Vec<(i16, Oid, Oid)>,
+}
+
+/// An occurrence of a table.
+#[derive(Debug)]
+pub struct Occurrence {
+    pub table: Oid,
+    alias: String,
+    /// Columns that the view reads here; 0: all.
+    pub columns: BTreeSet<i16>,
+}
+
+/// How an occurrence is tied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Tie {
+    /// It is the profile.
+    Profile,
+    /// Its columns equal those of another occurrence.
+    To {
+        other: usize,
+        /// Its own, the other's, and the foreign key's equality.
+        columns: Vec<(i16, i16, Oid)>,
+        /// By its own foreign key to the other.
+        child: bool,
+    },
+    /// Its column equals a constant, given as text with its type.
+    Constant {
+        column: i16,
+        value: String,
+        r#type: Oid,
+    },
+}
+
+/// What was proven.
+#[derive(Debug)]
+pub struct Proof {
+    pub occurrences: Vec<Occurrence>,
+    /// Of each occurrence: all of these together say which of its rows matter.
+    pub ties: Vec<Vec<Tie>>,
+    /// Which output column is the profile's key, and which of its columns that is.
+    pub key: i16,
+    pub key_column: i16,
+    /// Occurrences in a subquery that groups, tied from outside it by a value that is not the key:
+    /// PostgreSQL may have to read the whole table for one profile.
+    pub grouped: BTreeSet<usize>,
+}
+
+/// An occurrence's column.
+type Place = (usize, i16);
+
+/// Where a value comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Source {
+    Place(Place),
+    Constant { value: String, r#type: Oid },
+}
+
+/// A condition that leaves out all rows of an occurrence but those with one of these values.
+#[derive(Clone, Debug)]
+struct Equality {
+    place: Place,
+    sources: Vec<Source>,
+    operator: Oid,
+    collation: Oid,
+    /// It stands outside of a subquery that groups the rows.
+    outside: bool,
+}
+
+/// A query at its place: one WITH query that is used twice has two.
+struct Scope<'a> {
+    query: &'a Query,
+    outer: Option<usize>,
+    slots: Vec<Slot>,
+}
+
+#[derive(Clone, Copy)]
+enum Slot {
+    Table(usize),
+    Query(usize),
+    Other,
+}
+
+struct Prover<'a> {
+    facts: &'a Facts,
+    scopes: Vec<Scope<'a>>,
+    /// The scopes of subqueries in expressions, by where they stand.
+    nested: HashMap<(usize, *const Query), usize>,
+    occurrences: Vec<Occurrence>,
+    equalities: Vec<Equality>,
+}
+
+/// Proves what the view depends on. `is_key` says which output column (from 1) that shows which column
+/// of the table `profile` may be the key.
+pub fn prove(
+    view: &Query,
+    profile: Oid,
+    is_key: impl Fn(i16, i16) -> bool,
+    facts: &Facts,
+) -> Result<Proof, Error> {
+    let mut prover = Prover {
+        facts,
+        scopes: vec![],
+        nested: HashMap::new(),
+        occurrences: vec![],
+        equalities: vec![],
+    };
+    let top = prover.enter(view, None)?;
+    for scope in 0..prover.scopes.len() {
+        prover.read_columns(scope)?;
+    }
+    for scope in 0..prover.scopes.len() {
+        prover.find_equalities(scope);
+    }
+    let (key, (root, key_column)) = prover.key(top, profile, is_key)?;
+    let (ties, grouped) = prover.tie(root, key_column)?;
+    prover.one_row(top, &[key], Some((root, key_column)))?;
+    Ok(Proof {
+        occurrences: prover.occurrences,
+        ties,
+        key,
+        key_column,
+        grouped,
+    })
+}
+
+impl<'a> Prover<'a> {
+    /// Takes a query in, and all that is nested in it.
+    fn enter(&mut self, query: &'a Query, outer: Option<usize>) -> Result<usize, Error> {
+        if let Some(what) = query.unsupported {
+            return Err(Error::Unsupported(what));
+        }
+        let scope = self.scopes.len();
+        self.scopes.push(Scope {
+            query,
+            outer,
+            slots: vec![],
+        });
+        for relation in &query.relations {
+            let slot = match relation {
+                Relation::Table { oid, alias } => {
+                    self.occurrences.push(Occurrence {
+                        table: *oid,
+                        alias: alias.clone(),
+                        columns: BTreeSet::new(),
+                    });
+                    Slot::Table(self.occurrences.len() - 1)
+                }
+                Relation::Subquery(q) => Slot::Query(self.enter(q, Some(scope))?),
+                Relation::With { name, up } => {
+                    let home = self.out(scope, *up)?;
+                    let with = self.scopes[home]
+                        .query
+                        .with
+                        .iter()
+                        .find(|w| w.name == *name);
+                    match with {
+                        Some(w) if w.recursive => {
+                            return Err(Error::Unsupported("WITH RECURSIVE"));
+                        }
+                        Some(w) => Slot::Query(self.enter(&w.query, Some(home))?),
+                        None => return Err(Error::Internal(format!("WITH {name} is nowhere"))),
+                    }
+                }
+                Relation::Unsupported { what } => return Err(Error::Unsupported(what)),
+                Relation::Join(_) | Relation::Values(_) | Relation::Empty => Slot::Other,
+            };
+            self.scopes[scope].slots.push(slot);
+        }
+        if query.from.iter().any(has_full_join) {
+            return Err(Error::Unsupported("FULL JOIN"));
+        }
+        for expr in query.expressions() {
+            self.enter_nested(expr, scope)?;
+        }
+        Ok(scope)
+    }
+
+    fn enter_nested(&mut self, expr: &'a Expr, scope: usize) -> Result<(), Error> {
+        if let Expr::Query { query, .. } = expr {
+            let inner = self.enter(query, Some(scope))?;
+            self.nested
+                .insert((scope, std::ptr::from_ref(&**query)), inner);
+        }
+        for part in expr.parts() {
+            self.enter_nested(part, scope)?;
+        }
+        Ok(())
+    }
+
+    /// The scope `up` queries out.
+    fn out(&self, scope: usize, up: usize) -> Result<usize, Error> {
+        (0..up).try_fold(scope, |s, _| {
+            self.scopes[s]
+                .outer
+                .ok_or_else(|| Error::Internal("a column of a query that is not there".into()))
+        })
+    }
+
+    /// Notes which columns of which occurrence a query reads.
+    fn read_columns(&mut self, scope: usize) -> Result<(), Error> {
+        let query = self.scopes[scope].query;
+        query
+            .expressions()
+            .into_iter()
+            .try_for_each(|e| self.read(e, scope))
+    }
+
+    fn read(&mut self, expr: &'a Expr, scope: usize) -> Result<(), Error> {
+        if let Expr::Column {
+            up,
+            relation,
+            number,
+        } = expr
+        {
+            let home = self.out(scope, *up)?;
+            match (
+                self.scopes[home].slots.get(*relation),
+                self.scopes[home].query.relations.get(*relation),
+            ) {
+                (Some(Slot::Table(occurrence)), _) => {
+                    self.occurrences[*occurrence].columns.insert(*number);
+                }
+                (_, Some(Relation::Join(columns))) => {
+                    // A join's whole row is all that it consists of.
+                    let named = usize::try_from(*number - 1)
+                        .ok()
+                        .and_then(|n| columns.get(n));
+                    match named {
+                        Some(column) => self.read(column, home)?,
+                        None => columns.iter().try_for_each(|c| self.read(c, home))?,
+                    }
+                }
+                _ => {}
+            }
+        }
+        expr.parts()
+            .into_iter()
+            .try_for_each(|p| self.read(p, scope))
+    }
+
+    /// What a value of `expr` in `scope` may be; None where that is computed.
+    fn sources(&self, scope: usize, expr: &Expr) -> Option<Vec<Source>> {
+        match expr {
+            Expr::Constant { text: None, .. } => Some(vec![]),
+            Expr::Constant {
+                text: Some(value),
+                r#type,
+            } => Some(vec![Source::Constant {
+                value: value.clone(),
+                r#type: *r#type,
+            }]),
+            Expr::Either { results, .. } => self.all_sources(scope, results),
+            Expr::Query {
+                query, any: None, ..
+            } => {
+                let inner = self.nested.get(&(scope, std::ptr::from_ref(&**query)))?;
+                self.output(*inner, 1)
+            }
+            Expr::Column {
+                up,
+                relation,
+                number,
+            } => {
+                let home = self.out(scope, *up).ok()?;
+                match (
+                    self.scopes[home].slots[*relation],
+                    &self.scopes[home].query.relations[*relation],
+                ) {
+                    (Slot::Table(occurrence), _) => {
+                        (*number > 0).then(|| vec![Source::Place((occurrence, *number))])
+                    }
+                    (Slot::Query(inner), _) => self.output(inner, *number),
+                    (_, Relation::Join(columns)) => {
+                        self.sources(home, columns.get(usize::try_from(*number - 1).ok()?)?)
+                    }
+                    (_, Relation::Values(rows)) => {
+                        let n = usize::try_from(*number - 1).ok()?;
+                        let found = rows.iter().map(|row| self.sources(home, row.get(n)?));
+                        Some(found.collect::<Option<Vec<_>>>()?.concat())
+                    }
+                    _ => None,
+                }
+            }
+            _ => None,
+        }
+    }
+
+    fn all_sources(&self, scope: usize, exprs: &[Expr]) -> Option<Vec<Source>> {
+        let found = exprs.iter().map(|e| self.sources(scope, e));
+        Some(found.collect::<Option<Vec<_>>>()?.concat())
+    }
+
+    /// What a value of a query's output column may be.
+    fn output(&self, scope: usize, number: i16) -> Option<Vec<Source>> {
+        let query = self.scopes[scope].query;
+        if query.arms.is_empty() {
+            return self.sources(scope, &query.target(number)?.expr);
+        }
+        let found = self
+            .arms(scope)
+            .into_iter()
+            .map(|arm| self.output(arm?, number));
+        Some(found.collect::<Option<Vec<_>>>()?.concat())
+    }
+
+    fn arms(&self, scope: usize) -> Vec<Option<usize>> {
+        let arm = |r: &usize| match self.scopes[scope].slots[*r] {
+            Slot::Query(inner) => Some(inner),
+            _ => None,
+        };
+        self.scopes[scope].query.arms.iter().map(arm).collect()
+    }
+
+    /// The columns whose rows a condition on `expr`, above the relations `over` of a query, leaves
+    /// out; and whether it gets to them through a query that groups. None where it does not.
+    fn restricts(
+        &self,
+        scope: usize,
+        expr: &Expr,
+        over: Option<&[usize]>,
+    ) -> Option<(Vec<Place>, bool)> {
+        let Expr::Column {
+            up: 0,
+            relation,
+            number,
+        } = expr
+        else {
+            return None;
+        };
+        match (
+            self.scopes[scope].slots[*relation],
+            &self.scopes[scope].query.relations[*relation],
+        ) {
+            (_, Relation::Join(columns)) => {
+                let column = columns.get(usize::try_from(*number - 1).ok()?)?;
+                self.restricts(scope, column, over)
+            }
+            _ if over.is_some_and(|over| !over.contains(relation)) => None,
+            (Slot::Table(occurrence), _) => {
+                (*number > 0).then(|| (vec![(occurrence, *number)], false))
+            }
+            (Slot::Query(inner), _) => self.passes(inner, *number),
+            _ => None,
+        }
+    }
+
+    /// The same for a condition on a query's output column.
+    fn passes(&self, scope: usize, number: i16) -> Option<(Vec<Place>, bool)> {
+        let query = self.scopes[scope].query;
+        if !query.passes(number) {
+            return None;
+        }
+        let groups = query.grouped() || !query.distinct.is_empty() || !query.windows.is_empty();
+        if query.arms.is_empty() {
+            let (places, inside) = self.restricts(scope, &query.target(number)?.expr, None)?;
+            return Some((places, groups || inside));
+        }
+        let mut all = (vec![], groups);
+        for arm in self.arms(scope) {
+            let (places, inside) = self.passes(arm?, number)?;
+            all.0.extend(places);
+            all.1 |= inside;
+        }
+        Some(all)
+    }
+
+    /// The equalities among a query's conditions.
+    fn find_equalities(&mut self, scope: usize) {
+        let query = self.scopes[scope].query;
+        for Condition { expr, over } in query.conditions() {
+            match expr {
+                Expr::Operator(o) => {
+                    let sources = self.all_sources(scope, &o.right);
+                    self.note(o, self.restricts(scope, &o.left, Some(&over)), sources);
+                    if let [right] = &o.right[..] {
+                        let sources = self.sources(scope, &o.left);
+                        self.note(o, self.restricts(scope, right, Some(&over)), sources);
+                    }
+                }
+                Expr::Query {
+                    query: inner,
+                    any: Some(any),
+                    ..
+                } => {
+                    let Some(inner) = self.nested.get(&(scope, std::ptr::from_ref(&**inner)))
+                    else {
+                        continue;
+                    };
+                    let (inner, o) = (
+                        *inner,
+                        Operator {
+                            oid: any.operator,
+                            collation: any.collation,
+                            left: any.left.clone(),
+                            right: vec![],
+                        },
+                    );
+                    let sources = self.output(inner, 1);
+                    self.note(&o, self.restricts(scope, &o.left, Some(&over)), sources);
+                    let sources = self.sources(scope, &o.left);
+                    self.note(&o, self.passes(inner, 1), sources);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn note(
+        &mut self,
+        o: &Operator,
+        restricted: Option<(Vec<Place>, bool)>,
+        sources: Option<Vec<Source>>,
+    ) {
+        let (Some((places, outside)), Some(sources)) = (restricted, sources) else {
+            return;
+        };
+        if !self.facts.equality.contains_key(&o.oid) {
+            return;
+        }
+        for place in places {
+            self.equalities.push(Equality {
+                place,
+                sources: sources.clone(),
+                operator: o.oid,
+                collation: o.collation,
+                outside,
+            });
+        }
+    }
+
+    /// The output column that is the profile's key, and which column of which occurrence that is.
+    fn key(
+        &self,
+        top: usize,
+        profile: Oid,
+        is_key: impl Fn(i16, i16) -> bool,
+    ) -> Result<(i16, Place), Error> {
+        let query = self.scopes[top].query;
+        let mut merely_shown = false;
+        for number in 1..=i16::try_from(query.targets.len()).unwrap_or(i16::MAX) {
+            let fits = |p: &Place| self.occurrences[p.0].table == profile && is_key(number, p.1);
+            match self
+                .passes(top, number)
+                .map(|(places, _)| places)
+                .as_deref()
+            {
+                Some([place]) if fits(place) => return Ok((number, *place)),
+                _ => {
+                    let shown = self.output(top, number).unwrap_or_default();
+                    merely_shown |= shown
+                        .iter()
+                        .any(|s| matches!(s, Source::Place(p) if fits(p)));
+                }
+            }
+        }
+        let table = self.table(profile);
+        Err(if merely_shown {
+            Error::KeyDoesNotPass(table)
+        } else {
+            Error::NoKeyInView(table)
+        })
+    }
+
+    /// Ties every occurrence, nearest to the profile first.
+    fn tie(&self, root: usize, key_column: i16) -> Result<(Vec<Vec<Tie>>, BTreeSet<usize>), Error> {
+        let mut ties: Vec<Vec<Tie>> = vec![vec![]; self.occurrences.len()];
+        let mut grouped = BTreeSet::new();
+        ties[root] = vec![Tie::Profile];
+        // Constants come last: a tie to the profile concerns fewer.
+        for constants in [false, true] {
+            loop {
+                let mut found = vec![];
+                for occurrence in 0..ties.len() {
+                    if ties[occurrence].is_empty()
+                        && let Some((tie, outside)) = self.ties_of(occurrence, &ties, constants)
+                    {
+                        found.push((occurrence, tie, outside));
+                    }
+                }
+                if found.is_empty() {
+                    break;
+                }
+                for (occurrence, tie, outside) in found {
+                    let to_key = matches!(&tie[..], [Tie::To { other, columns, .. }]
+                        if *other == root && columns.iter().any(|c| c.1 == key_column));
+                    if outside && !to_key {
+                        grouped.insert(occurrence);
+                    }
+                    ties[occurrence] = tie;
+                }
+            }
+        }
+        match ties.iter().position(Vec::is_empty) {
+            None => Ok((ties, grouped)),
+            Some(untied) => Err(self.untied(untied, &ties)),
+        }
+    }
+
+    /// How an occurrence is tied to what is tied already, the best way first; and whether by a
+    /// condition outside of a query that groups its rows.
+    fn ties_of(
+        &self,
+        occurrence: usize,
+        ties: &[Vec<Tie>],
+        constants: bool,
+    ) -> Option<(Vec<Tie>, bool)> {
+        let mine = || self.equalities.iter().filter(|e| e.place.0 == occurrence);
+        // By whole foreign keys, of one column or several.
+        let mut pairs: BTreeMap<usize, Vec<(i16, i16, &Equality)>> = BTreeMap::new();
+        for e in mine() {
+            for (other, column) in self.equal_places(e) {
+                if other != occurrence && !ties[other].is_empty() {
+                    let pair = (e.place.1, column, e);
+                    pairs.entry(other).or_default().push(pair);
+                }
+            }
+        }
+        let mut best: Option<(u8, Tie, bool)> = None;
+        for (other, pairs) in &pairs {
+            // The same row once more, found by its own key.
+            let table = self.occurrences[occurrence].table;
+            if table == self.occurrences[*other].table
+                && let Some(same) = pairs
+                    .iter()
+                    .find(|(x, y, e)| x == y && self.is_key(table, *x) && self.sound(e))
+            {
+                return Some((ties[*other].clone(), same.2.outside));
+            }
+            for (rank, columns) in self.tying(occurrence, *other, pairs) {
+                let child = rank == 0;
+                // A foreign key to the profile itself is the best there is.
+                let to_profile = ties[*other] == [Tie::Profile];
+                let rank = rank * 2 + u8::from(!to_profile);
+                if best.as_ref().is_none_or(|b| rank < b.0) {
+                    let outside = pairs
+                        .iter()
+                        .any(|p| p.2.outside && columns.iter().any(|c| c.0 == p.0));
+                    let tie = Tie::To {
+                        other: *other,
+                        columns,
+                        child,
+                    };
+                    best = Some((rank, tie, outside));
+                }
+            }
+        }
+        if let Some((_, tie, outside)) = best {
+            return Some((vec![tie], outside));
+        }
+        // By one column that is one of several values: constants, or columns of what is tied.
+        for e in mine() {
+            let only_constants = e
+                .sources
+                .iter()
+                .all(|s| matches!(s, Source::Constant { .. }));
+            if only_constants && !constants {
+                continue;
+            }
+            let ties: Option<Vec<Tie>> = e
+                .sources
+                .iter()
+                .map(|s| self.by_source(e, s, ties))
+                .collect();
+            if let Some(mut ties) = ties
+                && !ties.is_empty()
+            {
+                ties.dedup();
+                return Some((ties, e.outside));
+            }
+        }
+        None
+    }
+
+    /// One of the values that an equality allows, as a tie.
+    fn by_source(&self, e: &Equality, source: &Source, ties: &[Vec<Tie>]) -> Option<Tie> {
+        let (occurrence, column) = e.place;
+        match source {
+            Source::Constant { value, r#type } => {
+                let key = self.is_key(self.occurrences[occurrence].table, column);
+                (key && self.sound(e)).then(|| Tie::Constant {
+                    column,
+                    value: value.clone(),
+                    r#type: *r#type,
+                })
+            }
+            Source::Place((other, theirs)) => {
+                if *other == occurrence || ties[*other].is_empty() {
+                    return None;
+                }
+                let pairs = [(column, *theirs, e)];
+                let (rank, columns) = self.tying(occurrence, *other, &pairs).into_iter().next()?;
+                Some(Tie::To {
+                    other: *other,
+                    columns,
+                    child: rank == 0,
+                })
+            }
+        }
+    }
+
+    /// Whether a column is unique by itself.
+    fn is_key(&self, table: Oid, column: i16) -> bool {
+        let mut indexes = self.facts.unique.iter().filter(|u| u.table == table);
+        indexes.any(|u| u.columns.len() == 1 && u.columns[0].0 == column)
+    }
+
+    /// The places whose value is the one that an equality gives, directly or because they equal one
+    /// another.
+    fn equal_places(&self, e: &Equality) -> Vec<Place> {
+        let mut found: Vec<Place> = vec![];
+        let mut next: Vec<&Equality> = vec![e];
+        while let Some(e) = next.pop() {
+            if let [Source::Place(place)] = e.sources[..]
+                && !found.contains(&place)
+            {
+                found.push(place);
+                next.extend(
+                    self.equalities
+                        .iter()
+                        .filter(|x| x.place == place && self.alike(x.operator, e.operator)),
+                );
+            }
+        }
+        found
+    }
+
+    /// Whether two operators are equality in one operator family.
+    fn alike(&self, a: Oid, b: Oid) -> bool {
+        let families = |o| self.facts.equality.get(&o).map_or(&[][..], Vec::as_slice);
+        families(a).iter().any(|f| families(b).contains(f))
+    }
+
+    /// Whether an equality means what the column's own does: it may not take for equal what differs.
+    fn sound(&self, e: &Equality) -> bool {
+        !self.facts.nondeterministic.contains(&e.collation) || {
+            let (occurrence, column) = e.place;
+            let table = self.occurrences[occurrence].table;
+            self.facts.collations.get(&(table, column)) == Some(&e.collation)
+        }
+    }
+
+    /// Column pairs of two occurrences that are a foreign key (rank 0: from the first, 1: from the
+    /// second), or foreign keys of both to one column (2).
+    fn tying(
+        &self,
+        first: usize,
+        second: usize,
+        pairs: &[(i16, i16, &Equality)],
+    ) -> Vec<(u8, Vec<(i16, i16, Oid)>)> {
+        let (a, b) = (
+            self.occurrences[first].table,
+            self.occurrences[second].table,
+        );
+        let equal = |x: i16, y: i16, operator: Oid| {
+            pairs.iter().any(|(p, q, e)| {
+                (*p, *q) == (x, y) && self.alike(e.operator, operator) && self.sound(e)
+            })
+        };
+        let mut found = vec![];
+        for fk in &self.facts.foreign_keys {
+            if fk.from == a && fk.to == b && fk.columns.iter().all(|(x, y, o)| equal(*x, *y, *o)) {
+                found.push((0, fk.columns.clone()));
+            }
+            if fk.from == b && fk.to == a && fk.columns.iter().all(|(y, x, o)| equal(*x, *y, *o)) {
+                let columns = fk.columns.iter().map(|(y, x, o)| (*x, *y, *o)).collect();
+                found.push((1, columns));
+            }
+        }
+        let single = |table: Oid, column: i16| {
+            self.facts
+                .foreign_keys
+                .iter()
+                .filter(move |fk| fk.from == table && fk.columns.len() == 1)
+                .filter(move |fk| fk.columns[0].0 == column)
+                .map(|fk| (fk.to, fk.columns[0].1, fk.columns[0].2))
+        };
+        for (x, y, _) in pairs {
+            for (to, column, operator) in single(a, *x) {
+                let same = single(b, *y).any(|(t, c, _)| (t, c) == (to, column));
+                if same && equal(*x, *y, operator) {
+                    found.push((2, vec![(*x, *y, operator)]));
+                }
+            }
+        }
+        found.sort();
+        found
+    }
+
+    /// Why an occurrence is not tied.
+    fn untied(&self, occurrence: usize, ties: &[Vec<Tie>]) -> Error {
+        let table = self.occurrence_name(occurrence);
+        let compared = self.equalities.iter().find_map(|e| {
+            let (mine, column) = e.place;
+            if mine != occurrence {
+                return None;
+            }
+            let what = match e.sources.first()? {
+                Source::Place((other, theirs)) if !ties[*other].is_empty() => format!(
+                    "{}.{}",
+                    self.occurrence_name(*other),
+                    self.column(self.occurrences[*other].table, *theirs)
+                ),
+                Source::Place(_) => return None,
+                Source::Constant { .. } => "a constant".into(),
+            };
+            Some((self.column(self.occurrences[mine].table, column), what))
+        });
+        Error::Untied { table, compared }
+    }
+
+    /// At most one row of a query, its output columns `given` being fixed.
+    fn one_row(&self, scope: usize, given: &[i16], profile: Option<Place>) -> Result<(), Error> {
+        let query = self.scopes[scope].query;
+        if query.limit == Limit::One || query.aggregates && query.group_by.is_empty() {
+            return Ok(());
+        }
+        if !query.arms.is_empty() {
+            return Err(Error::ManyRows("a UNION".into()));
+        }
+        let relations: Vec<usize> = query.from.iter().flat_map(Node::relations).collect();
+        let conditions = query.conditions();
+        let mut fixed: BTreeSet<usize> = BTreeSet::new();
+        loop {
+            let before = fixed.len();
+            for r in &relations {
+                if fixed.contains(r) {
+                    continue;
+                }
+                let columns = self.fixed_columns(scope, *r, &conditions, given, &fixed);
+                let one = match (self.scopes[scope].slots[*r], &query.relations[*r]) {
+                    (Slot::Table(o), _) => self.unique(o, &columns, profile),
+                    // One row for each row of what it refers to beside it.
+                    (Slot::Query(inner), _) if !self.beside(inner, scope).is_subset(&fixed) => {
+                        false
+                    }
+                    (Slot::Query(inner), _) => {
+                        let given: Vec<i16> = columns
+                            .iter()
+                            .map(|(number, ..)| *number)
+                            .filter(|n| self.scopes[inner].query.passes(*n))
+                            .collect();
+                        self.one_row(inner, &given, profile).is_ok()
+                    }
+                    (_, Relation::Values(rows)) => rows.len() <= 1,
+                    _ => true,
+                };
+                if one {
+                    fixed.insert(*r);
+                }
+            }
+            if fixed.len() == before {
+                break;
+            }
+        }
+        let by = |references: &[u32]| {
+            !references.is_empty()
+                && references.iter().all(|r| {
+                    query
+                        .targets
+                        .iter()
+                        .enumerate()
+                        .filter(|(_, t)| t.reference == *r)
+                        .any(|(i, t)| {
+                            given.contains(&i16::try_from(i + 1).unwrap_or(0))
+                                || self.is_fixed(scope, &t.expr, &fixed)
+                        })
+                })
+        };
+        if by(&query.group_by) || by(&query.distinct) {
+            return Ok(());
+        }
+        match relations.iter().find(|r| !fixed.contains(r)) {
+            None => Ok(()),
+            Some(many) => Err(Error::ManyRows(match self.scopes[scope].slots[*many] {
+                Slot::Table(o) => format!("table {}", self.occurrence_name(o)),
+                Slot::Query(inner) => match self.one_row(inner, &[], profile) {
+                    Err(Error::ManyRows(what)) => what,
+                    _ => "a subquery".into(),
+                },
+                Slot::Other => "VALUES".into(),
+            })),
+        }
+    }
+
+    /// The relations of `home` that a (LATERAL) query in its FROM refers to.
+    fn beside(&self, inner: usize, home: usize) -> BTreeSet<usize> {
+        let inside = |scope: usize| {
+            std::iter::successors(Some(scope), |s| self.scopes[*s].outer).any(|s| s == inner)
+        };
+        let mut found = BTreeSet::new();
+        for scope in (inner..self.scopes.len()).filter(|s| inside(*s)) {
+            let mut left = self.scopes[scope].query.expressions();
+            while let Some(expr) = left.pop() {
+                if let Expr::Column {
+                    up,
+                    relation,
+                    number,
+                } = expr
+                    && self.out(scope, *up).is_ok_and(|s| s == home)
+                {
+                    let own = Expr::Column {
+                        up: 0,
+                        relation: *relation,
+                        number: *number,
+                    };
+                    found.insert(self.own_column(home, &own).map_or(*relation, |(r, _)| r));
+                }
+                left.extend(expr.parts());
+            }
+        }
+        found
+    }
+
+    /// The columns of a relation that conditions hold to values which are fixed: with the operator's
+    /// oid and collation.
+    fn fixed_columns(
+        &self,
+        scope: usize,
+        relation: usize,
+        conditions: &[Condition],
+        given: &[i16],
+        fixed: &BTreeSet<usize>,
+    ) -> Vec<(i16, Option<(Oid, Oid)>)> {
+        let query = self.scopes[scope].query;
+        let column = |e: &Expr| self.own_column(scope, e).filter(|(r, _)| *r == relation);
+        let mut found = vec![];
+        for c in conditions.iter().filter(|c| c.over.contains(&relation)) {
+            if let Expr::Operator(o) = c.expr
+                && let [right] = &o.right[..]
+                && self.facts.equality.contains_key(&o.oid)
+            {
+                for (mine, other) in [(&o.left, right), (right, &o.left)] {
+                    if let Some((_, number)) = column(mine)
+                        && self.is_fixed(scope, other, fixed)
+                    {
+                        found.push((number, Some((o.oid, o.collation))));
+                    }
+                }
+            }
+        }
+        for number in given.iter().filter(|n| query.passes(**n)) {
+            if let Some((_, n)) = query.target(*number).and_then(|t| column(&t.expr)) {
+                found.push((n, None));
+            }
+        }
+        found
+    }
+
+    /// The relation and column that an expression is, looked up through joins.
+    fn own_column(&self, scope: usize, expr: &Expr) -> Option<(usize, i16)> {
+        let Expr::Column {
+            up: 0,
+            relation,
+            number,
+        } = expr
+        else {
+            return None;
+        };
+        match &self.scopes[scope].query.relations[*relation] {
+            Relation::Join(columns) => {
+                self.own_column(scope, columns.get(usize::try_from(*number - 1).ok()?)?)
+            }
+            _ => Some((*relation, *number)),
+        }
+    }
+
+    /// Whether an expression has one value, the relations in `fixed` having one row.
+    fn is_fixed(&self, scope: usize, expr: &Expr, fixed: &BTreeSet<usize>) -> bool {
+        match expr {
+            Expr::Column { up, .. } if *up > 0 => true,
+            Expr::Column { .. } => self
+                .own_column(scope, expr)
+                .is_some_and(|(r, _)| fixed.contains(&r)),
+            Expr::Query { .. } => false,
+            _ => expr
+                .parts()
+                .into_iter()
+                .all(|p| self.is_fixed(scope, p, fixed)),
+        }
+    }
+
+    /// Whether at most one row of an occurrence has these columns fixed.
+    fn unique(
+        &self,
+        occurrence: usize,
+        columns: &[(i16, Option<(Oid, Oid)>)],
+        profile: Option<Place>,
+    ) -> bool {
+        let table = self.occurrences[occurrence].table;
+        // A key that is given is the profile's own, which attach() has found to be unique.
+        if let Some((root, key)) = profile
+            && root == occurrence
+            && columns.iter().any(|(n, by)| *n == key && by.is_none())
+        {
+            return true;
+        }
+        self.facts.unique.iter().any(|u| {
+            u.table == table
+                && u.columns.iter().all(|(column, family, collation)| {
+                    columns.iter().any(|(n, by)| {
+                        n == column
+                            && by.is_none_or(|(operator, under)| {
+                                self.facts.equality[&operator].contains(family)
+                                    && (!self.facts.nondeterministic.contains(&under)
+                                        || under == *collation)
+                            })
+                    })
+                })
+        })
+    }
+
+    fn table(&self, oid: Oid) -> String {
+        self.facts.tables.get(&oid).cloned().unwrap_or_default()
+    }
+
+    fn column(&self, table: Oid, number: i16) -> String {
+        let name = self.facts.columns.get(&(table, number));
+        name.cloned().unwrap_or_default()
+    }
+
+    /// An occurrence's table, with its alias where it has another name in the view.
+    fn occurrence_name(&self, occurrence: usize) -> String {
+        let o = &self.occurrences[occurrence];
+        let table = self.table(o.table);
+        let own = table.rsplit('.').next().unwrap_or_default();
+        if o.alias.is_empty() || own == o.alias {
+            table
+        } else {
+            format!("{table} AS {}", o.alias)
+        }
+    }
+}
+
+fn has_full_join(node: &Node) -> bool {
+    match node {
+        Node::Relation(_) => false,
+        Node::Join { kind, sides, .. } => {
+            *kind == JoinKind::Full || sides.iter().any(has_full_join)
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! A view's query, as much of it as the proof looks at.
+//!
+//! Pure: `pg/query.rs` makes it from the server's own parse tree. Invariant: every expression and
+//! every nested query of the view is in here somewhere, so that whoever walks it all misses no table,
+//! no column and no condition; what has no form of its own is [`Expr::Other`] with its parts.
+
+/// An object's number in the system catalogs.
+pub type Oid = u32;
+
+/// One SELECT, at any depth.
+#[derive(Clone, Debug, Default)]
+pub struct Query {
+    /// The range table: what [`Expr::Column`] and [`Node`] point into.
+    pub relations: Vec<Relation>,
+    pub with: Vec<With>,
+    pub from: Vec<Node>,
+    /// WHERE.
+    pub filter: Option<Expr>,
+    pub targets: Vec<Target>,
+    /// HAVING, LIMIT, window frames: expressions that are only walked.
+    pub others: Vec<Expr>,
+    pub aggregates: bool,
+    pub group_by: Vec<u32>,
+    /// DISTINCT [ON]: the targets that it goes by.
+    pub distinct: Vec<u32>,
+    pub distinct_on: bool,
+    /// What each window is partitioned by.
+    pub windows: Vec<Vec<u32>>,
+    pub limit: Limit,
+    pub ordered: bool,
+    /// UNION [ALL]: the relations that are its arms.
+    pub arms: Vec<usize>,
+    /// A shape that is refused wherever it stands.
+    pub unsupported: Option<&'static str>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Limit {
+    #[default]
+    None,
+    /// LIMIT 1: at most one row.
+    One,
+    Some,
+}
+
+#[derive(Clone, Debug)]
+pub struct With {
+    pub name: String,
+    pub query: Query,
+    pub recursive: bool,
+}
+
+/// An output column, or one that only GROUP BY or ORDER BY names.
+#[derive(Clone, Debug)]
+pub struct Target {
+    pub expr: Expr,
+    /// By which GROUP BY, DISTINCT and PARTITION BY refer to it; 0: none does.
+    pub reference: u32,
+}
+
+#[derive(Clone, Debug)]
+pub enum Relation {
+    Table {
+        oid: Oid,
+        alias: String,
+    },
+    /// A subquery in FROM, or a view in its place.
+    Subquery(Box<Query>),
+    /// A reference to WITH, so many levels up.
+    With {
+        name: String,
+        up: usize,
+    },
+    /// A join's own columns, as expressions over its sides.
+    Join(Vec<Expr>),
+    Values(Vec<Vec<Expr>>),
+    /// One row without columns.
+    Empty,
+    Unsupported {
+        what: &'static str,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JoinKind {
+    Inner,
+    Left,
+    Right,
+    Full,
+}
+
+/// A part of FROM.
+#[derive(Clone, Debug)]
+pub enum Node {
+    Relation(usize),
+    Join {
+        kind: JoinKind,
+        sides: Box<[Node; 2]>,
+        on: Option<Expr>,
+    },
+}
+
+#[derive(Clone, Debug)]
+pub enum Expr {
+    /// Column `number` (0: the whole row, below: a system column) of a relation `up` queries out.
+    Column {
+        up: usize,
+        relation: usize,
+        number: i16,
+    },
+    /// NULL has no text.
+    Constant {
+        r#type: Oid,
+        text: Option<String>,
+    },
+    And(Vec<Expr>),
+    Operator(Box<Operator>),
+    /// COALESCE or CASE: one of the results; the conditions are looked at beside.
+    Either {
+        results: Vec<Expr>,
+        beside: Vec<Expr>,
+    },
+    /// A subquery in an expression. With `any`: `left operator ANY (query)`.
+    Query {
+        query: Box<Query>,
+        any: Option<Box<Any>>,
+        beside: Vec<Expr>,
+    },
+    Other(Vec<Expr>),
+}
+
+/// `left operator right`; with several on the right, `left operator ANY (ARRAY[…])`.
+#[derive(Clone, Debug)]
+pub struct Operator {
+    pub oid: Oid,
+    pub collation: Oid,
+    pub left: Expr,
+    pub right: Vec<Expr>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Any {
+    pub operator: Oid,
+    pub collation: Oid,
+    pub left: Expr,
+}
+
+impl Expr {
+    /// Its direct parts, but for a nested query.
+    pub fn parts(&self) -> Vec<&Expr> {
+        match self {
+            Expr::Column { .. } | Expr::Constant { .. } => vec![],
+            Expr::And(parts) | Expr::Other(parts) => parts.iter().collect(),
+            Expr::Operator(o) => std::iter::once(&o.left).chain(&o.right).collect(),
+            Expr::Either { results, beside } => results.iter().chain(beside).collect(),
+            Expr::Query { any, beside, .. } => any.iter().map(|a| &a.left).chain(beside).collect(),
+        }
+    }
+
+    /// The conditions that all must hold for this one to hold.
+    pub fn conjuncts(&self) -> Vec<&Expr> {
+        match self {
+            Expr::And(parts) => parts.iter().flat_map(Expr::conjuncts).collect(),
+            one => vec![one],
+        }
+    }
+}
+
+impl Node {
+    /// The relations in it.
+    pub fn relations(&self) -> Vec<usize> {
+        match self {
+            Node::Relation(r) => vec![*r],
+            Node::Join { sides, .. } => sides.iter().flat_map(Node::relations).collect(),
+        }
+    }
+}
+
+/// A condition of FROM or WHERE, and the relations whose rows it may leave out: all below it, but of
+/// an outer join's condition only those that may be missing.
+pub struct Condition<'a> {
+    pub expr: &'a Expr,
+    pub over: Vec<usize>,
+}
+
+impl Query {
+    /// The tables in it, at any depth.
+    pub fn tables(&self) -> std::collections::BTreeSet<Oid> {
+        let mut found = std::collections::BTreeSet::new();
+        for relation in &self.relations {
+            match relation {
+                Relation::Table { oid, .. } => {
+                    found.insert(*oid);
+                }
+                Relation::Subquery(query) => found.extend(query.tables()),
+                _ => {}
+            }
+        }
+        for with in &self.with {
+            found.extend(with.query.tables());
+        }
+        let mut left = self.expressions();
+        while let Some(expr) = left.pop() {
+            if let Expr::Query { query, .. } = expr {
+                found.extend(query.tables());
+            }
+            left.extend(expr.parts());
+        }
+        found
+    }
+
+    pub fn grouped(&self) -> bool {
+        self.aggregates || !self.group_by.is_empty()
+    }
+
+    /// Every top-level condition.
+    pub fn conditions(&self) -> Vec<Condition<'_>> {
+        fn walk<'a>(node: &'a Node, found: &mut Vec<Condition<'a>>) {
+            let Node::Join { kind, sides, on } = node else {
+                return;
+            };
+            sides.iter().for_each(|side| walk(side, found));
+            let over = match kind {
+                JoinKind::Inner => node.relations(),
+                JoinKind::Left => sides[1].relations(),
+                JoinKind::Right => sides[0].relations(),
+                JoinKind::Full => vec![],
+            };
+            found.extend(on.iter().flat_map(Expr::conjuncts).map(|expr| Condition {
+                expr,
+                over: over.clone(),
+            }));
+        }
+        let mut found = vec![];
+        self.from.iter().for_each(|node| walk(node, &mut found));
+        let over: Vec<usize> = self.from.iter().flat_map(Node::relations).collect();
+        found.extend(
+            self.filter
+                .iter()
+                .flat_map(Expr::conjuncts)
+                .map(|expr| Condition {
+                    expr,
+                    over: over.clone(),
+                }),
+        );
+        found
+    }
+
+    /// Whether a condition on output column `number` (from 1) can as well be put below everything
+    /// that this query does with its rows: no row that it leaves out has a part in one that it does not.
+    pub fn passes(&self, number: i16) -> bool {
+        let Some(target) = self.target(number) else {
+            return false;
+        };
+        let by =
+            |references: &[u32]| target.reference != 0 && references.contains(&target.reference);
+        self.limit == Limit::None
+            && self.windows.iter().all(|w| by(w))
+            && (!self.distinct_on || by(&self.distinct))
+    }
+
+    pub fn target(&self, number: i16) -> Option<&Target> {
+        self.targets
+            .get(usize::try_from(number).ok()?.checked_sub(1)?)
+    }
+
+    /// All expressions of this level, but for the columns that a join merely has.
+    pub fn expressions(&self) -> Vec<&Expr> {
+        fn on<'a>(node: &'a Node, found: &mut Vec<&'a Expr>) {
+            if let Node::Join {
+                sides,
+                on: condition,
+                ..
+            } = node
+            {
+                sides.iter().for_each(|side| on(side, found));
+                found.extend(condition);
+            }
+        }
+        let mut found = vec![];
+        self.from.iter().for_each(|node| on(node, &mut found));
+        found.extend(&self.filter);
+        found.extend(self.targets.iter().map(|t| &t.expr));
+        found.extend(&self.others);
+        for relation in &self.relations {
+            if let Relation::Values(rows) = relation {
+                found.extend(rows.iter().flatten());
+            }
+        }
+        found
+    }
+}
