@@ -70,8 +70,8 @@ pub fn discover(profile: Oid, document: Oid, key: Key) -> Result<Discovered, Err
         .into_iter()
         .map(Oid::from)
         .collect();
-    let views = uses.views.iter().map(|v| Oid::from(*v));
-    one_owner(profile, tables.iter().copied().chain(views))?;
+    let views: Vec<Oid> = uses.views.iter().map(|v| Oid::from(*v)).collect();
+    one_owner(profile, &tables, &views)?;
     let expires = shape(&shown)?;
     check_functions(profile, &uses, expires)?;
     let catalog = Catalog::read(&tables);
@@ -124,12 +124,14 @@ fn name_of(oid: Oid) -> String {
 }
 
 /// Documents are computed as the profile table's owner, who must own all that they show.
-fn one_owner(profile: Oid, mut others: impl Iterator<Item = Oid>) -> Result<(), Error> {
+fn one_owner(profile: Oid, tables: &[Oid], views: &[Oid]) -> Result<(), Error> {
     let owner = catalog::owner(profile);
-    match others.find(|t| catalog::owner(*t) != owner) {
+    let mut all = tables.iter().chain(views);
+    match all.find(|t| catalog::owner(**t) != owner) {
         None => Ok(()),
-        Some(t) => Err(Error::OtherOwner {
-            table: name_of(t),
+        Some(&t) => Err(Error::OtherOwner {
+            kind: if tables.contains(&t) { "table" } else { "view" },
+            name: name_of(t),
             owner: catalog::owner(t)
                 .map(catalog::role_name)
                 .unwrap_or_default(),
@@ -374,7 +376,7 @@ impl Catalog {
     }
 }
 
-/// Foreign keys among these tables that PostgreSQL enforces for every row.
+/// Foreign keys of these tables that PostgreSQL enforces for every row.
 pub fn foreign_keys(tables: &[Oid]) -> Vec<ForeignKey> {
     let rows = spi::all(
         "SELECT c.oid, c.conrelid, c.confrelid, f.attnum::int8, t.attnum::int8, f.attname::text, t.attname::text, \
@@ -384,7 +386,7 @@ pub fn foreign_keys(tables: &[Oid]) -> Vec<ForeignKey> {
          JOIN pg_attribute AS f ON f.attrelid = c.conrelid AND f.attnum = k.f \
          JOIN pg_attribute AS t ON t.attrelid = c.confrelid AND t.attnum = k.t \
          JOIN pg_operator AS o ON o.oid = k.o JOIN pg_namespace AS n ON n.oid = o.oprnamespace \
-         WHERE c.contype = 'f' AND c.convalidated AND c.conrelid = ANY ($1) AND c.confrelid = ANY ($1) \
+         WHERE c.contype = 'f' AND c.convalidated AND c.conrelid = ANY ($1) \
           AND NOT EXISTS (SELECT FROM pg_trigger AS g WHERE g.tgconstraint = c.oid AND g.tgenabled NOT IN ('O', 'A')) \
          ORDER BY c.conname, c.oid, k.n",
         At::Latest,

@@ -52,7 +52,9 @@ pub enum Error {
     NoPrivilege(String),
     NotOwner(String),
     OtherOwner {
-        table: String,
+        /// "table" or "view".
+        kind: &'static str,
+        name: String,
         owner: String,
         expected: String,
     },
@@ -158,7 +160,7 @@ impl Error {
             ),
             DocumentShape(why) => (
                 Code::ERRCODE_INVALID_OBJECT_DEFINITION,
-                format!("the document view can not be used: {why}"),
+                format!("the document view cannot be used: {why}"),
                 None,
                 Some("It needs the key's column, document jsonb and, where it depends on the time, valid_until timestamptz.".into()),
             ),
@@ -178,7 +180,7 @@ impl Error {
                 Code::ERRCODE_INVALID_OBJECT_DEFINITION,
                 format!("the document view computes over several rows of table {table} at once"),
                 Some("A LIMIT, a window, DISTINCT ON, an aggregate or a UNION stands between the key and its table, so another profile may change this one's document.".into()),
-                Some("PARTITION BY the key, or move it into a LATERAL subquery on other tables.".into()),
+                Some("Select the key from one occurrence of its table; PARTITION BY the key, or move the rest into a LATERAL subquery on other tables.".into()),
             ),
             Unsupported(what) => (
                 Code::ERRCODE_FEATURE_NOT_SUPPORTED,
@@ -193,7 +195,7 @@ impl Error {
                     Some((column, with)) => format!("Its column {column} is compared with {with}, which is no foreign key between them, nor a unique column and a constant."),
                     None => "No condition that all of its rows must meet says that one of its columns equals one of a table that is tied.".into(),
                 }),
-                Some("Join it by all columns of a foreign key (added, VALIDATEd, its triggers enabled), with AND, in WHERE or in the ON of the join that may leave it out.".into()),
+                Some("Join it by all columns of a foreign key (added, VALIDATEd, its triggers enabled), with AND, in WHERE or in the ON of the join that may leave it out, inside of any LIMIT, window or aggregate. Instead of IN (SELECT …) as a value, write EXISTS with such a condition.".into()),
             ),
             ManyRows(what) => (
                 Code::ERRCODE_INVALID_OBJECT_DEFINITION,
@@ -263,7 +265,7 @@ impl Error {
             ),
             DocumentBroken(why) => (
                 Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-                "the document view of profile_cache can not be used".into(),
+                "the document view of profile_cache cannot be used".into(),
                 Some(why),
                 Some("Run SELECT profile_cache.attach() again after mending it.".into()),
             ),
@@ -271,13 +273,13 @@ impl Error {
                 Code::ERRCODE_WRONG_OBJECT_TYPE,
                 format!("{t} is not an ordinary table"),
                 None,
-                Some("Name the table itself, not a view, foreign table or sequence.".into()),
+                Some("Use an ordinary table, not a view, materialized view, foreign table or sequence.".into()),
             ),
             NotYours(t) => (
                 Code::ERRCODE_WRONG_OBJECT_TYPE,
                 format!("table {t} belongs to the system or to an extension"),
                 None,
-                Some("Name the app's own profile table.".into()),
+                Some("Use the app's own tables.".into()),
             ),
             NotPermanent(t) => (
                 Code::ERRCODE_WRONG_OBJECT_TYPE,
@@ -321,11 +323,11 @@ impl Error {
                 None,
                 Some("Run this as the tables' owner, or as a member of that role.".into()),
             ),
-            OtherOwner { table, owner, expected } => (
+            OtherOwner { kind, name, owner, expected } => (
                 Code::ERRCODE_INSUFFICIENT_PRIVILEGE,
-                format!("table {table} belongs to {owner}, the profile table to {expected}"),
+                format!("{kind} {name} belongs to {owner}, the profile table to {expected}"),
                 Some("Documents are computed as one owner, who must own every table they show.".into()),
-                Some(format!("ALTER TABLE {table} OWNER TO {expected};")),
+                Some(format!("ALTER {} {name} OWNER TO {expected};", kind.to_uppercase())),
             ),
             NotExtensionMember(owner) => (
                 Code::ERRCODE_INSUFFICIENT_PRIVILEGE,

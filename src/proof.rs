@@ -25,13 +25,16 @@ pub struct Facts {
     pub columns: HashMap<(Oid, i16), String>,
 }
 
+/// Columns of two tables that are equal, and the operator that says so.
+pub type Pairs = Vec<(i16, i16, Oid)>;
+
 /// A validated, enforced foreign key.
 #[derive(Clone, Debug)]
 pub struct ForeignKey {
     pub from: Oid,
     pub to: Oid,
     /// Referencing and referenced column, and their equality.
-    pub columns: Vec<(i16, i16, Oid)>,
+    pub columns: Pairs,
 }
 
 /// A unique index that holds at every moment and for every row.
@@ -60,7 +63,7 @@ pub enum Tie {
     To {
         other: usize,
         /// Its own, the other's, and the foreign key's equality.
-        columns: Vec<(i16, i16, Oid)>,
+        columns: Pairs,
         /// By its own foreign key to the other.
         child: bool,
     },
@@ -681,13 +684,13 @@ impl<'a> Prover<'a> {
     }
 
     /// Column pairs of two occurrences that are a foreign key (rank 0: from the first, 1: from the
-    /// second), or foreign keys of both to one column (2).
+    /// second), or foreign keys of both to the same columns (2).
     fn tying(
         &self,
         first: usize,
         second: usize,
         pairs: &[(i16, i16, &Equality)],
-    ) -> Vec<(u8, Vec<(i16, i16, Oid)>)> {
+    ) -> Vec<(u8, Pairs)> {
         let (a, b) = (
             self.occurrences[first].table,
             self.occurrences[second].table,
@@ -707,19 +710,23 @@ impl<'a> Prover<'a> {
                 found.push((1, columns));
             }
         }
-        let single = |table: Oid, column: i16| {
+        // Both refer to the same row of some table, which the view need not read.
+        let from = |table: Oid| {
             self.facts
                 .foreign_keys
                 .iter()
-                .filter(move |fk| fk.from == table && fk.columns.len() == 1)
-                .filter(move |fk| fk.columns[0].0 == column)
-                .map(|fk| (fk.to, fk.columns[0].1, fk.columns[0].2))
+                .filter(move |k| k.from == table)
         };
-        for (x, y, _) in pairs {
-            for (to, column, operator) in single(a, *x) {
-                let same = single(b, *y).any(|(t, c, _)| (t, c) == (to, column));
-                if same && equal(*x, *y, operator) {
-                    found.push((2, vec![(*x, *y, operator)]));
+        for mine in from(a) {
+            for theirs in
+                from(b).filter(|k| k.to == mine.to && k.columns.len() == mine.columns.len())
+            {
+                let pair = |(x, to, o): &(i16, i16, Oid)| {
+                    let other = theirs.columns.iter().find(|c| c.1 == *to)?;
+                    equal(*x, other.0, *o).then_some((*x, other.0, *o))
+                };
+                if let Some(columns) = mine.columns.iter().map(pair).collect::<Option<Pairs>>() {
+                    found.push((2, columns));
                 }
             }
         }
@@ -978,5 +985,292 @@ fn has_full_join(node: &Node) -> bool {
         Node::Join { kind, sides, .. } => {
             *kind == JoinKind::Full || sides.iter().any(has_full_join)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::query::Target;
+
+    // profile (1 id, 2 key, 3 tenant), member (1 id, 2 profile, 3 plan, 4 tenant), plan (1 id, 2 name).
+    const PROFILE: Oid = 1;
+    const MEMBER: Oid = 2;
+    const PLAN: Oid = 3;
+    const EQUAL: Oid = 96;
+    const LESS: Oid = 97;
+    const FAMILY: Oid = 1976;
+
+    fn facts() -> Facts {
+        let unique = |table, column| Unique {
+            table,
+            columns: vec![(column, FAMILY, 0)],
+        };
+        let fk = |from, to, columns: &[(i16, i16)]| ForeignKey {
+            from,
+            to,
+            columns: columns.iter().map(|(x, y)| (*x, *y, EQUAL)).collect(),
+        };
+        Facts {
+            foreign_keys: vec![fk(MEMBER, PROFILE, &[(2, 1)]), fk(MEMBER, PLAN, &[(3, 1)])],
+            unique: vec![unique(PROFILE, 1), unique(PROFILE, 2), unique(PLAN, 1)],
+            equality: HashMap::from([(EQUAL, vec![FAMILY])]),
+            ..Facts::default()
+        }
+    }
+
+    fn column(relation: usize, number: i16) -> Expr {
+        outer(0, relation, number)
+    }
+
+    fn outer(up: usize, relation: usize, number: i16) -> Expr {
+        Expr::Column {
+            up,
+            relation,
+            number,
+        }
+    }
+
+    fn compare(oid: Oid, left: Expr, right: Expr) -> Expr {
+        Expr::Operator(Box::new(Operator {
+            oid,
+            collation: 0,
+            left,
+            right: vec![right],
+        }))
+    }
+
+    fn equal(left: Expr, right: Expr) -> Expr {
+        compare(EQUAL, left, right)
+    }
+
+    fn constant(text: &str) -> Expr {
+        Expr::Constant {
+            r#type: 25,
+            text: Some(text.into()),
+        }
+    }
+
+    fn select(tables: &[Oid], from: Vec<Node>, filter: Option<Expr>, targets: Vec<Expr>) -> Query {
+        let table = |oid: &Oid| Relation::Table {
+            oid: *oid,
+            alias: String::new(),
+        };
+        let target = |(i, expr)| Target {
+            expr,
+            reference: i as u32 + 1,
+        };
+        Query {
+            relations: tables.iter().map(table).collect(),
+            from,
+            filter,
+            targets: targets.into_iter().enumerate().map(target).collect(),
+            ..Query::default()
+        }
+    }
+
+    fn join(kind: JoinKind, left: Node, right: Node, on: Expr) -> Node {
+        Node::Join {
+            kind,
+            sides: Box::new([left, right]),
+            on: Some(on),
+        }
+    }
+
+    /// The profile and a subquery in its SELECT list.
+    fn showing(query: Query) -> Query {
+        let shown = Expr::Query {
+            query: Box::new(query),
+            any: None,
+            beside: vec![],
+        };
+        let targets = vec![column(0, 2), shown];
+        select(&[PROFILE], vec![Node::Relation(0)], None, targets)
+    }
+
+    fn count(tables: &[Oid], filter: Expr) -> Query {
+        Query {
+            aggregates: true,
+            ..select(
+                tables,
+                (0..tables.len()).map(Node::Relation).collect(),
+                Some(filter),
+                vec![Expr::Other(vec![])],
+            )
+        }
+    }
+
+    fn proven(view: &Query) -> Result<Proof, Error> {
+        prove(view, PROFILE, |_, column| column == 2, &facts())
+    }
+
+    fn refused(view: &Query) -> String {
+        match proven(view) {
+            Ok(proof) => format!("accepted: {:?}", proof.ties),
+            Err(Error::Untied { .. }) => "untied".into(),
+            Err(Error::ManyRows(_)) => "many rows".into(),
+            Err(Error::KeyDoesNotPass(_)) => "the key does not pass".into(),
+            Err(other) => format!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_member_and_what_it_refers_to_are_tied_step_by_step() {
+        let conditions = vec![
+            equal(column(0, 2), outer(1, 0, 1)),
+            equal(column(1, 1), column(0, 3)),
+        ];
+        let view = showing(count(&[MEMBER, PLAN], Expr::And(conditions)));
+        let proof = proven(&view).expect("accepted");
+        let member = Tie::To {
+            other: 0,
+            columns: vec![(2, 1, EQUAL)],
+            child: true,
+        };
+        let plan = Tie::To {
+            other: 1,
+            columns: vec![(1, 3, EQUAL)],
+            child: false,
+        };
+        assert_eq!(proof.ties, [vec![Tie::Profile], vec![member], vec![plan]]);
+        assert_eq!(proof.occurrences[1].columns, BTreeSet::from([2, 3]));
+    }
+
+    #[test]
+    fn what_need_not_hold_ties_nothing() {
+        let tied = || equal(column(0, 2), outer(1, 0, 1));
+        // Under OR or NOT, by another operator, by columns that are no foreign key, not at all.
+        for condition in [
+            Expr::Other(vec![tied(), constant("t")]),
+            compare(LESS, column(0, 2), outer(1, 0, 1)),
+            equal(column(0, 1), outer(1, 0, 1)),
+            equal(column(0, 4), constant("1")),
+            constant("t"),
+        ] {
+            assert_eq!(refused(&showing(count(&[MEMBER], condition))), "untied");
+        }
+    }
+
+    #[test]
+    fn an_outer_join_ties_only_the_side_that_may_be_missing() {
+        let on = || equal(column(1, 2), column(0, 1));
+        let view = |kind| {
+            let from = join(kind, Node::Relation(0), Node::Relation(1), on());
+            Query {
+                aggregates: true,
+                group_by: vec![1],
+                ..select(&[PROFILE, MEMBER], vec![from], None, vec![column(0, 2)])
+            }
+        };
+        assert!(proven(&view(JoinKind::Inner)).is_ok());
+        assert!(proven(&view(JoinKind::Left)).is_ok());
+        assert_eq!(refused(&view(JoinKind::Right)), "untied");
+        assert_eq!(refused(&view(JoinKind::Full)), "Unsupported(\"FULL JOIN\")");
+    }
+
+    #[test]
+    fn a_condition_does_not_pass_a_limit() {
+        let inner = |limit| Query {
+            limit,
+            ..select(&[MEMBER], vec![Node::Relation(0)], None, vec![column(0, 2)])
+        };
+        let view = |limit| {
+            let mut counted = count(&[], equal(column(0, 1), outer(1, 0, 1)));
+            counted.relations = vec![Relation::Subquery(Box::new(inner(limit)))];
+            counted.from = vec![Node::Relation(0)];
+            showing(counted)
+        };
+        assert!(proven(&view(Limit::None)).is_ok());
+        assert_eq!(refused(&view(Limit::One)), "untied");
+    }
+
+    #[test]
+    fn the_key_passes_only_what_keeps_profiles_apart() {
+        let view = || {
+            select(
+                &[PROFILE],
+                vec![Node::Relation(0)],
+                None,
+                vec![column(0, 2), column(0, 3)],
+            )
+        };
+        assert!(proven(&view()).is_ok());
+        let limited = Query {
+            limit: Limit::Some,
+            ..view()
+        };
+        assert_eq!(refused(&limited), "the key does not pass");
+        for (partition, result) in [(1, true), (2, false)] {
+            let windowed = Query {
+                windows: vec![vec![partition]],
+                ..view()
+            };
+            assert_eq!(proven(&windowed).is_ok(), result);
+            let distinct = Query {
+                distinct: vec![partition],
+                distinct_on: true,
+                ..view()
+            };
+            assert_eq!(proven(&distinct).is_ok(), result);
+        }
+    }
+
+    #[test]
+    fn one_row_needs_a_unique_index_or_a_group() {
+        let on = equal(column(1, 2), column(0, 1));
+        let from = || {
+            join(
+                JoinKind::Left,
+                Node::Relation(0),
+                Node::Relation(1),
+                on.clone(),
+            )
+        };
+        let view = || {
+            select(
+                &[PROFILE, MEMBER],
+                vec![from()],
+                None,
+                vec![column(0, 2), column(1, 3)],
+            )
+        };
+        assert_eq!(refused(&view()), "many rows");
+        let grouped = |group_by| Query {
+            aggregates: true,
+            group_by,
+            ..view()
+        };
+        assert!(proven(&grouped(vec![1])).is_ok());
+        assert_eq!(refused(&grouped(vec![1, 2])), "many rows");
+        let mut facts = facts();
+        facts.unique.push(Unique {
+            table: MEMBER,
+            columns: vec![(2, FAMILY, 0)],
+        });
+        assert!(prove(&view(), PROFILE, |_, c| c == 2, &facts).is_ok());
+    }
+
+    #[test]
+    fn a_constant_needs_a_unique_column() {
+        let view = |number| showing(count(&[PLAN], equal(column(0, number), constant("free"))));
+        let free = Tie::Constant {
+            column: 1,
+            value: "free".into(),
+            r#type: 25,
+        };
+        assert_eq!(proven(&view(1)).expect("accepted").ties[1], [free]);
+        assert_eq!(refused(&view(2)), "untied");
+    }
+
+    #[test]
+    fn a_foreign_key_of_two_columns_is_whole_or_nothing() {
+        let mut facts = facts();
+        facts.foreign_keys[0].columns.push((4, 3, EQUAL));
+        let half = || equal(column(0, 2), outer(1, 0, 1));
+        let other = || equal(outer(1, 0, 3), column(0, 4));
+        let both = showing(count(&[MEMBER], Expr::And(vec![half(), other()])));
+        assert!(prove(&both, PROFILE, |_, c| c == 2, &facts).is_ok());
+        let one = showing(count(&[MEMBER], half()));
+        assert!(prove(&one, PROFILE, |_, c| c == 2, &facts).is_err());
     }
 }

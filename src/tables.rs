@@ -122,7 +122,8 @@ pub fn refuse_unfit(t: &Named, user: Oid, profile_owner: Option<Oid>) {
         && expected != owner
     {
         Error::OtherOwner {
-            table: name,
+            kind: "table",
+            name,
             owner: catalog::role_name(owner),
             expected: catalog::role_name(expected),
         }

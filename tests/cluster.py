@@ -123,9 +123,9 @@ class Cluster:
             raise RuntimeError(done.stderr.strip())
         return done.stdout.strip()
 
-    def create(self, database):
-        """An empty database, whatever was there under that name."""
-        self.sql("postgres", f'DROP DATABASE IF EXISTS "{database}" WITH (FORCE);\nCREATE DATABASE "{database}" TEMPLATE template0;')
+    def create(self, database, template="template0"):
+        """An empty database, or a copy of another one, whatever was there under that name."""
+        self.sql("postgres", f'DROP DATABASE IF EXISTS "{database}" WITH (FORCE);\nCREATE DATABASE "{database}" TEMPLATE "{template}";')
 
     def log(self):
         try:

@@ -5,6 +5,7 @@
     tests/run.py --only regress,isolation          some parts
     tests/run.py --only regress attach refresh     some tests of a part
     tests/run.py --only random --seed 7 --seconds 600
+    tests/run.py --only catalogue --seconds 60 31_manager
     tests/run.py --only regress --accept attach    takes what came out as expected
 
 A test has a database of its own, empty but for what tests/PART/setup.sql puts there,
@@ -165,17 +166,39 @@ def random(part, options, server):
     if not script.exists():
         print("  tests/random.py is not there")
         return
+    seconds = options.seconds or "60"
     subprocess.run([TESTS / "setup.sh", "venv"], check=True)
     fresh_database(server, "random", "random")
     command = [
         TESTS / ".venv/bin/python", "-P", script, "--socket", server.dir, "--port", server.port, "--dbname", "random",
-        "--seed", options.seed, "--seconds", options.seconds,
+        "--seed", options.seed, "--seconds", seconds,
     ]  # fmt: skip
 
     def go():
-        print(indent(run(command, log="random.log", env=server.env, timeout=int(options.seconds) + 300)))
+        print(indent(run(command, log="random.log", env=server.env, timeout=int(seconds) + 300)))
 
-    part.check(f"seed {options.seed}, {options.seconds} s", go)
+    part.check(f"seed {options.seed}, {seconds} s", go)
+
+
+def catalogue(part, options, server):
+    """Every accepted view of the catalogue under random writes, in a database of its own with the same tables."""
+    subprocess.run([TESTS / "setup.sh", "venv"], check=True)
+    folder, seconds = TESTS / "catalogue", options.seconds or "0.7"
+    server.create("catalogue")
+    server.sql("catalogue", "CREATE EXTENSION profile_cache;" + (folder / "schema.sql").read_text() + (folder / "rows.sql").read_text())
+    for view in sources("catalogue/accepted", "*.sql", options.names):
+        database = f"catalogue_{view.stem}"
+        command = [
+            TESTS / ".venv/bin/python", "-P", TESTS / "catalogue.py", "--socket", server.dir, "--port", server.port, "--dbname", database,
+            "--view", view, "--seed", options.seed, "--seconds", seconds,
+        ]  # fmt: skip
+
+        def go():
+            server.create(database, template="catalogue")
+            print(indent(run(command, log=f"{database}.log", env=server.env, timeout=20 * float(seconds) + 120)))
+            server.sql("postgres", f'DROP DATABASE "{database}" WITH (FORCE)')
+
+        part.check(view.stem, go)
 
 
 def servers(part, options, server):
@@ -249,7 +272,7 @@ def readme_command(server, line):
     return ""
 
 
-PARTS = {f.__name__: f for f in (lint, unit, regress, isolation, random, servers, readme)}
+PARTS = {f.__name__: f for f in (lint, unit, regress, isolation, random, catalogue, servers, readme)}
 WITHOUT_SERVER = {"lint", "unit"}
 
 
@@ -259,15 +282,15 @@ def main():
     parser.add_argument("--only", default=",".join(PARTS), help="parts, by comma: " + ", ".join(PARTS))
     parser.add_argument("--pg", default="15", choices=CONFIG["pg"], help="PostgreSQL's major version")
     parser.add_argument("--accept", action="store_true", help="regress, isolation: results become the expected output")
-    parser.add_argument("--seed", default="1", help="random: where it starts")
-    parser.add_argument("--seconds", default="60", help="random: how long it runs")
+    parser.add_argument("--seed", default="1", help="random, catalogue: where it starts")
+    parser.add_argument("--seconds", help="random: how long it runs (60); catalogue: how long each view does (0.7)")
     parser.add_argument("--library", help="a folder with another profile_cache.so to test; nothing is installed then")
     options = parser.parse_args()
     wanted = options.only.split(",")
     for name in wanted:
         if name not in PARTS:
             parser.error(f"no such part: {name}")
-    tests = {path.stem for path in [*TESTS.glob("regress/sql/*.sql"), *TESTS.glob("isolation/specs/*.spec")]}
+    tests = {path.stem for path in [*TESTS.glob("regress/sql/*.sql"), *TESTS.glob("isolation/specs/*.spec"), *TESTS.glob("catalogue/accepted/*.sql")]}
     tests |= {test.__name__ for test in server_tests.TESTS}
     for name in options.names:
         if name not in tests and "unit" not in wanted:
