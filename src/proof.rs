@@ -490,7 +490,13 @@ impl<'a> Prover<'a> {
             {
                 Some([place]) if fits(place) => return Ok((number, *place)),
                 _ => {
-                    let shown = self.output(top, number).unwrap_or_default();
+                    let column =
+                        matches!(query.targets[number as usize - 1].expr, Expr::Column { .. });
+                    let plain = column || !query.arms.is_empty();
+                    let shown = self
+                        .output(top, number)
+                        .filter(|_| plain)
+                        .unwrap_or_default();
                     merely_shown |= shown
                         .iter()
                         .any(|s| matches!(s, Source::Place(p) if fits(p)));
