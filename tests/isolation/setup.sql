@@ -102,3 +102,26 @@ BEGIN
                      (SELECT document::text FROM profile_document WHERE supabase_user_id = key)
                 THEN 'same, from ' ELSE 'SERVED STALE, from ' END || (profile_cache.explain(key) ->> 'served_from');
 END $$;
+
+-- The oracle of specs that attach tables and a view of their own instead (in schema crm): the same, by
+-- whatever names are attached.
+CREATE FUNCTION checked_own() RETURNS TABLE ("user" text, document jsonb, "from" text, wrong text) LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    a profile_cache.attachment := (SELECT a FROM profile_cache.attachment AS a);
+BEGIN
+    RETURN QUERY EXECUTE format('
+        SELECT w.name, s.served, CASE s.e ->> ''served_from'' WHEN ''view'' THEN ''view: '' || (s.e ->> ''reason'') ELSE s.e ->> ''served_from'' END,
+               concat_ws('', '', CASE WHEN s.served::text IS DISTINCT FROM d.document THEN ''SERVED STALE'' END,
+                               CASE WHEN v.user_id IS NOT NULL THEN ''STORED STALE'' END)
+        FROM who AS w
+        CROSS JOIN LATERAL (SELECT get_profile(w.id) AS served, profile_cache.explain(w.id) AS e OFFSET 0) AS s
+        LEFT JOIN LATERAL (SELECT string_agg(p.document::text, '' and '') AS document FROM %s AS p WHERE p.%I = w.id) AS d ON true
+        LEFT JOIN profile_cache.verify() AS v ON v.user_id = w.id
+        WHERE s.e ->> ''served_from'' <> ''none'' OR d.document IS NOT NULL
+        ORDER BY w.name', a.document, a.definition ->> 'view_key');
+END $$;
+CREATE VIEW check_own AS SELECT * FROM checked_own();
+CREATE VIEW cached_own AS
+SELECT s.cached || ' of ' || s.rows AS cached, s.pending_keys, s.pending_epochs, cardinality(s.held_up_by) AS holders, s.warnings,
+       (SELECT count(*) FROM check_own WHERE wrong <> '') AS wrong
+FROM profile_cache.status AS s;
