@@ -1,15 +1,14 @@
-//! What attach() warns of; the slowest of views it refuses.
+//! What attach() warns of: nothing here stops it.
 //!
 //! Invariant: only reads the catalogs and plans, and says what to do.
 
 use crate::attach::Request;
 use crate::attachment::as_ourselves;
-use crate::discovery::Discovered;
-use crate::error::{Error, notice, warning};
+use crate::error::{notice, warning};
 use crate::pg::identity::{Identity, Pinned};
 use crate::pg::spi::{self, Arg, At};
 use crate::pg::{Oid, catalog};
-use crate::routes::{self, display, display_identifier, quote_identifier};
+use crate::routes::{self, Definition, display, display_identifier, quote_identifier};
 use crate::tables::{Named, named};
 use std::collections::BTreeSet;
 
@@ -99,19 +98,14 @@ pub fn warn_of_open_order(unordered: &std::collections::BTreeSet<String>) {
     }
 }
 
-/// Reads the plan for one document. A table that would be read whole wants an index, which is named;
-/// where a subquery groups it whole no index would help, and the view is refused.
-pub fn refuse_or_warn_of_whole_reads(owner: Oid, document: Oid, found: &Discovered) {
-    let d = &found.definition;
+/// Reads the plan for one document. A table that would be read whole wants an index, which is named.
+pub fn warn_of_whole_reads(owner: Oid, document: Oid, d: &Definition) {
     let profile = d
         .tables
         .first()
         .map_or_else(String::new, |t| t.name.clone());
     for (schema, name) in read_whole(owner, document, &d.view_key) {
         let (shown, oid) = (display(&schema, &name), catalog::relation(&schema, &name));
-        if oid.is_some_and(|oid| found.grouped.contains(&oid)) {
-            Error::ReadWhole(shown).raise();
-        }
         let links = d
             .tables
             .iter()
@@ -120,7 +114,8 @@ pub fn refuse_or_warn_of_whole_reads(owner: Oid, document: Oid, found: &Discover
             .flat_map(|t| t.links.iter().map(routes::Link::column_names))
             .filter(|columns| oid.is_some_and(|oid| !indexed(oid, columns)))
             .collect();
-        if missing.is_empty() {
+        // PostgreSQL may well prefer to read a small table whole.
+        if missing.is_empty() && !oid.is_some_and(is_small) {
             warning(
                 &format!("computing a document of {profile} reads table {shown} whole"),
                 &format!(
@@ -141,6 +136,17 @@ pub fn refuse_or_warn_of_whole_reads(owner: Oid, document: Oid, found: &Discover
             );
         }
     }
+}
+
+/// Whether a table is known to have a few blocks only.
+fn is_small(table: Oid) -> bool {
+    spi::one(
+        "SELECT FROM pg_catalog.pg_class AS c WHERE c.oid = $1 AND c.relpages BETWEEN 1 AND 10",
+        At::New,
+        &[Arg::oid(table)],
+        |_| (),
+    )
+    .is_some()
 }
 
 /// Whether an index begins with one of these columns.

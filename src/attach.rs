@@ -90,8 +90,8 @@ pub fn attach(request: &Request) {
         let _pinned = Pinned::new();
         discovery::discover(profile.oid, document, Key::Column(key)).unwrap_or_else(|e| e.raise())
     };
-    advice::refuse_or_warn_of_whole_reads(owner, document, &found);
     let definition = &found.definition;
+    advice::warn_of_whole_reads(owner, document, definition);
     for table in exclusive.iter().filter(|t| t.oid != profile.oid) {
         let used = |d: &routes::Table| (&d.schema, &d.name) == (&table.schema, &table.name);
         if !definition.tables.iter().any(used) {

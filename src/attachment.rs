@@ -237,16 +237,19 @@ pub struct Recorded {
     pub profile: Oid,
     pub document: Oid,
     pub definition: Option<Definition>,
+    /// It has a problem.
+    pub problem: bool,
 }
 
 pub fn recorded() -> Option<Recorded> {
     let _us = as_ourselves();
-    let sql = "SELECT a.profile::oid, a.document::oid, a.definition::text FROM profile_cache.attachment AS a";
+    let sql = "SELECT a.profile::oid, a.document::oid, a.definition::text, a.problem IS NOT NULL FROM profile_cache.attachment AS a";
     spi::one(sql, At::Latest, &[], |r| {
         Some(Recorded {
             profile: r.oid(1)?,
             document: r.oid(2)?,
             definition: r.text(3).and_then(|d| serde_json::from_str(&d).ok()),
+            problem: r.bool(4) != Some(false),
         })
     })
     .flatten()

@@ -99,12 +99,12 @@ pub fn on_ddl(call: &Call) -> Return {
     let (affected, replaced) = affected.unwrap_or((true, true));
     if affected || !known {
         pending::everything("DDL");
-        let recorded = Recorded {
-            profile: a.profile,
-            document: a.document,
-            definition: Some(a.definition.clone()),
-        };
-        if xact::subtransaction(|| rediscover(&recorded, replaced)).is_err() {
+        let found = xact::subtransaction(|| {
+            if let Some(recorded) = attachment::recorded() {
+                rediscover(&recorded, replaced);
+            }
+        });
+        if found.is_err() {
             warning(
                 "profile_cache could not find out anew what the document depends on",
                 "Reads compute the document until SELECT profile_cache.attach() is run again.",
@@ -209,9 +209,11 @@ fn rediscover(recorded: &Recorded, replaced: bool) {
     } else {
         Err(Error::DocumentGone)
     };
+    // What could not be proven when the view was replaced may be provable now: the recorded definition
+    // is still the one that writers have gone by.
     let covered = |d: &Definition| {
         let before = recorded.definition.as_ref();
-        !replaced || before.is_some_and(|before| discovery::covers(before, d))
+        !(replaced || recorded.problem) || before.is_some_and(|before| discovery::covers(before, d))
     };
     match found.map(|f| f.definition) {
         Ok(d) if !covered(&d) => spi::run(

@@ -41,11 +41,9 @@ pub enum Key<'a> {
     Shown(&'a str),
 }
 
-/// What the view depends on, and what of it may be slow to read.
+/// What the view depends on, and what it leaves open.
 pub struct Discovered {
     pub definition: Definition,
-    /// Tables in a subquery that groups them whole, unless PostgreSQL finds a better plan.
-    pub grouped: Vec<Oid>,
     /// Aggregates and LIMITs whose order the view leaves open.
     pub unordered: BTreeSet<String>,
 }
@@ -94,16 +92,16 @@ pub fn discover(profile: Oid, document: Oid, key: Key) -> Result<Discovered, Err
     };
     let proof = proof::prove(&query, profile.to_u32(), is_key, &catalog.facts)?;
     check_columns(&proof, &catalog, profile)?;
+    if let Some(o) = proof.grouped.first() {
+        return Err(Error::ReadWhole(name_of(Oid::from(
+            proof.occurrences[*o].table,
+        ))));
+    }
     let view_key = shown
         .get(usize::try_from(proof.key - 1).unwrap_or_default())
         .map(|c| c.name.clone())
         .unwrap_or_default();
     Ok(Discovered {
-        grouped: proof
-            .grouped
-            .iter()
-            .map(|o| Oid::from(proof.occurrences[*o].table))
-            .collect(),
         unordered: uses.unordered,
         definition: Definition {
             key: catalog.name((profile.to_u32(), proof.key_column)),
@@ -458,7 +456,7 @@ fn unique_indexes(tables: &[Oid]) -> Vec<Unique> {
 /// the type's btree says so (its support function 4, as for deduplication).
 fn columns(tables: &[Oid], facts: &mut Facts) -> BTreeMap<(u32, i16), Column> {
     let rows = spi::all(
-        "SELECT a.attrelid, a.attnum::int8, a.attname::text, format_type(b.oid, NULL), a.attcollation, \
+        "SELECT a.attrelid, a.attnum::int8, a.attname::text, format_type(b.oid, -1), a.attcollation, \
           coalesce((SELECT bool_or(s.amproc::oid = 'btequalimage'::regproc \
             OR s.amproc::oid = 'btvarstrequalimage'::regproc AND coalesce(l.collisdeterministic, true)) \
            FROM pg_opclass AS c JOIN pg_am AS m ON m.oid = c.opcmethod AND m.amname = 'btree' \
@@ -466,7 +464,12 @@ fn columns(tables: &[Oid], facts: &mut Facts) -> BTreeMap<(u32, i16), Column> {
             AND s.amproclefttype = c.opcintype AND s.amprocrighttype = c.opcintype \
            WHERE c.opcdefault AND c.opcintype = CASE WHEN b.typtype = 'e' THEN 'anyenum'::regtype \
             WHEN b.oid = 'varchar'::regtype THEN 'text'::regtype ELSE b.oid END), false), \
-          a.attgenerated <> '' \
+          a.attgenerated <> '', \
+          (SELECT c.opcfamily FROM pg_opclass AS c JOIN pg_am AS m ON m.oid = c.opcmethod AND m.amname = 'btree' \
+           WHERE c.opcdefault AND c.opcintype = CASE WHEN b.typtype = 'e' THEN 'anyenum'::regtype \
+            WHEN b.oid = 'varchar'::regtype THEN 'text'::regtype ELSE b.oid END), \
+          (SELECT c.opcfamily FROM pg_opclass AS c JOIN pg_am AS m ON m.oid = c.opcmethod AND m.amname = 'btree' \
+           WHERE c.opcdefault AND c.opcintype = 'numeric'::regtype AND b.oid = ANY ('{int2,int4,int8}'::regtype[])) \
          FROM pg_attribute AS a JOIN pg_type AS t ON t.oid = a.atttypid \
          JOIN pg_type AS b ON b.oid = CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END \
          LEFT JOIN pg_collation AS l ON l.oid = a.attcollation \
@@ -481,11 +484,15 @@ fn columns(tables: &[Oid], facts: &mut Facts) -> BTreeMap<(u32, i16), Column> {
                 plain: r.bool(6)?,
                 generated: r.bool(7)?,
             };
-            Some(((r.oid(1)?.to_u32(), number), r.oid(5)?.to_u32(), column))
+            let families = [r.oid(8), r.oid(9)].into_iter().flatten();
+            let families: Vec<u32> = families.map(|f| f.to_u32()).collect();
+            let place = (r.oid(1)?.to_u32(), number);
+            Some((place, r.oid(5)?.to_u32(), families, column))
         },
     );
     let mut found = BTreeMap::new();
-    for (place, collation, column) in rows.into_iter().flatten() {
+    for (place, collation, families, column) in rows.into_iter().flatten() {
+        facts.families.insert(place, families);
         facts.columns.insert(place, column.name.clone());
         if collation != 0 {
             facts.collations.insert(place, collation);
@@ -734,8 +741,11 @@ pub fn covers(old: &Definition, new: &Definition) -> bool {
         t.links.iter().all(|l| {
             before.is_some_and(|b| {
                 b.links.iter().any(|o| {
-                    (o.column_names(), o.member, &o.everyone)
-                        == (l.column_names(), l.member, &l.everyone)
+                    // A pending key says which of the profile's columns it names.
+                    let names = |l: &Link| l.direct().map(Step::column_names);
+                    names(o) == names(l)
+                        && (o.column_names(), o.member, &o.everyone)
+                            == (l.column_names(), l.member, &l.everyone)
                         && l.watched.iter().all(|c| o.watched.contains(c))
                 })
             })

@@ -138,13 +138,13 @@ impl Error {
                 Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
                 "the document view of profile_cache no longer exists".into(),
                 Some("Without it no document can be computed or trusted.".into()),
-                Some("Run SELECT profile_cache.attach() again to write it anew.".into()),
+                Some("Run SELECT profile_cache.attach() again, with the same arguments; create a view of your own first.".into()),
             ),
             ColumnsGone => (
                 Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
                 "the cache columns or the key column of the attached profile table are gone or of another type".into(),
                 None,
-                Some("Run SELECT profile_cache.attach() again to add them anew.".into()),
+                Some("Run SELECT profile_cache.attach() again, with the same arguments, to add them anew.".into()),
             ),
             DocumentWidened => (
                 Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
@@ -206,7 +206,7 @@ impl Error {
             ReadWhole(table) => (
                 Code::ERRCODE_INVALID_OBJECT_DEFINITION,
                 format!("the document view reads table {table} whole to compute one document"),
-                Some("It is grouped in a subquery before it is joined, and PostgreSQL cannot move the join's condition into that.".into()),
+                Some("A subquery groups it before it is joined, and PostgreSQL cannot move the join's condition into that.".into()),
                 Some("Write LEFT JOIN LATERAL (SELECT … FROM … WHERE its foreign key = …) ON true.".into()),
             ),
             SystemColumn { column, table } => (
@@ -267,7 +267,7 @@ impl Error {
                 Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
                 "the document view of profile_cache cannot be used".into(),
                 Some(why),
-                Some("Run SELECT profile_cache.attach() again after mending it.".into()),
+                Some("Mend it, then run SELECT profile_cache.attach() again, with the same arguments.".into()),
             ),
             NotATable(t) => (
                 Code::ERRCODE_WRONG_OBJECT_TYPE,

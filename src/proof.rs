@@ -16,6 +16,9 @@ pub struct Facts {
     pub unique: Vec<Unique>,
     /// Operators that are equality for a btree, and the families in which they are.
     pub equality: HashMap<Oid, Vec<Oid>>,
+    /// Operator families in which a column's values are equal only if they are the same value to its
+    /// own type: that of its type, and of a wider one to which it is cast without loss.
+    pub families: HashMap<(Oid, i16), Vec<Oid>>,
     /// Collations under which different strings may be equal.
     pub nondeterministic: BTreeSet<Oid>,
     /// Of columns that have one.
@@ -84,8 +87,8 @@ pub struct Proof {
     /// Which output column is the profile's key, and which of its columns that is.
     pub key: i16,
     pub key_column: i16,
-    /// Occurrences in a subquery that groups, tied from outside it by a value that is not the key:
-    /// PostgreSQL may have to read the whole table for one profile.
+    /// Occurrences in a subquery that groups, tied only by how that is joined, and not by the key:
+    /// PostgreSQL has to group the whole table for one profile.
     pub grouped: BTreeSet<usize>,
 }
 
@@ -106,7 +109,8 @@ struct Equality {
     sources: Vec<Source>,
     operator: Oid,
     collation: Oid,
-    /// It stands outside of a subquery that groups the rows.
+    /// It joins a subquery that groups the rows: PostgreSQL moves a condition into that only where
+    /// the value is known before.
     outside: bool,
 }
 
@@ -295,7 +299,7 @@ impl<'a> Prover<'a> {
             }]),
             Expr::Either { results, .. } => self.all_sources(scope, results),
             Expr::Query {
-                query, any: None, ..
+                query, value: true, ..
             } => {
                 let inner = self.nested.get(&(scope, std::ptr::from_ref(&**query)))?;
                 self.output(*inner, 1)
@@ -415,10 +419,17 @@ impl<'a> Prover<'a> {
             match expr {
                 Expr::Operator(o) => {
                     let sources = self.all_sources(scope, &o.right);
-                    self.note(o, self.restricts(scope, &o.left, Some(&over)), sources);
+                    let restricted = self.restricts(scope, &o.left, Some(&over));
+                    self.note(
+                        o,
+                        restricted,
+                        sources,
+                        o.right.iter().any(Expr::is_of_this_query),
+                    );
                     if let [right] = &o.right[..] {
                         let sources = self.sources(scope, &o.left);
-                        self.note(o, self.restricts(scope, right, Some(&over)), sources);
+                        let restricted = self.restricts(scope, right, Some(&over));
+                        self.note(o, restricted, sources, o.left.is_of_this_query());
                     }
                 }
                 Expr::Query {
@@ -440,22 +451,26 @@ impl<'a> Prover<'a> {
                         },
                     );
                     let sources = self.output(inner, 1);
-                    self.note(&o, self.restricts(scope, &o.left, Some(&over)), sources);
+                    let restricted = self.restricts(scope, &o.left, Some(&over));
+                    self.note(&o, restricted, sources, true);
                     let sources = self.sources(scope, &o.left);
-                    self.note(&o, self.passes(inner, 1), sources);
+                    let beside = o.left.is_of_this_query();
+                    self.note(&o, self.passes(inner, 1), sources, beside);
                 }
                 _ => {}
             }
         }
     }
 
+    /// `beside`: the value comes from another relation of the same query.
     fn note(
         &mut self,
         o: &Operator,
         restricted: Option<(Vec<Place>, bool)>,
         sources: Option<Vec<Source>>,
+        beside: bool,
     ) {
-        let (Some((places, outside)), Some(sources)) = (restricted, sources) else {
+        let (Some((places, grouped)), Some(sources)) = (restricted, sources) else {
             return;
         };
         if !self.facts.equality.contains_key(&o.oid) {
@@ -467,7 +482,7 @@ impl<'a> Prover<'a> {
                 sources: sources.clone(),
                 operator: o.oid,
                 collation: o.collation,
-                outside,
+                outside: grouped && beside,
             });
         }
     }
@@ -481,7 +496,8 @@ impl<'a> Prover<'a> {
     ) -> Result<(i16, Place), Error> {
         let query = self.scopes[top].query;
         let mut merely_shown = false;
-        for number in 1..=i16::try_from(query.targets.len()).unwrap_or(i16::MAX) {
+        let shown = query.targets.iter().take_while(|t| t.shown).count();
+        for number in 1..=i16::try_from(shown).unwrap_or(i16::MAX) {
             let fits = |p: &Place| self.occurrences[p.0].table == profile && is_key(number, p.1);
             match self
                 .passes(top, number)
@@ -570,9 +586,9 @@ impl<'a> Prover<'a> {
             // The same row once more, found by its own key.
             let table = self.occurrences[occurrence].table;
             if table == self.occurrences[*other].table
-                && let Some(same) = pairs
-                    .iter()
-                    .find(|(x, y, e)| x == y && self.is_key(table, *x) && self.sound(e))
+                && let Some(same) = pairs.iter().find(|(x, y, e)| {
+                    x == y && self.is_key(table, *x) && self.exact(e, &[(table, *x)])
+                })
             {
                 return Some((ties[*other].clone(), same.2.outside));
             }
@@ -626,8 +642,9 @@ impl<'a> Prover<'a> {
         let (occurrence, column) = e.place;
         match source {
             Source::Constant { value, r#type } => {
-                let key = self.is_key(self.occurrences[occurrence].table, column);
-                (key && self.sound(e)).then(|| Tie::Constant {
+                let table = self.occurrences[occurrence].table;
+                let key = self.is_key(table, column) && self.exact(e, &[(table, column)]);
+                key.then(|| Tie::Constant {
                     column,
                     value: value.clone(),
                     r#type: *r#type,
@@ -648,10 +665,18 @@ impl<'a> Prover<'a> {
         }
     }
 
-    /// Whether a column is unique by itself.
+    /// Whether a column is unique by itself, by its type's own equality.
     fn is_key(&self, table: Oid, column: i16) -> bool {
-        let mut indexes = self.facts.unique.iter().filter(|u| u.table == table);
-        indexes.any(|u| u.columns.len() == 1 && u.columns[0].0 == column)
+        let own = self.facts.families.get(&(table, column));
+        self.facts.unique.iter().any(|u| {
+            u.table == table
+                && matches!(u.columns[..], [(c, family, _)]
+                    if c == column && own.is_some_and(|own| own.contains(&family)))
+        })
+    }
+
+    fn base(&self, place: Place) -> (Oid, i16) {
+        (self.occurrences[place.0].table, place.1)
     }
 
     /// The places whose value is the one that an equality gives, directly or because they equal one
@@ -662,6 +687,7 @@ impl<'a> Prover<'a> {
         while let Some(e) = next.pop() {
             if let [Source::Place(place)] = e.sources[..]
                 && !found.contains(&place)
+                && self.exact(e, &[self.base(e.place), self.base(place)])
             {
                 found.push(place);
                 next.extend(
@@ -680,13 +706,20 @@ impl<'a> Prover<'a> {
         families(a).iter().any(|f| families(b).contains(f))
     }
 
-    /// Whether an equality means what the column's own does: it may not take for equal what differs.
-    fn sound(&self, e: &Equality) -> bool {
-        !self.facts.nondeterministic.contains(&e.collation) || {
-            let (occurrence, column) = e.place;
-            let table = self.occurrences[occurrence].table;
-            self.facts.collations.get(&(table, column)) == Some(&e.collation)
-        }
+    /// Whether an equality of these columns means what `=` between them means, and neither cast nor
+    /// collation takes for equal what differs: routes compare the columns as they are.
+    fn exact(&self, e: &Equality, columns: &[(Oid, i16)]) -> bool {
+        let families = self.facts.equality.get(&e.operator);
+        let own = |c: &(Oid, i16)| {
+            let (own, all) = (self.facts.families.get(c), families);
+            own.zip(all)
+                .is_some_and(|(own, all)| own.iter().any(|f| all.contains(f)))
+        };
+        let collations = || columns.iter().filter_map(|c| self.facts.collations.get(c));
+        let blurred = |c: &Oid| self.facts.nondeterministic.contains(c);
+        columns.iter().all(own)
+            && (!collations().chain([&e.collation]).any(blurred)
+                || collations().all(|c| *c == e.collation))
     }
 
     /// Column pairs of two occurrences that are a foreign key (rank 0: from the first, 1: from the
@@ -703,7 +736,9 @@ impl<'a> Prover<'a> {
         );
         let equal = |x: i16, y: i16, operator: Oid| {
             pairs.iter().any(|(p, q, e)| {
-                (*p, *q) == (x, y) && self.alike(e.operator, operator) && self.sound(e)
+                (*p, *q) == (x, y)
+                    && self.alike(e.operator, operator)
+                    && self.exact(e, &[(a, x), (b, y)])
             })
         };
         let mut found = vec![];
@@ -790,8 +825,8 @@ impl<'a> Prover<'a> {
                     (Slot::Query(inner), _) => {
                         let given: Vec<i16> = columns
                             .iter()
-                            .map(|(number, ..)| *number)
-                            .filter(|n| self.scopes[inner].query.passes(*n))
+                            .filter(|(number, by)| self.fixes(inner, *number, *by))
+                            .map(|(number, _)| *number)
                             .collect();
                         self.one_row(inner, &given, profile).is_ok()
                     }
@@ -863,6 +898,27 @@ impl<'a> Prover<'a> {
             }
         }
         found
+    }
+
+    /// Whether fixing a query's output column by this operator and collation (None: by its type's own)
+    /// fixes the value in the tables below.
+    fn fixes(&self, scope: usize, number: i16, by: Option<(Oid, Oid)>) -> bool {
+        let Some((places, _)) = self.passes(scope, number) else {
+            return false;
+        };
+        by.is_none_or(|(operator, collation)| {
+            let exact = |place: &Place| {
+                let e = Equality {
+                    place: *place,
+                    sources: vec![],
+                    operator,
+                    collation,
+                    outside: false,
+                };
+                self.exact(&e, &[self.base(*place)])
+            };
+            places.iter().all(exact)
+        })
     }
 
     /// The columns of a relation that conditions hold to values which are fixed: with the operator's
@@ -948,16 +1004,23 @@ impl<'a> Prover<'a> {
         {
             return true;
         }
+        let own = |column: i16, family: &Oid| {
+            let own = self.facts.families.get(&(table, column));
+            own.is_some_and(|own| own.contains(family))
+        };
         self.facts.unique.iter().any(|u| {
             u.table == table
                 && u.columns.iter().all(|(column, family, collation)| {
                     columns.iter().any(|(n, by)| {
                         n == column
-                            && by.is_none_or(|(operator, under)| {
-                                self.facts.equality[&operator].contains(family)
-                                    && (!self.facts.nondeterministic.contains(&under)
-                                        || under == *collation)
-                            })
+                            && match by {
+                                None => own(*column, family),
+                                Some((operator, under)) => {
+                                    self.facts.equality[operator].contains(family)
+                                        && (!self.facts.nondeterministic.contains(under)
+                                            || under == collation)
+                                }
+                            }
                     })
                 })
         })
@@ -1021,6 +1084,10 @@ mod tests {
             foreign_keys: vec![fk(MEMBER, PROFILE, &[(2, 1)]), fk(MEMBER, PLAN, &[(3, 1)])],
             unique: vec![unique(PROFILE, 1), unique(PROFILE, 2), unique(PLAN, 1)],
             equality: HashMap::from([(EQUAL, vec![FAMILY])]),
+            families: [PROFILE, MEMBER, PLAN]
+                .into_iter()
+                .flat_map(|table| (1..=4).map(move |column| ((table, column), vec![FAMILY])))
+                .collect(),
             ..Facts::default()
         }
     }
@@ -1065,6 +1132,7 @@ mod tests {
         let target = |(i, expr)| Target {
             expr,
             reference: i as u32 + 1,
+            shown: true,
         };
         Query {
             relations: tables.iter().map(table).collect(),
@@ -1087,6 +1155,7 @@ mod tests {
     fn showing(query: Query) -> Query {
         let shown = Expr::Query {
             query: Box::new(query),
+            value: true,
             any: None,
             beside: vec![],
         };

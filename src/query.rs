@@ -56,6 +56,8 @@ pub struct Target {
     pub expr: Expr,
     /// By which GROUP BY, DISTINCT and PARTITION BY refer to it; 0: none does.
     pub reference: u32,
+    /// Not only there for them.
+    pub shown: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -120,9 +122,11 @@ pub enum Expr {
         results: Vec<Expr>,
         beside: Vec<Expr>,
     },
-    /// A subquery in an expression. With `any`: `left operator ANY (query)`.
+    /// A subquery in an expression: its one `value`, or EXISTS and the like. With `any`:
+    /// `left operator ANY (query)`.
     Query {
         query: Box<Query>,
+        value: bool,
         any: Option<Box<Any>>,
         beside: Vec<Expr>,
     },
@@ -155,6 +159,12 @@ impl Expr {
             Expr::Either { results, beside } => results.iter().chain(beside).collect(),
             Expr::Query { any, beside, .. } => any.iter().map(|a| &a.left).chain(beside).collect(),
         }
+    }
+
+    /// Whether it has a column of the query that it stands in.
+    pub fn is_of_this_query(&self) -> bool {
+        matches!(self, Expr::Column { up: 0, .. })
+            || self.parts().into_iter().any(Expr::is_of_this_query)
     }
 
     /// The conditions that all must hold for this one to hold.

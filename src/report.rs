@@ -202,7 +202,7 @@ pub fn status() -> Vec<Option<Value>> {
             warnings.push("nothing is attached: run SELECT profile_cache.attach()".into())
         }
         State::Gone(gone) => warnings.push(format!(
-            "{}: run SELECT profile_cache.attach() again, or detach()",
+            "{}: run SELECT profile_cache.attach() again, with the same arguments, or detach()",
             gone.error().message()
         )),
         State::Ready(a) => {
@@ -221,13 +221,13 @@ pub fn status() -> Vec<Option<Value>> {
                     disabled = Value::texts(missing);
                     warnings.push(
                         "triggers are missing or not ENABLE ALWAYS, so reads use the view: run \
-                         profile_cache.attach() again"
+                         profile_cache.attach() again, with the same arguments"
                             .into(),
                     );
                 }
                 Some(Distrust::Problem(why)) => {
                     warnings.push(format!(
-                        "reads use the view: {why}; run profile_cache.attach() again"
+                        "reads use the view: {why}; run profile_cache.attach() again, with the same arguments"
                     ));
                 }
                 None => {}

@@ -63,10 +63,10 @@ pub fn base_type(oid: Oid) -> Oid {
     unsafe { pg_sys::getBaseType(oid) }
 }
 
-/// A type's name as SQL writes it.
+/// A type's name as SQL writes it where it has no length: `character` would mean one character.
 pub fn type_name(oid: Oid) -> String {
-    // SAFETY: a cache look-up that returns a palloc'd string, also for an unknown type.
-    unsafe { string(pg_sys::format_type_be(oid)) }.unwrap_or_default()
+    // SAFETY: a cache look-up that returns a palloc'd string.
+    unsafe { string(pg_sys::format_type_with_typemod(oid, -1)) }.unwrap_or_default()
 }
 
 /// The name of a system column, by its (negative) number.

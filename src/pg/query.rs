@@ -140,6 +140,7 @@ impl Reader<'_> {
                     Target {
                         expr: self.expr((*t).expr.cast()),
                         reference: (*t).ressortgroupref,
+                        shown: !(*t).resjunk,
                     }
                 })
                 .collect();
@@ -417,6 +418,7 @@ impl Reader<'_> {
                 }
                 NodeTag::T_Query => Expr::Query {
                     query: Box::new(self.query(n.cast())),
+                    value: false,
                     any: None,
                     beside: vec![],
                 },
@@ -463,6 +465,7 @@ impl Reader<'_> {
                     };
                     return Expr::Query {
                         query,
+                        value: false,
                         any: Some(Box::new(any)),
                         beside: vec![],
                     };
@@ -470,6 +473,7 @@ impl Reader<'_> {
             }
             Expr::Query {
                 query,
+                value: s.subLinkType == pg_sys::SubLinkType::EXPR_SUBLINK,
                 any: None,
                 beside: self.optional(test).into_iter().collect(),
             }
