@@ -40,6 +40,8 @@ pub struct UsedLink {
     pub watched: Vec<Column>,
     /// For a member's link: the profile's columns that it references.
     pub targets: Vec<i16>,
+    /// One of the columns is an enum: its value's text may come to mean another value.
+    pub renamable: bool,
 }
 
 /// The attachment, resolved.
@@ -343,8 +345,10 @@ fn resolve(d: &Definition, profile: Oid) -> Result<Vec<UsedTable>, String> {
                 .map(|l| {
                     let targets = l.direct().map(Step::column_names).unwrap_or_default();
                     let targets = targets.iter().map(|c| Ok(column(profile, c)?.number));
+                    let own = columns(&l.column_names())?;
                     Ok(UsedLink {
-                        columns: columns(&l.column_names())?,
+                        renamable: own.iter().any(|c| catalog::is_enum(c.oid)),
+                        columns: own,
                         watched: columns(&l.watched)?,
                         targets: targets.collect::<Result<_, String>>()?,
                         link: l.clone(),

@@ -201,6 +201,10 @@ fn texts(values: &[Vec<Value>]) -> Vec<Vec<String>> {
 
 /// A changed row of a dimension: whom it concerns is found by refresh, from the linking values.
 fn dimension(table: &UsedTable, link: &UsedLink, values: &[Vec<Value>]) {
+    if link.renamable {
+        // Labels can be renamed, even swapped, before refresh reads them.
+        return pending::everything("a row that an enum leads from changed");
+    }
     let texts = texts(values);
     let everyone = |v: &String| link.link.concerns_everyone(v);
     if texts.iter().flatten().any(everyone) {
@@ -254,6 +258,9 @@ fn name_pending(
     mut texts: Vec<Vec<String>>,
     reason: &str,
 ) {
+    if link.renamable && !texts.is_empty() {
+        return pending::everything("a key that has an enum in it");
+    }
     for (i, column) in link.link.columns.iter().enumerate() {
         if texts.is_empty() || column.r#type == column.target_type {
             continue;

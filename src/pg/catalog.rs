@@ -83,6 +83,12 @@ pub fn system_column(number: i16) -> String {
     .unwrap_or_default()
 }
 
+/// Whether a type's values are labels, which can be renamed.
+pub fn is_enum(oid: Oid) -> bool {
+    // SAFETY: a cache look-up.
+    unsafe { pg_sys::type_is_enum(oid) }
+}
+
 pub fn is_member_of(role: Oid, of: Oid) -> bool {
     // SAFETY: cached role membership; superusers are members of every role.
     unsafe { pg_sys::has_privs_of_role(role, of) }
