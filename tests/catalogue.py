@@ -174,7 +174,7 @@ class App:
             "FROM pg_class AS c JOIN pg_attribute AS a ON a.attrelid = c.oid JOIN pg_type AS t ON t.oid = a.atttypid "
             "WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'r' AND a.attnum > 0 AND NOT a.attisdropped ORDER BY c.relname, a.attnum"
         ):
-            base = {"character varying": "text"}.get(base, base)
+            base = {"character varying": "text", "character": "text"}.get(base, base)
             self.tables[table].columns[name] = Column(table, name, kind, base, nullable, generated, unique)
         names = lambda relation, numbers: f"ARRAY(SELECT a.attname::text FROM unnest({numbers}) WITH ORDINALITY AS u(n, i) JOIN pg_attribute AS a ON a.attrelid = {relation} AND a.attnum = u.n ORDER BY u.i)"
         for table, columns in must(f"SELECT c.relname, array_to_string({names('c.oid', 'i.indkey::int2[]')}, ',') FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indrelid "
@@ -197,6 +197,24 @@ class App:
                     column.known = [literal(v) for (v,) in must(f"SELECT unnest(enum_range(NULL::account_kind))")]
                 elif column.base in ("text", "uuid", "numeric", "integer", "bigint"):
                     column.known = [literal(v) for (v,) in must(f"SELECT DISTINCT {column.name}::text FROM {table.name} WHERE {column.name} IS NOT NULL ORDER BY 1")]
+
+
+    def restock(self, names):
+        """Statements that insert the first rows of tables again, and of what those cannot do without."""
+        done = []
+
+        def add(table):
+            for column in table.columns.values():
+                if column.refers and not column.nullable and column.refers.table != table.name:
+                    add(self.tables[column.refers.table])
+            if table not in done:
+                done.append(table)
+
+        for name in sorted(names):
+            add(self.tables[name])
+        for table in done:
+            columns = ", ".join(c.name for c in table.written() if not (c.refers and c.nullable))
+            yield f"INSERT INTO {table.name} ({columns}) SELECT {columns} FROM first.{table.name} ON CONFLICT DO NOTHING"
 
 
 class Session(Worker):
@@ -282,6 +300,12 @@ class Session(Worker):
         yield Step(f"CALL profile_cache.refresh({self.of([1, 3, 5000])})")
         yield self.look()
 
+    def restock(self):
+        """The rows that there were at first, where rows are few: writers at random delete more than they insert."""
+        for sql in self.test.app.restock(self.test.thin):
+            yield Step(sql)
+        yield self.look()
+
     def truncate(self):
         table = self.of([t for t in self.test.app.tables.values() if not t.referenced])
         yield Step("BEGIN ISOLATION LEVEL READ COMMITTED")
@@ -311,6 +335,7 @@ class Test(Scheduler):
         for k, v in PINNED.items():
             must(f"SET {k} = {literal(v) if k != 'DateStyle' else v}")
         self.app = App(self.control)
+        must("CREATE SCHEMA first; " + "; ".join(f"CREATE TABLE first.{t} AS TABLE {t}" for t in self.app.tables))
         must(self.view)
         self.used = collections.defaultdict(set)
         for table, column, whole_rows in must(USED):
@@ -350,7 +375,7 @@ class Test(Scheduler):
         return self.rng.choices(tables, [weight(t) for t in tables])[0]
 
     def choose_program(self, session):
-        choices = [(70, session.transaction), (6, session.reader), (14, session.refresh), (0.5, session.truncate)]
+        choices = [(70, session.transaction), (6, session.reader), (14, session.refresh), (0.5, session.truncate), (5 if self.thin else 0, session.restock)]
         weights, programs = zip(*choices)
         return self.rng.choices(programs, weights)[0]()
 
@@ -386,6 +411,8 @@ class Test(Scheduler):
 
     def finish(self):
         must = self.control.must
+        for sql in self.app.restock([PROFILE]):
+            must(sql)
         for _ in range(10):
             must("CALL profile_cache.refresh(3)", 120)
             if must("SELECT count(*) FROM profile_cache.pending WHERE kind <> 'current'") == [["0"]]:

@@ -584,6 +584,8 @@ unsafe fn limit(q: &pg_sys::Query) -> Limit {
         // An int4 made int8.
         if !n.is_null()
             && (*n).type_ == NodeTag::T_FuncExpr
+            && (*n.cast::<pg_sys::FuncExpr>()).funcformat
+                == pg_sys::CoercionForm::COERCE_IMPLICIT_CAST
             && let [arg] = arguments((*n.cast::<pg_sys::FuncExpr>()).args)[..]
         {
             n = arg;

@@ -2,7 +2,8 @@
 INSERT INTO geo_country VALUES (1, 'DE', 'Germany', true), (2, 'FR', 'France', true), (3, 'NP', 'Nepal', false), (4, 'CA', 'Canada', false);
 INSERT INTO geo_locale VALUES (1, 'de', 'Deutsch'), (2, 'fr', 'Français'), (3, 'en', 'English');
 INSERT INTO accounts_tenant VALUES (1, 'North'), (2, 'South'), (3, 'West');
-INSERT INTO accounts_company VALUES (1, 'Acme', true, 1), (2, 'Bolt', true, 2), (3, 'Corp', false, 3), (4, 'Dot', true, NULL);
+INSERT INTO geo_currency VALUES ('EUR', 'Euro'), ('CAD', 'Dollar'), ('YE', 'Old Yen');
+INSERT INTO accounts_company VALUES (1, 'Acme', true, 1, 'EUR'), (2, 'Bolt', true, 2, 'EUR'), (3, 'Corp', false, 3, 'YE'), (4, 'Dot', true, NULL, 'CAD');
 INSERT INTO access_role VALUES (1, 'admin'), (2.0, 'editor'), (3, 'viewer'), (4.5, 'auditor');
 INSERT INTO access_permission VALUES (1, 'read'), (2, 'write'), (3, 'delete'), (4, 'export');
 INSERT INTO access_role_permission VALUES (1, 1), (1, 2), (1, 3), (2, 1), (2, 2), (3, 1), (4.50, 4);

@@ -1,6 +1,6 @@
 -- The tables of an app that nobody wrote for profile_cache: its own names, foreign keys of every kind
--- (composite, to columns that are not the primary key, to the profile itself, across types, over a
--- domain and a collation that ignores case), columns that are generated, and two ways of the same
+-- (composite, to columns that are not the primary key, to the profile itself, across types, padded, over
+-- a domain and a collation that ignores case), columns that are generated, and two ways of the same
 -- table to another. tests/catalogue/rows.sql fills it.
 CREATE TYPE account_kind AS ENUM ('person', 'bot', 'guest');
 CREATE DOMAIN auth_ref AS uuid;
@@ -18,6 +18,10 @@ CREATE TABLE geo_locale (
     code text NOT NULL UNIQUE,
     label text
 );
+CREATE TABLE geo_currency (
+    code char(3) PRIMARY KEY,
+    name text
+);
 CREATE TABLE accounts_tenant (
     id int PRIMARY KEY,
     title text
@@ -26,7 +30,8 @@ CREATE TABLE accounts_company (
     id int PRIMARY KEY,
     name text,
     active boolean NOT NULL DEFAULT true,
-    country_id int REFERENCES geo_country ON UPDATE CASCADE ON DELETE SET NULL
+    country_id int REFERENCES geo_country ON UPDATE CASCADE ON DELETE SET NULL,
+    currency char(3) REFERENCES geo_currency ON UPDATE CASCADE ON DELETE SET NULL
 );
 
 -- What they may do.
@@ -154,6 +159,7 @@ CREATE TABLE billing_invoice (
 
 -- An index on every foreign key that no key begins with.
 CREATE INDEX ON accounts_company (country_id);
+CREATE INDEX ON accounts_company (currency);
 CREATE INDEX ON access_role_permission (permission_id);
 CREATE INDEX ON accounts_profile (manager_id);
 CREATE INDEX ON accounts_profile (company_id);
