@@ -215,6 +215,35 @@ ALTER FUNCTION crm.shown IMMUTABLE;
 ALTER FUNCTION crm.shown SET search_path = crm;
 :check
 
+-- A function that the view calls by way of an operator, of an aggregate, of a type's cast to json.
+CREATE FUNCTION crm.beside(text, text) RETURNS text LANGUAGE sql IMMUTABLE AS $$ SELECT $1 || '/' || $2 $$;
+CREATE OPERATOR crm./@ (FUNCTION = crm.beside, LEFTARG = text, RIGHTARG = text);
+CREATE FUNCTION crm.longer(text, text) RETURNS text LANGUAGE sql IMMUTABLE AS $$ SELECT CASE WHEN length($2) > length($1) THEN $2 ELSE coalesce($1, $2) END $$;
+CREATE AGGREGATE crm.longest(text) (SFUNC = crm.longer, STYPE = text);
+CREATE OR REPLACE VIEW crm.place AS SELECT n.code, n.name OPERATOR(crm./@) n.code || (SELECT crm.longest(x.name) FROM crm.country AS x WHERE x.code = n.code) AS name FROM crm.country AS n;
+SELECT get_profile(u(1)) -> 'country';
+:check
+CREATE OR REPLACE FUNCTION crm.beside(text, text) RETURNS text LANGUAGE sql IMMUTABLE AS $$ SELECT $1 || '\' || $2 $$;
+SELECT get_profile(u(1)) -> 'country';
+:check
+CREATE OR REPLACE FUNCTION crm.longer(text, text) RETURNS text LANGUAGE sql IMMUTABLE AS $$ SELECT '-' || $2 $$;
+SELECT get_profile(u(1)) -> 'country';
+:check
+ALTER FUNCTION crm.longer VOLATILE;
+:check
+CREATE OR REPLACE VIEW crm.place AS SELECT n.code, n.name FROM crm.country AS n;
+:check
+CREATE FUNCTION crm.standing_json(crm.standing) RETURNS json LANGUAGE sql IMMUTABLE AS $$ SELECT '"cast"'::json $$;
+CREATE CAST (crm.standing AS json) WITH FUNCTION crm.standing_json(crm.standing);
+SELECT get_profile(u(1)) -> 'standing';
+:check
+CREATE OR REPLACE FUNCTION crm.standing_json(crm.standing) RETURNS json LANGUAGE sql IMMUTABLE AS $$ SELECT '"another"'::json $$;
+SELECT get_profile(u(1)) -> 'standing';
+:check
+DROP CAST (crm.standing AS json);
+SELECT get_profile(u(1)) -> 'standing';
+:check
+
 -- An enum's labels: one that is shown; one that a row is found by; one that nobody sees.
 ALTER TYPE crm.standing RENAME VALUE 'new' TO 'fresh';
 SELECT get_profile(u(1)) -> 'standing';
