@@ -213,8 +213,12 @@ class App:
         for name in sorted(names):
             add(self.tables[name])
         for table in done:
-            columns = ", ".join(c.name for c in table.written() if not (c.refers and c.nullable))
-            yield f"INSERT INTO {table.name} ({columns}) SELECT {columns} FROM first.{table.name} ON CONFLICT DO NOTHING"
+            columns = [c for c in table.written() if not c.nullable or not any(c.name in here for here, _, _ in table.foreign)]
+            # A reference that may be NULL is, where what it refers to is not there.
+            there = lambda c: f"(SELECT r.{c.refers.name} FROM {c.refers.table} AS r WHERE r.{c.refers.name} = f.{c.name})" if c.refers and c.nullable else f"f.{c.name}"
+            yield (
+                f"INSERT INTO {table.name} ({', '.join(c.name for c in columns)}) SELECT {', '.join(map(there, columns))} FROM first.{table.name} AS f ON CONFLICT DO NOTHING"
+            )
 
 
 class Session(Worker):
@@ -287,6 +291,18 @@ class Session(Worker):
             yield Step("COMMIT")
         yield self.look()
 
+    def probe(self):
+        """One write to a table that has had no luck yet, in a snapshot of its own."""
+        yield Step("BEGIN ISOLATION LEVEL REPEATABLE READ")
+        before = yield Step(DOCUMENTS)
+        table, step = self.write()
+        result = yield step
+        if result.ok and before.ok:
+            result = yield Step(DOCUMENTS)
+            self.test.effects[table.name] += result.ok and result.rows != before.rows
+            yield self.look()
+        yield Step("COMMIT" if self.pg.transaction_status == pq.TransactionStatus.INTRANS else "ROLLBACK;")
+
     def reader(self):
         """A snapshot that is kept while the others go on."""
         yield Step(f"BEGIN ISOLATION LEVEL {self.of(['REPEATABLE READ', 'SERIALIZABLE'])}{self.of(['', ' READ ONLY'])}")
@@ -326,6 +342,7 @@ class Test(Scheduler):
         super().__init__(ORACLE, conninfo, options.seed, options.log)
         self.seconds, self.view = options.seconds, pathlib.Path(options.view).read_text()
         self.effects = collections.Counter()  # by table: writes that changed a document
+        self.late = False  # the time is over, but not all tables have had luck
         self.thin = set()  # tables that have lost many of their rows
 
     def set_up(self):
@@ -371,11 +388,13 @@ class Test(Scheduler):
     def table(self):
         """A table to write to: mostly one that the view reads, and one whose route has not been seen at work."""
         tables = list(self.app.tables.values())
-        weight = lambda t: 0.3 if t.name not in self.used else 2 + 6 / (1 + self.effects[t.name])
+        weight = lambda t: (0.01 if self.late else 0.3) if t.name not in self.used else (0 if self.late else 2) + 6 / (1 + self.effects[t.name]) ** (1 + self.late)
         return self.rng.choices(tables, [weight(t) for t in tables])[0]
 
     def choose_program(self, session):
         choices = [(70, session.transaction), (6, session.reader), (14, session.refresh), (0.5, session.truncate), (5 if self.thin else 0, session.restock)]
+        if self.late:
+            choices.append((150, session.probe))
         weights, programs = zip(*choices)
         return self.rng.choices(programs, weights)[0]()
 
@@ -399,6 +418,7 @@ class Test(Scheduler):
         begin, next_count = time.monotonic(), 0
         # A little longer, where a table has had no luck yet.
         while (passed := time.monotonic() - begin) < self.seconds or (self.unseen() and passed < 10 * self.seconds + 10):
+            self.late = passed >= self.seconds
             self.collect(0)
             if self.prepared and self.rng.random() < 0.05:
                 self.resolve()
