@@ -380,6 +380,7 @@ fn record(
             if same.is_some() && !changed {
                 return;
             }
+            pending::forget_values();
             spi::run(
                 "UPDATE profile_cache.attachment SET document = $1::oid::regclass, definition = $2::pg_catalog.jsonb, \
                  exclude = $3::pg_catalog.name[], problem = NULL",

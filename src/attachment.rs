@@ -243,6 +243,15 @@ pub struct Recorded {
     pub problem: bool,
 }
 
+/// Locks the attachment's row until the transaction ends, and takes note of what others have
+/// committed meanwhile.
+pub fn lock_row() {
+    let _us = as_ourselves();
+    let sql = "SELECT FROM profile_cache.attachment AS a FOR UPDATE";
+    spi::one(sql, At::New, &[], |_| ());
+    catalog::accept_invalidations();
+}
+
 pub fn recorded() -> Option<Recorded> {
     let _us = as_ourselves();
     let sql = "SELECT a.profile::oid, a.document::oid, a.definition::text, a.problem IS NOT NULL FROM profile_cache.attachment AS a";

@@ -11,10 +11,9 @@ use crate::pending;
 use crate::pg::fmgr::{Call, Return};
 use crate::pg::identity::Pinned;
 use crate::pg::spi::{self, Arg, At};
-use crate::pg::xact;
 use crate::pg::{Oid, catalog};
+use crate::pg::{tuple, xact};
 use crate::routes::Definition;
-use crate::session;
 
 /// Everything the document depends on: the attached tables, the view, and whatever its rule uses, at
 /// any depth: nested views, functions, types and their parts, operators, collations, and the casts that
@@ -25,7 +24,8 @@ const CLOSURE: &str = "WITH RECURSIVE uses(classid, objid) AS ( \
       SELECT n.classid, n.objid FROM uses AS u CROSS JOIN LATERAL ( \
         SELECT d.refclassid, d.refobjid FROM pg_depend AS d \
          WHERE d.classid = u.classid AND d.objid = u.objid AND d.deptype IN ('n', 'i', 'a') \
-          AND d.refclassid IN ('pg_proc'::regclass, 'pg_type'::regclass, 'pg_operator'::regclass, 'pg_collation'::regclass, 'pg_namespace'::regclass) \
+          AND d.refclassid IN ('pg_proc'::regclass, 'pg_type'::regclass, 'pg_operator'::regclass, 'pg_collation'::regclass, 'pg_namespace'::regclass, \
+           'pg_ts_config'::regclass, 'pg_ts_dict'::regclass, 'pg_ts_template'::regclass, 'pg_ts_parser'::regclass) \
         UNION ALL \
         SELECT d.refclassid, d.refobjid FROM pg_rewrite AS w JOIN pg_depend AS d \
           ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid \
@@ -56,6 +56,10 @@ pub fn on_ddl(call: &Call) -> Return {
     };
     if attachment::Attaching::under_way() {
         return Return::Null;
+    }
+    // attach waits for DDL that is under way, and DDL for attach: neither can miss the other.
+    if let Some((home, _)) = attachment::home() {
+        tuple::lock_for_writing(home);
     }
     let a = match attachment::load() {
         State::None => return Return::Null,
@@ -100,6 +104,8 @@ pub fn on_ddl(call: &Call) -> Return {
     if affected || !known {
         pending::everything("DDL");
         let found = xact::subtransaction(|| {
+            // One after the other: who comes later sees what the other's DDL has changed.
+            attachment::lock_row();
             if let Some(recorded) = attachment::recorded() {
                 rediscover(&recorded, replaced);
             }
@@ -196,8 +202,8 @@ fn still_proven(a: &Attached) -> bool {
     found.is_ok_and(|d| d.definition == a.definition)
 }
 
-/// Writes down what the document depends on now, or why that can no longer be told. Pending keys go:
-/// everything is pending, and their column or its type may have changed.
+/// Writes down what the document depends on now, or why that can no longer be told. The values of
+/// pending rows go: everything is pending, and their column or its type may have changed.
 fn rediscover(recorded: &Recorded, replaced: bool) {
     let _us = as_ourselves();
     let exists = |oid| catalog::relation_name(oid).is_some();
@@ -239,6 +245,5 @@ fn rediscover(recorded: &Recorded, replaced: bool) {
         // Every backend looks at the tables again, whether or not the row above changed.
         catalog::invalidate(home);
     }
-    session::forget_keys();
-    spi::run("DELETE FROM profile_cache.pending WHERE kind = 'key'", &[]);
+    pending::forget_values();
 }

@@ -287,6 +287,20 @@ fn check_functions(profile: Oid, uses: &Uses, expires: bool) -> Result<(), Error
     for f in found {
         timely = f?.or(timely);
     }
+    // A body that is parsed (BEGIN ATOMIC, RETURN) says what it reads.
+    let reads = spi::one(
+        "WITH RECURSIVE called(by, oid) AS (SELECT f, f FROM unnest($1) AS f WHERE f >= 16384 \
+          UNION SELECT c.by, d.refobjid FROM called AS c JOIN pg_depend AS d ON d.objid = c.oid \
+           AND d.classid = 'pg_proc'::regclass AND d.refclassid = 'pg_proc'::regclass) \
+         SELECT c.by::regprocedure::text, d.refobjid::regclass::text FROM called AS c JOIN pg_depend AS d \
+          ON d.objid = c.oid AND d.classid = 'pg_proc'::regclass AND d.refclassid = 'pg_class'::regclass LIMIT 1",
+        At::Latest,
+        &[Arg::oids(&oids(&uses.functions))],
+        |r| r.text(1).zip(r.text(2)),
+    );
+    if let Some((function, table)) = reads.flatten() {
+        return Err(Error::FunctionReads { function, table });
+    }
     match timely {
         Some(what) if !expires => Err(Error::NeedsValidUntil(what)),
         _ => Ok(()),

@@ -35,6 +35,10 @@ pub enum Error {
     OwnColumn(String),
     VolatileFunction(String),
     StableFunction(String),
+    FunctionReads {
+        function: String,
+        table: String,
+    },
     OtherFunctionOwner {
         function: String,
         owner: String,
@@ -192,7 +196,7 @@ impl Error {
                 Code::ERRCODE_INVALID_OBJECT_DEFINITION,
                 format!("nothing ties table {table} to the profile in the document view"),
                 Some(match compared {
-                    Some((column, with)) => format!("Its column {column} is compared with {with}, which is no foreign key between them, nor a unique column and a constant."),
+                    Some((column, with)) => format!("Its column {column} is compared with {with}, which is no foreign key between them, by its own operator and collation, nor a unique column and a constant."),
                     None => "No condition that all of its rows must meet says that one of its columns equals one of a table that is tied.".into(),
                 }),
                 Some("Join it by all columns of a foreign key (added, VALIDATEd, its triggers enabled), with AND, in WHERE or in the ON of the join that may leave it out, inside of any LIMIT, window or aggregate. Instead of IN (SELECT …) as a value, write EXISTS with such a condition.".into()),
@@ -238,6 +242,12 @@ impl Error {
                 format!("the document view calls function {f}, which is STABLE"),
                 Some("Its result may depend on more than its arguments.".into()),
                 Some("Declare it IMMUTABLE if it does not, or write its query into the view.".into()),
+            ),
+            FunctionReads { function, table } => (
+                Code::ERRCODE_INVALID_OBJECT_DEFINITION,
+                format!("function {function} in the document view reads {table}"),
+                Some("It says IMMUTABLE, and is not: a change there would change documents.".into()),
+                Some("Write its query into the view.".into()),
             ),
             OtherFunctionOwner { function, owner } => (
                 Code::ERRCODE_INSUFFICIENT_PRIVILEGE,

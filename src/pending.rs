@@ -246,6 +246,19 @@ pub fn linked(schema: &str, table: &str, columns: &[String], values: &[Vec<Strin
     );
 }
 
+/// Where everything is pending, by a row of this transaction's: values of columns that may have
+/// become others go from the rows before it.
+pub fn forget_values() {
+    session::forget_keys();
+    let _us = attachment::as_ourselves();
+    spi::run("DELETE FROM profile_cache.pending WHERE kind = 'key'", &[]);
+    spi::run(
+        "UPDATE profile_cache.pending SET link_schema = NULL, link_table = NULL, link_columns = NULL, \
+         link_values = NULL WHERE kind = 'epoch' AND link_schema IS NOT NULL",
+        &[],
+    );
+}
+
 /// Single profiles, by values of some of their columns. From writers: so many in one transaction that
 /// looking for each would cost more than computing become everything.
 pub fn keys(columns: &[String], values: impl Iterator<Item = Vec<String>>, reason: &str) {

@@ -6,7 +6,9 @@
 //! argument. What is not recognized is refused: a refusal is cheap, a wrong guess a stale profile.
 
 use crate::error::Error;
-use crate::query::{Condition, Expr, JoinKind, Limit, Node, Oid, Operator, Query, Relation};
+use crate::query::{
+    Condition, Expr, JoinKind, Limit, MOST, Node, Oid, Operator, Query, Relation, TOO_MANY,
+};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// What the catalogs say about the tables that a view reads.
@@ -186,6 +188,9 @@ impl<'a> Prover<'a> {
         for relation in &query.relations {
             let slot = match relation {
                 Relation::Table { oid, alias } => {
+                    if self.occurrences.len() >= MOST {
+                        return Err(Error::Unsupported(TOO_MANY));
+                    }
                     self.occurrences.push(Occurrence {
                         table: *oid,
                         alias: alias.clone(),
@@ -981,7 +986,7 @@ impl<'a> Prover<'a> {
             Expr::Column { .. } => self
                 .own_column(scope, expr)
                 .is_some_and(|(r, _)| fixed.contains(&r)),
-            Expr::Query { .. } => false,
+            Expr::Query { .. } | Expr::Computed(_) => false,
             _ => expr
                 .parts()
                 .into_iter()

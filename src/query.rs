@@ -130,8 +130,14 @@ pub enum Expr {
         any: Option<Box<Any>>,
         beside: Vec<Expr>,
     },
+    /// An aggregate or a window function: another value for each group or row.
+    Computed(Vec<Expr>),
     Other(Vec<Expr>),
 }
+
+/// More occurrences of tables than this are refused: the proof's work grows with their cube.
+pub const MOST: usize = 200;
+pub const TOO_MANY: &str = "more than 200 occurrences of tables";
 
 /// `left operator right`; with several on the right, `left operator ANY (ARRAY[…])`.
 #[derive(Clone, Debug)]
@@ -154,7 +160,7 @@ impl Expr {
     pub fn parts(&self) -> Vec<&Expr> {
         match self {
             Expr::Column { .. } | Expr::Constant { .. } => vec![],
-            Expr::And(parts) | Expr::Other(parts) => parts.iter().collect(),
+            Expr::And(parts) | Expr::Computed(parts) | Expr::Other(parts) => parts.iter().collect(),
             Expr::Operator(o) => std::iter::once(&o.left).chain(&o.right).collect(),
             Expr::Either { results, beside } => results.iter().chain(beside).collect(),
             Expr::Query { any, beside, .. } => any.iter().map(|a| &a.left).chain(beside).collect(),

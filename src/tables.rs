@@ -52,6 +52,8 @@ pub fn lock(exclusive: &[Named], others: &[Named]) {
         let locked = xact::attempt(|| {
             let _timeout = Pinned::with(c"lock_timeout", &format!("{turn}ms"));
             let _us = as_ourselves_for_ddl();
+            // Waits for DDL under way, which may concern what is to be attached.
+            spi::utility("LOCK TABLE profile_cache.attachment IN SHARE ROW EXCLUSIVE MODE");
             for t in exclusive {
                 spi::utility(&format!("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", t.sql));
             }

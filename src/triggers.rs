@@ -258,9 +258,6 @@ fn name_pending(
     mut texts: Vec<Vec<String>>,
     reason: &str,
 ) {
-    if link.renamable && !texts.is_empty() {
-        return pending::everything("a key that has an enum in it");
-    }
     for (i, column) in link.link.columns.iter().enumerate() {
         if texts.is_empty() || column.r#type == column.target_type {
             continue;
@@ -282,10 +279,11 @@ fn name_pending(
             }
         }
     }
-    let texts = texts
-        .into_iter()
-        .filter(|v| !session::was_deleted(&link.targets, v));
-    pending::keys(&step.column_names(), texts, reason);
+    texts.retain(|v| !session::was_deleted(&link.targets, v));
+    if link.renamable && !texts.is_empty() {
+        return pending::everything("a key that has an enum in it");
+    }
+    pending::keys(&step.column_names(), texts.into_iter(), reason);
 }
 
 /// The profile's columns by which it is referred to: its key, and what members' foreign keys name.

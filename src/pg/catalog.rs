@@ -162,6 +162,12 @@ pub fn view_columns(view: Oid) -> Vec<ViewColumn> {
     }
 }
 
+/// Processes what other backends have invalidated.
+pub fn accept_invalidations() {
+    // SAFETY: inside a transaction, with no cache entry held.
+    unsafe { pg_sys::AcceptInvalidationMessages() };
+}
+
 /// Tells every backend, at commit, to forget what it keeps about `relation`.
 pub fn invalidate(relation: Oid) {
     // SAFETY: registers an invalidation message; the relation exists.

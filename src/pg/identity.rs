@@ -55,12 +55,14 @@ pub fn current_user() -> Oid {
 
 /// Every setting that can change what an IMMUTABLE or STABLE built-in prints, and its pinned value;
 /// search_path last.
-const PINNED: [(&CStr, &CStr); 12] = [
+const PINNED: [(&CStr, &CStr); 14] = [
     (c"TimeZone", c"UTC"),
     (c"DateStyle", c"ISO, MDY"),
     (c"IntervalStyle", c"postgres"),
     (c"extra_float_digits", c"1"),
     (c"bytea_output", c"hex"),
+    (c"array_nulls", c"on"),
+    (c"timezone_abbreviations", c"Default"),
     (c"lc_monetary", c"C"),
     (c"lc_numeric", c"C"),
     (c"lc_time", c"C"),

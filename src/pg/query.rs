@@ -6,7 +6,9 @@
 //! the transaction, nested ones too, so that what was proven of it stays so until then.
 
 use super::value::Value;
-use crate::query::{Any, Expr, JoinKind, Limit, Node, Operator, Query, Relation, Target, With};
+use crate::query::{
+    Any, Expr, JoinKind, Limit, MOST, Node, Operator, Query, Relation, TOO_MANY, Target, With,
+};
 use pgrx::pg_sys::{self, NodeTag, Oid};
 use pgrx::{PgList, pg_guard};
 use std::collections::BTreeSet;
@@ -29,6 +31,8 @@ pub struct Uses {
     pub unordered: BTreeSet<String>,
     /// What a printed record may consist of.
     fields: BTreeSet<u32>,
+    /// How many relations have been read.
+    relations: usize,
 }
 
 /// A view's query; None where the relation is no view.
@@ -197,6 +201,10 @@ impl Reader<'_> {
         // SAFETY: see above.
         unsafe {
             let r = &*r;
+            self.uses.relations += 1;
+            if self.uses.relations > MOST {
+                return Relation::Unsupported { what: TOO_MANY };
+            }
             match r.rtekind {
                 // A view's rule carries entries for OLD and NEW, the view itself.
                 pg_sys::RTEKind::RTE_RELATION if r.relid == self.view => Relation::Empty,
@@ -227,10 +235,10 @@ impl Reader<'_> {
                             .into_iter()
                             .map(|n| {
                                 if n.is_null() {
-                                    Expr::Other(vec![])
-                                } else {
-                                    self.expr(n)
+                                    return Expr::Other(vec![]);
                                 }
+                                self.uses.fields.insert(pg_sys::exprType(n).to_u32());
+                                self.expr(n)
                             })
                             .collect(),
                     )
@@ -333,21 +341,8 @@ impl Reader<'_> {
                         text: (!c.constisnull).then(|| value.to_text()),
                     }
                 }
-                // The same value under another name of its type, or checked.
-                NodeTag::T_RelabelType => self.expr((*n.cast::<pg_sys::RelabelType>()).arg.cast()),
                 NodeTag::T_CollateExpr => self.expr((*n.cast::<pg_sys::CollateExpr>()).arg.cast()),
-                NodeTag::T_CoerceToDomain => {
-                    self.expr((*n.cast::<pg_sys::CoerceToDomain>()).arg.cast())
-                }
-                // The parser's own cast, by which a foreign key compares its columns too. One with a
-                // length may shorten the value.
-                NodeTag::T_FuncExpr
-                    if (*n.cast::<pg_sys::FuncExpr>()).funcformat
-                        == pg_sys::CoercionForm::COERCE_IMPLICIT_CAST
-                        && arguments((*n.cast::<pg_sys::FuncExpr>()).args).len() == 1 =>
-                {
-                    self.expr(arguments((*n.cast::<pg_sys::FuncExpr>()).args)[0])
-                }
+                _ if let Some(same) = uncast(n) => self.expr(same),
                 NodeTag::T_BoolExpr => {
                     let b = &*n.cast::<pg_sys::BoolExpr>();
                     let parts = self.exprs(b.args);
@@ -422,7 +417,19 @@ impl Reader<'_> {
                     any: None,
                     beside: vec![],
                 },
-                _ => Expr::Other(children(n).into_iter().map(|n| self.expr(n)).collect()),
+                tag => {
+                    let parts = children(n).into_iter().map(|n| self.expr(n)).collect();
+                    let computed = [
+                        NodeTag::T_Aggref,
+                        NodeTag::T_WindowFunc,
+                        NodeTag::T_GroupingFunc,
+                    ];
+                    if computed.contains(&tag) {
+                        Expr::Computed(parts)
+                    } else {
+                        Expr::Other(parts)
+                    }
+                }
             }
         }
     }
@@ -507,6 +514,9 @@ impl Reader<'_> {
                         (*n.cast::<pg_sys::CoerceViaIO>()).arg.cast(),
                     ));
                 }
+                NodeTag::T_XmlExpr => {
+                    printed.extend(children(n).into_iter().map(|c| pg_sys::exprType(c)));
+                }
                 NodeTag::T_RowExpr => {
                     let fields = children(n)
                         .into_iter()
@@ -547,6 +557,42 @@ const ORDERED: [&str; 6] = [
 unsafe fn arguments(args: *mut pg_sys::List) -> Vec<*mut pg_sys::Node> {
     // SAFETY: as said.
     unsafe { list(args) }
+}
+
+/// What is below a cast that keeps the value, equal and different as it was: to or from a domain,
+/// between text and varchar, to a wider integer or numeric. A foreign key compares its columns by
+/// the parser's casts too. One with a length may shorten the value.
+unsafe fn uncast(n: *mut pg_sys::Node) -> Option<*mut pg_sys::Node> {
+    // SAFETY: `n` is an expression.
+    unsafe {
+        let below: *mut pg_sys::Node = match (*n).type_ {
+            NodeTag::T_RelabelType => (*n.cast::<pg_sys::RelabelType>()).arg.cast(),
+            NodeTag::T_CoerceToDomain => (*n.cast::<pg_sys::CoerceToDomain>()).arg.cast(),
+            NodeTag::T_FuncExpr => {
+                let f = &*n.cast::<pg_sys::FuncExpr>();
+                match arguments(f.args)[..] {
+                    [one] if f.funcformat == pg_sys::CoercionForm::COERCE_IMPLICIT_CAST => one,
+                    _ => return None,
+                }
+            }
+            _ => return None,
+        };
+        const TEXTS: [Oid; 2] = [pg_sys::TEXTOID, pg_sys::VARCHAROID];
+        const NUMBERS: [Oid; 4] = [
+            pg_sys::INT2OID,
+            pg_sys::INT4OID,
+            pg_sys::INT8OID,
+            pg_sys::NUMERICOID,
+        ];
+        let from = pg_sys::getBaseType(pg_sys::exprType(below));
+        let to = pg_sys::getBaseType(pg_sys::exprType(n));
+        let place = |oid| NUMBERS.iter().position(|n| *n == oid);
+        let wider = place(from)
+            .zip(place(to))
+            .is_some_and(|(from, to)| from <= to);
+        let kept = from == to || TEXTS.contains(&from) && TEXTS.contains(&to) || wider;
+        kept.then_some(below)
+    }
 }
 
 /// The node below mere relabelling.
