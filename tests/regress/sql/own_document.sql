@@ -122,6 +122,15 @@ CREATE VIEW crm.without_key AS SELECT id, to_jsonb(name) AS document FROM crm.pe
 SELECT profile_cache.attach('crm.person', document => 'crm.without_key', key => 'uid');
 CREATE VIEW crm.until_text AS SELECT uid, to_jsonb(name) AS document, '2100-01-01' AS valid_until FROM crm.person;
 SELECT profile_cache.attach('crm.person', document => 'crm.until_text', key => 'uid');
+-- A function that is not IMMUTABLE, whatever it says: its own body reads a table, or a function's that it calls.
+CREATE FUNCTION crm.country_name(code text) RETURNS text LANGUAGE sql IMMUTABLE BEGIN ATOMIC SELECT c.name FROM crm.country AS c WHERE c.code = country_name.code; END;
+CREATE FUNCTION crm.by_another(code text) RETURNS text LANGUAGE sql IMMUTABLE BEGIN ATOMIC SELECT crm.country_name(code); END;
+CREATE VIEW crm.reads AS SELECT uid, to_jsonb(crm.country_name('at')) AS document FROM crm.person;
+SELECT profile_cache.attach('crm.person', document => 'crm.reads', key => 'uid');
+CREATE OR REPLACE VIEW crm.reads AS SELECT uid, to_jsonb(crm.by_another('at')) AS document FROM crm.person;
+SELECT profile_cache.attach('crm.person', document => 'crm.reads', key => 'uid');
+DROP VIEW crm.reads;
+DROP FUNCTION crm.by_another, crm.country_name;
 DROP VIEW crm.text_document, crm.without_document, crm.without_key, crm.until_text;
 -- What failed has changed nothing.
 SELECT state();

@@ -244,6 +244,22 @@ DROP CAST (crm.standing AS json);
 SELECT get_profile(u(1)) -> 'standing';
 :check
 
+-- A dictionary below a text search configuration that the view names.
+CREATE TEXT SEARCH DICTIONARY crm.words (TEMPLATE = simple, STOPWORDS = english);
+CREATE TEXT SEARCH CONFIGURATION crm.search (COPY = simple);
+ALTER TEXT SEARCH CONFIGURATION crm.search ALTER MAPPING FOR asciiword WITH crm.words;
+CREATE OR REPLACE VIEW crm.place AS SELECT n.code, to_tsvector('crm.search', n.name || ' and the sea')::text AS name FROM crm.country AS n;
+CALL profile_cache.refresh();
+SELECT get_profile(u(1)) -> 'country';
+ALTER TEXT SEARCH DICTIONARY crm.words (STOPWORDS);
+SELECT get_profile(u(1)) -> 'country';
+:check
+ALTER TEXT SEARCH CONFIGURATION crm.search ALTER MAPPING FOR asciiword WITH english_stem;
+SELECT get_profile(u(1)) -> 'country';
+:check
+CREATE OR REPLACE VIEW crm.place AS SELECT n.code, n.name FROM crm.country AS n;
+:check
+
 -- An enum's labels: one that is shown; one that a row is found by; one that nobody sees.
 ALTER TYPE crm.standing RENAME VALUE 'new' TO 'fresh';
 SELECT get_profile(u(1)) -> 'standing';
@@ -469,6 +485,44 @@ CREATE VIEW crm.api_profile AS SELECT p.uid, jsonb_build_object('name', p.name, 
     FROM crm.person AS p LEFT JOIN crm.firm AS f ON f.id = p.company_id;
 :attach
 SELECT get_profile(u(1));
+:check
+-- Keys of another type, without detach(): what is pending names values of the old type.
+CREATE TABLE crm.tag (id int PRIMARY KEY, person text, label text);
+DROP VIEW crm.api_profile, crm.firm;
+ALTER TABLE crm.country ADD COLUMN number text UNIQUE;
+UPDATE crm.country SET number = 'n' || ascii(code);
+ALTER TABLE crm.company ADD COLUMN country_number text REFERENCES crm.country (number);
+UPDATE crm.company SET country_number = 'n' || ascii(country);
+ALTER TABLE crm.person ADD COLUMN number text UNIQUE;
+UPDATE crm.person SET number = 'n' || id;
+ALTER TABLE crm.tag ADD FOREIGN KEY (person) REFERENCES crm.person (number);
+CREATE INDEX ON crm.tag (person);
+\set numbers 'CREATE VIEW crm.api_profile AS SELECT p.uid, jsonb_build_object(''firm'', c.name, ''country'', n.name, ''tags'', ARRAY(SELECT t.label FROM crm.tag AS t WHERE t.person = p.number ORDER BY t.id)) AS document FROM crm.person AS p LEFT JOIN crm.company AS c ON c.id = p.company_id LEFT JOIN crm.country AS n ON n.number = c.country_number;'
+:numbers
+:attach
+CALL profile_cache.refresh();
+SELECT dblink_exec('other', 'BEGIN; UPDATE crm.person SET memo = ''locks'' WHERE id = 3');
+INSERT INTO crm.tag VALUES (1, 'n3', 'new');
+UPDATE crm.country SET name = 'renumbered';
+SELECT dblink_exec('other', 'COMMIT');
+SELECT * FROM pending();
+DROP VIEW crm.api_profile;
+ALTER TABLE crm.tag DROP CONSTRAINT tag_person_fkey;
+ALTER TABLE crm.company DROP CONSTRAINT company_country_number_fkey;
+ALTER TABLE crm.tag ALTER COLUMN person TYPE int USING ltrim(person, 'n')::int;
+ALTER TABLE crm.person ALTER COLUMN number TYPE int USING ltrim(number, 'n')::int;
+ALTER TABLE crm.company ALTER COLUMN country_number TYPE int USING ltrim(country_number, 'n')::int;
+ALTER TABLE crm.country ALTER COLUMN number TYPE int USING ltrim(number, 'n')::int;
+ALTER TABLE crm.tag ADD FOREIGN KEY (person) REFERENCES crm.person (number);
+ALTER TABLE crm.company ADD FOREIGN KEY (country_number) REFERENCES crm.country (number);
+:numbers
+:attach
+:check
+DROP VIEW crm.api_profile;
+CREATE VIEW crm.firm AS SELECT c.id, c.name, n.name AS country FROM crm.company AS c LEFT JOIN crm.country AS n ON n.code = c.country;
+CREATE VIEW crm.api_profile AS SELECT p.uid, jsonb_build_object('name', p.name, 'firm', f.name, 'country', f.country) AS document
+    FROM crm.person AS p LEFT JOIN crm.firm AS f ON f.id = p.company_id;
+:attach
 :check
 -- Rolled back, nothing has happened.
 BEGIN;
