@@ -97,15 +97,19 @@ pub fn discover(profile: Oid, document: Oid, key: Key) -> Result<Discovered, Err
             proof.occurrences[*o].table,
         ))));
     }
-    let view_key = shown
-        .get(usize::try_from(proof.key - 1).unwrap_or_default())
-        .map(|c| c.name.clone())
-        .unwrap_or_default();
+    let Some(view_key) = shown.get(usize::try_from(proof.key - 1).unwrap_or_default()) else {
+        return Err(Error::NoKeyInView(name_of(profile)));
+    };
+    if view_key.oid != pg_sys::UUIDOID {
+        let column = routes::display_identifier(&view_key.name);
+        let why = format!("its column {column} is not of type uuid");
+        return Err(Error::DocumentShape(why));
+    }
     Ok(Discovered {
         unordered: uses.unordered,
         definition: Definition {
             key: catalog.name((profile.to_u32(), proof.key_column)),
-            view_key,
+            view_key: view_key.name.clone(),
             expires,
             tables: Routes {
                 proof: &proof,
