@@ -154,12 +154,12 @@ class Table:
     def delete(self, rng, _):
         return f"DELETE FROM {self.name} WHERE {self.which(rng)}"
 
-    def write(self, rng, thin, unseen):
+    def write(self, rng, thin, unseen, check):
         """One statement, with a check in its middle now and then. thin: few rows are left; unseen: no write has changed a document yet."""
         often = unseen or not self.referenced
         weights = [6 if thin else 2 if often else 1, 6, 0 if thin else 1 if often else 0.15]
         sql = rng.choices([self.insert, self.update, self.delete], weights)[0](rng, unseen)
-        return sql + (rng.choice([" RETURNING check_all()", " RETURNING check_all_stable()"]) if rng.random() < 0.08 else "")
+        return sql + (rng.choice([" RETURNING check_all()", " RETURNING check_all_stable()"]) if check and rng.random() < 0.12 else "")
 
 
 class App:
@@ -229,9 +229,16 @@ class Session(Worker):
         self.must("SET lock_timeout = '400ms'; SET client_min_messages = warning; SET statement_timeout = '30s'")
         self.apply_settings()
 
-    def write(self):
+    def write(self, check=True):
         table = self.test.table()
-        return table, Step(table.write(self.rng, table.name in self.test.thin, table.name in self.test.unseen()))
+        return table, Step(table.write(self.rng, table.name in self.test.thin, table.name in self.test.unseen(), check))
+
+    def doubt(self):
+        """In an old snapshot a key may be there twice: as a row that another transaction has since deleted, and as one
+        inserted in its place. The planner takes keys for unique, so that what a view shows then depends on its plan."""
+        result = yield Step(self.test.twice)
+        self.doubtful = self.doubtful or result.rows == [["t"]]
+        return result
 
     def look(self):
         if self.chance(0.05):
@@ -266,11 +273,13 @@ class Session(Worker):
             else:
                 # In one snapshot, what differs between two looks is what was written in between.
                 before = None
-                table, step = self.write()
+                table, step = self.write(check=isolation == "READ COMMITTED")
                 if isolation != "READ COMMITTED" and (table.name in self.test.unseen() or self.chance(0.5)):
                     result = yield Step(DOCUMENTS)
                     before = result.rows
                 result = yield step
+                if result.ok and isolation != "READ COMMITTED":
+                    result = yield from self.doubt()
                 if result.ok and before:
                     result = yield Step(DOCUMENTS)
                     self.test.effects[table.name] += result.ok and result.rows != before
@@ -289,19 +298,23 @@ class Session(Worker):
                 self.test.prepared.append(name)
         else:
             yield Step("COMMIT")
+        self.doubtful = False
         yield self.look()
 
     def probe(self):
         """One write to a table that has had no luck yet, in a snapshot of its own."""
         yield Step("BEGIN ISOLATION LEVEL REPEATABLE READ")
         before = yield Step(DOCUMENTS)
-        table, step = self.write()
+        table, step = self.write(check=False)
         result = yield step
+        if result.ok:
+            result = yield from self.doubt()
         if result.ok and before.ok:
             result = yield Step(DOCUMENTS)
             self.test.effects[table.name] += result.ok and result.rows != before.rows
             yield self.look()
         yield Step("COMMIT" if self.pg.transaction_status == pq.TransactionStatus.INTRANS else "ROLLBACK;")
+        self.doubtful = False
 
     def reader(self):
         """A snapshot that is kept while the others go on."""
@@ -360,6 +373,8 @@ class Test(Scheduler):
             self.whole_rows = whole_rows == "t"
             for c in self.app.tables[table].columns.values():
                 c.used = c.used or self.whole_rows or c.name == column
+        keys = ((t, ", ".join(k)) for t in self.used for k in self.app.tables[t].keys)
+        self.twice = "SELECT " + " OR ".join(f"EXISTS (SELECT FROM {t} GROUP BY {k} HAVING count(*) > 1)" for t, k in keys)
         must(f"SELECT profile_cache.attach('{PROFILE}', key => '{KEY}', document => '{VIEW}')")
         followed = {name.removeprefix("public.") for (name,) in must("SELECT unnest(tables) FROM profile_cache.status")}
         if followed != set(self.used):

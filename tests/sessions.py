@@ -175,6 +175,7 @@ class Worker(Connection):
         self.snapshot = None  # the upheavals that a transaction's snapshot has behind it
         self.cancelled_at = -1000
         self.hurry = False  # a statement_timeout is set that may strike
+        self.doubtful = False  # its snapshot has something in it that no view can be judged by
         # One in three has settings that documents must not follow.
         self.settings = {k: self.rng.choice(v) for k, v in UNPINNED.items()} if number % 3 == 1 else PINNED
 
@@ -340,7 +341,7 @@ class Scheduler:
         step, result = session.step, session.result
         self.counts["statements"] += 1
         session.entry[4] = "ok" if result.ok else f"{result.state} {result.message[:200]}"
-        excused = self.upheavals != session.mark
+        excused = self.upheavals != session.mark or session.doubtful
         if result.state:
             self.states[result.state] += 1
             self.counts["deadlocks in our own statements"] += result.state == "40P01" and any(
