@@ -27,6 +27,9 @@ CREATE VIEW document AS SELECT g.holder::uuid AS auth_id, jsonb_build_object('na
 -- A uuid that comes from no table: there is no profile in it.
 CREATE VIEW document AS SELECT '00000000-0000-4000-8000-000000000001'::uuid AS auth_id, jsonb_build_object('plans', l.id) AS document FROM billing_plan AS l WHERE l.id = 'free';
 :attach
+-- The key as a domain is no uuid to those who read.
+CREATE VIEW document AS SELECT p.auth_id::auth_ref AS auth_id, jsonb_build_object('name', p.name) AS document FROM accounts_profile AS p;
+:attach
 -- No document.
 CREATE VIEW document AS SELECT p.auth_id, jsonb_build_object('name', p.name) AS profile FROM accounts_profile AS p;
 :attach
