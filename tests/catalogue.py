@@ -505,7 +505,7 @@ def main():
     parser.add_argument("--dbname", required=True, help="has the extension, the schema and its rows")
     parser.add_argument("--view", required=True, help="a file of tests/catalogue/accepted")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--seconds", type=float, default=0.7)
+    parser.add_argument("--seconds", type=float, default=0.5)
     parser.add_argument("--log", help="a file for every statement as it is sent")
     test = Test(parser.parse_args())
     try:

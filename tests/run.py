@@ -183,7 +183,7 @@ def random(part, options, server):
 def catalogue(part, options, server):
     """Every accepted view of the catalogue under random writes, in a database of its own with the same tables."""
     subprocess.run([TESTS / "setup.sh", "venv"], check=True)
-    folder, seconds = TESTS / "catalogue", options.seconds or "0.7"
+    folder, seconds = TESTS / "catalogue", options.seconds or "0.5"
     server.create("catalogue")
     server.sql("catalogue", "CREATE EXTENSION profile_cache;" + (folder / "schema.sql").read_text() + (folder / "rows.sql").read_text())
     for view in sources("catalogue/accepted", "*.sql", options.names):
@@ -283,7 +283,7 @@ def main():
     parser.add_argument("--pg", default="15", choices=CONFIG["pg"], help="PostgreSQL's major version")
     parser.add_argument("--accept", action="store_true", help="regress, isolation: results become the expected output")
     parser.add_argument("--seed", default="1", help="random, catalogue: where it starts")
-    parser.add_argument("--seconds", help="random: how long it runs (60); catalogue: how long each view does (0.7)")
+    parser.add_argument("--seconds", help="random: how long it runs (60); catalogue: how long each view does (0.5)")
     parser.add_argument("--library", help="a folder with another profile_cache.so to test; nothing is installed then")
     options = parser.parse_args()
     wanted = options.only.split(",")
