@@ -2,7 +2,8 @@
 //!
 //! Invariant: such DDL makes everything pending in its own transaction; what the document depends on
 //! is then discovered anew, so that renames carry over and anything that can no longer be proven is
-//! written down as the attachment's problem. An error of ours never fails the app's DDL.
+//! written down as the attachment's problem. An error of ours fails the app's DDL only where not even
+//! that can be written.
 
 use crate::attachment::{self, Attached, Recorded, State, as_ourselves};
 use crate::discovery::{self, Key};
@@ -13,7 +14,7 @@ use crate::pg::identity::Pinned;
 use crate::pg::spi::{self, Arg, At};
 use crate::pg::{Oid, catalog};
 use crate::pg::{tuple, xact};
-use crate::routes::Definition;
+use crate::routes::{Definition, Link};
 
 /// Everything the document depends on: the attached tables, the view, and whatever its rule uses, at
 /// any depth: nested views, functions, types and their parts, operators, collations, and the casts that
@@ -111,9 +112,23 @@ pub fn on_ddl(call: &Call) -> Return {
             }
         });
         if found.is_err() {
+            // What writers go by may no longer be what the view shows.
+            let distrusted = xact::subtransaction(|| {
+                let _us = as_ourselves();
+                spi::run(
+                    "UPDATE profile_cache.attachment SET problem = $1",
+                    &[Arg::text(&Error::DocumentWidened.message())],
+                );
+                if let Some((home, _)) = attachment::home() {
+                    catalog::invalidate(home);
+                }
+            });
+            if let Err(failure) = distrusted {
+                failure.raise();
+            }
             warning(
                 "profile_cache could not find out anew what the document depends on",
-                "Reads compute the document until SELECT profile_cache.attach() is run again.",
+                "Reads compute the document until SELECT profile_cache.attach() is run again, with the same arguments.",
             );
         }
     }
@@ -202,8 +217,8 @@ fn still_proven(a: &Attached) -> bool {
     found.is_ok_and(|d| d.definition == a.definition)
 }
 
-/// Writes down what the document depends on now, or why that can no longer be told. The values of
-/// pending rows go: everything is pending, and their column or its type may have changed.
+/// Writes down what the document depends on now, or why that can no longer be told. Everything is
+/// pending already.
 fn rediscover(recorded: &Recorded, replaced: bool) {
     let _us = as_ourselves();
     let exists = |oid| catalog::relation_name(oid).is_some();
@@ -217,11 +232,27 @@ fn rediscover(recorded: &Recorded, replaced: bool) {
     };
     // What could not be proven when the view was replaced may be provable now: the recorded definition
     // is still the one that writers have gone by.
+    // A renamed or retyped column: what the pending rows say of it means nothing any more.
+    let led_by = |d: &Definition| -> Vec<Link> {
+        let links = d.tables.iter().flat_map(|t| t.links.clone());
+        let watching_nothing = |l| Link {
+            watched: vec![],
+            everyone: vec![],
+            ..l
+        };
+        links.map(watching_nothing).collect()
+    };
     let covered = |d: &Definition| {
         let before = recorded.definition.as_ref();
         !(replaced || recorded.problem) || before.is_some_and(|before| discovery::covers(before, d))
     };
-    match found.map(|f| f.definition) {
+    let found = found.map(|f| f.definition);
+    if let Ok(d) = &found
+        && recorded.definition.as_ref().map(led_by) != Some(led_by(d))
+    {
+        pending::forget_values();
+    }
+    match found {
         Ok(d) if !covered(&d) => spi::run(
             "UPDATE profile_cache.attachment SET problem = $1",
             &[Arg::text(&widened)],
@@ -245,5 +276,4 @@ fn rediscover(recorded: &Recorded, replaced: bool) {
         // Every backend looks at the tables again, whether or not the row above changed.
         catalog::invalidate(home);
     }
-    pending::forget_values();
 }

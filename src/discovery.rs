@@ -254,7 +254,7 @@ fn check_functions(profile: Oid, uses: &Uses, expires: bool) -> Result<(), Error
           f.proname IN ({TIMELY}) AND f.oid <> 'age(xid)'::regprocedure, \
           CASE WHEN f.pronamespace <> 'pg_catalog'::regnamespace AND f.proowner <> $4 \
             AND NOT (SELECT r.rolsuper FROM pg_roles AS r WHERE r.oid = f.proowner) THEN f.proowner::regrole::text END, \
-          format_type(c.by, NULL), \
+          NULL::text, \
           f.proname ~ '^reg(class|collation|config|dictionary|namespace|oper|operator|proc|procedure|role|type)(in|out)$' \
            OR f.proname = 'aclitemout', f.proretset \
          FROM called AS c JOIN pg_proc AS f ON f.oid = c.oid ORDER BY 1"
@@ -281,7 +281,11 @@ fn check_functions(profile: Oid, uses: &Uses, expires: bool) -> Result<(), Error
                     None => Ok(None),
                 },
                 _ if !is(4) => Err(Error::StableFunction(function)),
-                _ if is(9) => Err(Error::PrintsNames(r.text(8).unwrap_or(function))),
+                _ if is(9) => {
+                    let name = text(3);
+                    let printed = name.strip_suffix("out").or(name.strip_suffix("in"));
+                    Err(Error::PrintsNames(printed.unwrap_or(&name).to_owned()))
+                }
                 _ if is(6) => Ok(Some(function)),
                 _ if is(5) => Ok(None),
                 _ => Err(Error::SessionValue(function)),
@@ -488,8 +492,10 @@ fn columns(tables: &[Oid], facts: &mut Facts) -> BTreeMap<(u32, i16), Column> {
             WHEN b.oid = 'varchar'::regtype THEN 'text'::regtype ELSE b.oid END), \
           (SELECT c.opcfamily FROM pg_opclass AS c JOIN pg_am AS m ON m.oid = c.opcmethod AND m.amname = 'btree' \
            WHERE c.opcdefault AND c.opcintype = 'numeric'::regtype AND b.oid = ANY ('{int2,int4,int8}'::regtype[])) \
-         FROM pg_attribute AS a JOIN pg_type AS t ON t.oid = a.atttypid \
-         JOIN pg_type AS b ON b.oid = CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END \
+         FROM pg_attribute AS a JOIN pg_type AS b ON b.oid = (WITH RECURSIVE d(oid, next) AS ( \
+            SELECT t.oid, t.typbasetype FROM pg_type AS t WHERE t.oid = a.atttypid \
+            UNION ALL SELECT t.oid, t.typbasetype FROM d JOIN pg_type AS t ON t.oid = d.next) \
+           SELECT d.oid FROM d WHERE d.next = 0) \
          LEFT JOIN pg_collation AS l ON l.oid = a.attcollation \
          WHERE a.attrelid = ANY ($1) AND a.attnum > 0 AND NOT a.attisdropped",
         At::Latest,

@@ -4,7 +4,7 @@ use pgrx::PgLogLevel;
 use pgrx::PgSqlErrorCode as Code;
 use pgrx::pg_sys::panic::ErrorReport;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Error {
     NotAttached,
     AttachedElsewhere(String),
@@ -257,9 +257,9 @@ impl Error {
             ),
             SessionValue(what) => (
                 Code::ERRCODE_INVALID_OBJECT_DEFINITION,
-                format!("the document view uses {what}, which depends on the session or its settings"),
-                Some("A cached document is the same for everyone.".into()),
-                Some("Leave it out; filter by user with row security on the profile table.".into()),
+                format!("the document view uses {what}, which depends on more than its arguments: the session, its settings or the moment"),
+                Some("A cached document is the same for everyone, until a row of it changes.".into()),
+                Some("Leave it out. For the time use now() and valid_until; to filter by user, row security on the profile table.".into()),
             ),
             NeedsValidUntil(what) => (
                 Code::ERRCODE_INVALID_OBJECT_DEFINITION,

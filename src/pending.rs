@@ -247,16 +247,24 @@ pub fn linked(schema: &str, table: &str, columns: &[String], values: &[Vec<Strin
 }
 
 /// Where everything is pending, by a row of this transaction's: values of columns that may have
-/// become others go from the rows before it.
+/// become others go from the rows before it. Those that a refresh has in hand stay: it must not wait
+/// for DDL, nor DDL for it.
 pub fn forget_values() {
     session::forget_keys();
     let _us = attachment::as_ourselves();
-    spi::run("DELETE FROM profile_cache.pending WHERE kind = 'key'", &[]);
-    spi::run(
+    let free = |kind: &str| {
+        format!(
+            "id IN (SELECT p.id FROM profile_cache.pending AS p WHERE p.kind = '{kind}' FOR UPDATE SKIP LOCKED)"
+        )
+    };
+    let keys = format!("DELETE FROM profile_cache.pending WHERE {}", free("key"));
+    spi::run(&keys, &[]);
+    let links = format!(
         "UPDATE profile_cache.pending SET link_schema = NULL, link_table = NULL, link_columns = NULL, \
-         link_values = NULL WHERE kind = 'epoch' AND link_schema IS NOT NULL",
-        &[],
+         link_values = NULL WHERE link_schema IS NOT NULL AND {}",
+        free("epoch")
     );
+    spi::run(&links, &[]);
 }
 
 /// Single profiles, by values of some of their columns. From writers: so many in one transaction that

@@ -814,6 +814,7 @@ impl<'a> Prover<'a> {
         let relations: Vec<usize> = query.from.iter().flat_map(Node::relations).collect();
         let conditions = query.conditions();
         let mut fixed: BTreeSet<usize> = BTreeSet::new();
+        let mut why: HashMap<usize, Result<(), Error>> = HashMap::new();
         loop {
             let before = fixed.len();
             for r in &relations {
@@ -833,7 +834,9 @@ impl<'a> Prover<'a> {
                             .filter(|(number, by)| self.fixes(inner, *number, *by))
                             .map(|(number, _)| *number)
                             .collect();
-                        self.one_row(inner, &given, profile).is_ok()
+                        let one = self.one_row(inner, &given, profile);
+                        why.insert(*r, one.clone());
+                        one.is_ok()
                     }
                     (_, Relation::Values(rows)) => rows.len() <= 1,
                     _ => true,
@@ -867,8 +870,8 @@ impl<'a> Prover<'a> {
             None => Ok(()),
             Some(many) => Err(Error::ManyRows(match self.scopes[scope].slots[*many] {
                 Slot::Table(o) => format!("table {}", self.occurrence_name(o)),
-                Slot::Query(inner) => match self.one_row(inner, &[], profile) {
-                    Err(Error::ManyRows(what)) => what,
+                Slot::Query(_) => match why.get(many) {
+                    Some(Err(Error::ManyRows(what))) => what.clone(),
                     _ => "a subquery".into(),
                 },
                 Slot::Other => "VALUES".into(),

@@ -54,6 +54,8 @@ pub fn lock(exclusive: &[Named], others: &[Named]) {
             let _us = as_ourselves_for_ddl();
             // Waits for DDL under way, which may concern what is to be attached.
             spi::utility("LOCK TABLE profile_cache.attachment IN SHARE ROW EXCLUSIVE MODE");
+            // And for a step of refresh, which has pending rows in hand.
+            spi::utility("LOCK TABLE profile_cache.drain IN SHARE UPDATE EXCLUSIVE MODE");
             for t in exclusive {
                 spi::utility(&format!("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", t.sql));
             }

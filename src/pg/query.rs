@@ -503,7 +503,13 @@ impl Reader<'_> {
             if (*n).type_ == NodeTag::T_Aggref {
                 let a = &*n.cast::<pg_sys::Aggref>();
                 let name = text(pg_sys::get_func_name(a.aggfnoid));
-                if a.aggorder.is_null() && ORDERED.contains(&&*name) {
+                // Sums of floats are rounded, in whatever order they are added up.
+                let types = PgList::<c_void>::from_pg(a.aggargtypes);
+                let float = types
+                    .iter_oid()
+                    .any(|t| t == pg_sys::FLOAT4OID || t == pg_sys::FLOAT8OID)
+                    && !["min", "max", "count"].contains(&&*name);
+                if a.aggorder.is_null() && (float || ORDERED.contains(&&*name)) {
                     self.aggregate = Some(name);
                 }
             }
