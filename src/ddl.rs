@@ -46,6 +46,21 @@ const CLOSURE: &str = "WITH RECURSIVE uses(classid, objid) AS ( \
 const HARMLESS: &str = "'COMMENT', 'GRANT', 'REVOKE', 'SECURITY LABEL', 'CREATE INDEX', 'CREATE STATISTICS', \
      'ALTER STATISTICS', 'CREATE POLICY', 'ALTER POLICY', 'ALTER DEFAULT PRIVILEGES', 'REFRESH MATERIALIZED VIEW'";
 
+/// Commands that lock the table they are about, and so wait for attach, and it for them, by themselves;
+/// or that make one that nothing depends on yet.
+const LOCKS_TABLES: [&str; 10] = [
+    "ALTER TABLE",
+    "CREATE INDEX",
+    "CREATE SEQUENCE",
+    "CREATE TABLE",
+    "CREATE TABLE AS",
+    "CREATE TRIGGER",
+    "DROP INDEX",
+    "DROP TABLE",
+    "DROP TRIGGER",
+    "SELECT INTO",
+];
+
 /// Of a command that touches the closure: that it gives a view another query. Unlike DDL on a table,
 /// it waits for nobody who writes one.
 const REPLACING: &str = "c.command_tag IN ('CREATE VIEW', 'CREATE RULE')";
@@ -59,7 +74,9 @@ pub fn on_ddl(call: &Call) -> Return {
         return Return::Null;
     }
     // attach waits for DDL that is under way, and DDL for attach: neither can miss the other.
-    if let Some((home, _)) = attachment::home() {
+    if !LOCKS_TABLES.contains(&tag.as_str())
+        && let Some((home, _)) = attachment::home()
+    {
         tuple::lock_for_writing(home);
     }
     let a = match attachment::load() {

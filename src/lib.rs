@@ -11,6 +11,7 @@ mod ddl;
 mod discovery;
 mod document;
 mod error;
+mod one_row;
 mod pending;
 mod pg;
 mod proof;

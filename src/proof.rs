@@ -7,7 +7,7 @@
 
 use crate::error::Error;
 use crate::query::{
-    Condition, Expr, JoinKind, Limit, MOST, Node, Oid, Operator, Query, Relation, TOO_MANY,
+    Condition, Expr, JoinKind, MOST, Node, Oid, Operator, Query, Relation, TOO_MANY,
 };
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -95,47 +95,47 @@ pub struct Proof {
 }
 
 /// An occurrence's column.
-type Place = (usize, i16);
+pub type Place = (usize, i16);
 
 /// Where a value comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Source {
+pub enum Source {
     Place(Place),
     Constant { value: String, r#type: Oid },
 }
 
 /// A condition that leaves out all rows of an occurrence but those with one of these values.
 #[derive(Clone, Debug)]
-struct Equality {
-    place: Place,
-    sources: Vec<Source>,
-    operator: Oid,
-    collation: Oid,
+pub struct Equality {
+    pub place: Place,
+    pub sources: Vec<Source>,
+    pub operator: Oid,
+    pub collation: Oid,
     /// It joins a subquery that groups the rows: PostgreSQL moves a condition into that only where
     /// the value is known before.
-    outside: bool,
+    pub outside: bool,
 }
 
 /// A query at its place: one WITH query that is used twice has two.
-struct Scope<'a> {
-    query: &'a Query,
-    outer: Option<usize>,
-    slots: Vec<Slot>,
+pub struct Scope<'a> {
+    pub query: &'a Query,
+    pub outer: Option<usize>,
+    pub slots: Vec<Slot>,
 }
 
 #[derive(Clone, Copy)]
-enum Slot {
+pub enum Slot {
     Table(usize),
     Query(usize),
     Other,
 }
 
-struct Prover<'a> {
-    facts: &'a Facts,
-    scopes: Vec<Scope<'a>>,
+pub struct Prover<'a> {
+    pub facts: &'a Facts,
+    pub scopes: Vec<Scope<'a>>,
     /// The scopes of subqueries in expressions, by where they stand.
     nested: HashMap<(usize, *const Query), usize>,
-    occurrences: Vec<Occurrence>,
+    pub occurrences: Vec<Occurrence>,
     equalities: Vec<Equality>,
 }
 
@@ -241,7 +241,7 @@ impl<'a> Prover<'a> {
     }
 
     /// The scope `up` queries out.
-    fn out(&self, scope: usize, up: usize) -> Result<usize, Error> {
+    pub fn out(&self, scope: usize, up: usize) -> Result<usize, Error> {
         (0..up).try_fold(scope, |s, _| {
             self.scopes[s]
                 .outer
@@ -372,33 +372,19 @@ impl<'a> Prover<'a> {
         expr: &Expr,
         over: Option<&[usize]>,
     ) -> Option<(Vec<Place>, bool)> {
-        let Expr::Column {
-            up: 0,
-            relation,
-            number,
-        } = expr
-        else {
+        let (relation, number) = self.own_column(scope, expr)?;
+        if over.is_some_and(|over| !over.contains(&relation)) {
             return None;
-        };
-        match (
-            self.scopes[scope].slots[*relation],
-            &self.scopes[scope].query.relations[*relation],
-        ) {
-            (_, Relation::Join(columns)) => {
-                let column = columns.get(usize::try_from(*number - 1).ok()?)?;
-                self.restricts(scope, column, over)
-            }
-            _ if over.is_some_and(|over| !over.contains(relation)) => None,
-            (Slot::Table(occurrence), _) => {
-                (*number > 0).then(|| (vec![(occurrence, *number)], false))
-            }
-            (Slot::Query(inner), _) => self.passes(inner, *number),
-            _ => None,
+        }
+        match self.scopes[scope].slots[relation] {
+            Slot::Table(occurrence) => (number > 0).then(|| (vec![(occurrence, number)], false)),
+            Slot::Query(inner) => self.passes(inner, number),
+            Slot::Other => None,
         }
     }
 
     /// The same for a condition on a query's output column.
-    fn passes(&self, scope: usize, number: i16) -> Option<(Vec<Place>, bool)> {
+    pub fn passes(&self, scope: usize, number: i16) -> Option<(Vec<Place>, bool)> {
         let query = self.scopes[scope].query;
         if !query.passes(number) {
             return None;
@@ -680,7 +666,7 @@ impl<'a> Prover<'a> {
         })
     }
 
-    fn base(&self, place: Place) -> (Oid, i16) {
+    pub fn base(&self, place: Place) -> (Oid, i16) {
         (self.occurrences[place.0].table, place.1)
     }
 
@@ -713,7 +699,7 @@ impl<'a> Prover<'a> {
 
     /// Whether an equality of these columns means what `=` between them means, and neither cast nor
     /// collation takes for equal what differs: routes compare the columns as they are.
-    fn exact(&self, e: &Equality, columns: &[(Oid, i16)]) -> bool {
+    pub fn exact(&self, e: &Equality, columns: &[(Oid, i16)]) -> bool {
         let families = self.facts.equality.get(&e.operator);
         let own = |c: &(Oid, i16)| {
             let (own, all) = (self.facts.families.get(c), families);
@@ -802,170 +788,8 @@ impl<'a> Prover<'a> {
         Error::Untied { table, compared }
     }
 
-    /// At most one row of a query, its output columns `given` being fixed.
-    fn one_row(&self, scope: usize, given: &[i16], profile: Option<Place>) -> Result<(), Error> {
-        let query = self.scopes[scope].query;
-        if query.limit == Limit::One || query.aggregates && query.group_by.is_empty() {
-            return Ok(());
-        }
-        if !query.arms.is_empty() {
-            return Err(Error::ManyRows("a UNION".into()));
-        }
-        let relations: Vec<usize> = query.from.iter().flat_map(Node::relations).collect();
-        let conditions = query.conditions();
-        let mut fixed: BTreeSet<usize> = BTreeSet::new();
-        let mut why: HashMap<usize, Result<(), Error>> = HashMap::new();
-        loop {
-            let before = fixed.len();
-            for r in &relations {
-                if fixed.contains(r) {
-                    continue;
-                }
-                let columns = self.fixed_columns(scope, *r, &conditions, given, &fixed);
-                let one = match (self.scopes[scope].slots[*r], &query.relations[*r]) {
-                    (Slot::Table(o), _) => self.unique(o, &columns, profile),
-                    // One row for each row of what it refers to beside it.
-                    (Slot::Query(inner), _) if !self.beside(inner, scope).is_subset(&fixed) => {
-                        false
-                    }
-                    (Slot::Query(inner), _) => {
-                        let given: Vec<i16> = columns
-                            .iter()
-                            .filter(|(number, by)| self.fixes(inner, *number, *by))
-                            .map(|(number, _)| *number)
-                            .collect();
-                        let one = self.one_row(inner, &given, profile);
-                        why.insert(*r, one.clone());
-                        one.is_ok()
-                    }
-                    (_, Relation::Values(rows)) => rows.len() <= 1,
-                    _ => true,
-                };
-                if one {
-                    fixed.insert(*r);
-                }
-            }
-            if fixed.len() == before {
-                break;
-            }
-        }
-        let by = |references: &[u32]| {
-            !references.is_empty()
-                && references.iter().all(|r| {
-                    query
-                        .targets
-                        .iter()
-                        .enumerate()
-                        .filter(|(_, t)| t.reference == *r)
-                        .any(|(i, t)| {
-                            given.contains(&i16::try_from(i + 1).unwrap_or(0))
-                                || self.is_fixed(scope, &t.expr, &fixed)
-                        })
-                })
-        };
-        if by(&query.group_by) || by(&query.distinct) {
-            return Ok(());
-        }
-        match relations.iter().find(|r| !fixed.contains(r)) {
-            None => Ok(()),
-            Some(many) => Err(Error::ManyRows(match self.scopes[scope].slots[*many] {
-                Slot::Table(o) => format!("table {}", self.occurrence_name(o)),
-                Slot::Query(_) => match why.get(many) {
-                    Some(Err(Error::ManyRows(what))) => what.clone(),
-                    _ => "a subquery".into(),
-                },
-                Slot::Other => "VALUES".into(),
-            })),
-        }
-    }
-
-    /// The relations of `home` that a (LATERAL) query in its FROM refers to.
-    fn beside(&self, inner: usize, home: usize) -> BTreeSet<usize> {
-        let inside = |scope: usize| {
-            std::iter::successors(Some(scope), |s| self.scopes[*s].outer).any(|s| s == inner)
-        };
-        let mut found = BTreeSet::new();
-        for scope in (inner..self.scopes.len()).filter(|s| inside(*s)) {
-            let mut left = self.scopes[scope].query.expressions();
-            while let Some(expr) = left.pop() {
-                if let Expr::Column {
-                    up,
-                    relation,
-                    number,
-                } = expr
-                    && self.out(scope, *up).is_ok_and(|s| s == home)
-                {
-                    let own = Expr::Column {
-                        up: 0,
-                        relation: *relation,
-                        number: *number,
-                    };
-                    found.insert(self.own_column(home, &own).map_or(*relation, |(r, _)| r));
-                }
-                left.extend(expr.parts());
-            }
-        }
-        found
-    }
-
-    /// Whether fixing a query's output column by this operator and collation (None: by its type's own)
-    /// fixes the value in the tables below.
-    fn fixes(&self, scope: usize, number: i16, by: Option<(Oid, Oid)>) -> bool {
-        let Some((places, _)) = self.passes(scope, number) else {
-            return false;
-        };
-        by.is_none_or(|(operator, collation)| {
-            let exact = |place: &Place| {
-                let e = Equality {
-                    place: *place,
-                    sources: vec![],
-                    operator,
-                    collation,
-                    outside: false,
-                };
-                self.exact(&e, &[self.base(*place)])
-            };
-            places.iter().all(exact)
-        })
-    }
-
-    /// The columns of a relation that conditions hold to values which are fixed: with the operator's
-    /// oid and collation.
-    fn fixed_columns(
-        &self,
-        scope: usize,
-        relation: usize,
-        conditions: &[Condition],
-        given: &[i16],
-        fixed: &BTreeSet<usize>,
-    ) -> Vec<(i16, Option<(Oid, Oid)>)> {
-        let query = self.scopes[scope].query;
-        let column = |e: &Expr| self.own_column(scope, e).filter(|(r, _)| *r == relation);
-        let mut found = vec![];
-        for c in conditions.iter().filter(|c| c.over.contains(&relation)) {
-            if let Expr::Operator(o) = c.expr
-                && let [right] = &o.right[..]
-                && self.facts.equality.contains_key(&o.oid)
-            {
-                for (mine, other) in [(&o.left, right), (right, &o.left)] {
-                    if let Some((_, number)) = column(mine)
-                        && self.is_fixed(scope, other, fixed)
-                    {
-                        found.push((number, Some((o.oid, o.collation))));
-                    }
-                }
-            }
-        }
-        for number in given.iter().filter(|n| query.passes(**n)) {
-            if let Some((_, n)) = query.target(*number).and_then(|t| column(&t.expr)) {
-                found.push((n, None));
-            }
-        }
-        found
-    }
-
     /// The relation and column that an expression is, looked up through joins.
-    fn own_column(&self, scope: usize, expr: &Expr) -> Option<(usize, i16)> {
+    pub fn own_column(&self, scope: usize, expr: &Expr) -> Option<(usize, i16)> {
         let Expr::Column {
             up: 0,
             relation,
@@ -982,58 +806,6 @@ impl<'a> Prover<'a> {
         }
     }
 
-    /// Whether an expression has one value, the relations in `fixed` having one row.
-    fn is_fixed(&self, scope: usize, expr: &Expr, fixed: &BTreeSet<usize>) -> bool {
-        match expr {
-            Expr::Column { up, .. } if *up > 0 => true,
-            Expr::Column { .. } => self
-                .own_column(scope, expr)
-                .is_some_and(|(r, _)| fixed.contains(&r)),
-            Expr::Query { .. } | Expr::Computed(_) => false,
-            _ => expr
-                .parts()
-                .into_iter()
-                .all(|p| self.is_fixed(scope, p, fixed)),
-        }
-    }
-
-    /// Whether at most one row of an occurrence has these columns fixed.
-    fn unique(
-        &self,
-        occurrence: usize,
-        columns: &[(i16, Option<(Oid, Oid)>)],
-        profile: Option<Place>,
-    ) -> bool {
-        let table = self.occurrences[occurrence].table;
-        // A key that is given is the profile's own, which attach() has found to be unique.
-        if let Some((root, key)) = profile
-            && root == occurrence
-            && columns.iter().any(|(n, by)| *n == key && by.is_none())
-        {
-            return true;
-        }
-        let own = |column: i16, family: &Oid| {
-            let own = self.facts.families.get(&(table, column));
-            own.is_some_and(|own| own.contains(family))
-        };
-        self.facts.unique.iter().any(|u| {
-            u.table == table
-                && u.columns.iter().all(|(column, family, collation)| {
-                    columns.iter().any(|(n, by)| {
-                        n == column
-                            && match by {
-                                None => own(*column, family),
-                                Some((operator, under)) => {
-                                    self.facts.equality[operator].contains(family)
-                                        && (!self.facts.nondeterministic.contains(under)
-                                            || under == collation)
-                                }
-                            }
-                    })
-                })
-        })
-    }
-
     fn table(&self, oid: Oid) -> String {
         self.facts.tables.get(&oid).cloned().unwrap_or_default()
     }
@@ -1044,7 +816,7 @@ impl<'a> Prover<'a> {
     }
 
     /// An occurrence's table, with its alias where it has another name in the view.
-    fn occurrence_name(&self, occurrence: usize) -> String {
+    pub fn occurrence_name(&self, occurrence: usize) -> String {
         let o = &self.occurrences[occurrence];
         let table = self.table(o.table);
         let own = table.rsplit('.').next().unwrap_or_default();
@@ -1068,7 +840,7 @@ fn has_full_join(node: &Node) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::query::Target;
+    use crate::query::{Limit, Target};
 
     // profile (1 id, 2 key, 3 tenant), member (1 id, 2 profile, 3 plan, 4 tenant), plan (1 id, 2 name).
     const PROFILE: Oid = 1;

@@ -12,7 +12,7 @@ use crate::pending;
 use crate::pg::identity::{Identity, Pinned, current_user};
 use crate::pg::spi::{self, Arg, At};
 use crate::pg::value::{Uuid, Value};
-use crate::routes::{Step, by_column, value_columns, value_rows};
+use crate::routes::{Step, array_rows, by_column, value_columns, value_rows};
 use crate::session;
 
 /// Where a refresh stands; given to each step and returned by it.
@@ -468,26 +468,17 @@ fn matching(
         return vec![];
     }
     let n = types.len();
-    let arrays: Vec<String> = (0..n)
-        .map(|i| format!("pg_catalog.unnest(${})", 2 + n + i))
-        .collect();
-    let equal: Vec<String> = step
-        .columns
-        .iter()
-        .enumerate()
-        .map(|(i, c)| format!("f.c{i} {} k.c{i}", c.operator))
-        .collect();
     let mut args = vec![Arg::uuids(ids)];
     args.extend(texts_of(types, keys));
     args.extend(document::arrays_of(step, found));
     as_owner(
         a,
         &format!(
-            "SELECT k.id FROM {} WHERE EXISTS (SELECT FROM ROWS FROM ({}) AS f({}) WHERE {})",
+            "SELECT k.id FROM {} WHERE EXISTS (SELECT FROM {} AS f({}) WHERE {})",
             numbered(types),
-            arrays.join(", "),
+            array_rows(n, 2 + n),
             value_columns(n),
-            equal.join(" AND "),
+            step.equal("f", "k"),
         ),
         &args,
     )

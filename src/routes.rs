@@ -232,6 +232,15 @@ impl Step {
         columns.map(equal).collect::<Vec<_>>().join(" AND ")
     }
 
+    /// That two rows of values, of columns c0, c1…, are the same to the step.
+    pub fn equal(&self, a: &str, b: &str) -> String {
+        let columns = self.columns.iter().enumerate();
+        let equal: Vec<String> = columns
+            .map(|(i, c)| format!("{a}.c{i} {} {b}.c{i}", c.operator))
+            .collect();
+        equal.join(" AND ")
+    }
+
     /// That row `row` has one of the values in the parameters from `$n` on, an array of texts for
     /// each column.
     fn among(&self, row: &str, types: &[String], n: usize) -> String {
@@ -257,6 +266,14 @@ pub fn value_rows(types: &[String], n: usize) -> String {
         .iter()
         .enumerate()
         .map(|(i, t)| format!("pg_catalog.unnest(${}::pg_catalog.text[]::{t}[])", n + i))
+        .collect();
+    format!("ROWS FROM ({})", arrays.join(", "))
+}
+
+/// Rows of `columns` arrays in the parameters from `$n` on.
+pub fn array_rows(columns: usize, n: usize) -> String {
+    let arrays: Vec<String> = (n..n + columns)
+        .map(|i| format!("pg_catalog.unnest(${i})"))
         .collect();
     format!("ROWS FROM ({})", arrays.join(", "))
 }
@@ -365,25 +382,13 @@ impl Sql {
     /// the rows that were locked. Returns the numbers, from 1, of those not locked.
     pub fn not_locked(step: &Step) -> String {
         let n = step.columns.len();
-        let arrays = |from: usize| {
-            let all: Vec<String> = (from..from + n)
-                .map(|i| format!("pg_catalog.unnest(${i})"))
-                .collect();
-            format!("ROWS FROM ({})", all.join(", "))
-        };
-        let named: Vec<String> = step
-            .columns
-            .iter()
-            .enumerate()
-            .map(|(i, c)| format!("r.c{i} {} k.c{i}", c.operator))
-            .collect();
         format!(
             "SELECT k.n FROM {asked} WITH ORDINALITY AS k({columns}, n) WHERE NOT EXISTS \
              (SELECT FROM {locked} AS r({columns}) WHERE {equal})",
-            asked = arrays(1),
-            locked = arrays(n + 1),
+            asked = array_rows(n, 1),
+            locked = array_rows(n, n + 1),
             columns = value_columns(n),
-            equal = named.join(" AND "),
+            equal = step.equal("r", "k"),
         )
     }
 
