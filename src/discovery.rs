@@ -1,16 +1,17 @@
-//! From the document view to what it depends on: used tables and columns, and the routes from a
-//! changed row back to the profiles that show it.
+//! From the document view to what it depends on: what the catalogs know of its tables, the proof over
+//! that (`proof.rs`), and the definition that follows (`links.rs`).
 //!
-//! Invariant: everything is read from the catalogs by OID, so renames carry over; what the view
-//! depends on is proven (`proof.rs`), and every function, operator and cast in it is one whose result
-//! changes with its arguments only, or with now() where the view has a valid_until.
+//! Invariant: everything is read from the catalogs by OID, so renames carry over; what cannot be
+//! proven is an error.
 
 use crate::error::Error;
-use crate::pg::query::{Uses, of_view};
+use crate::functions::check_functions;
+use crate::links::Routes;
+use crate::pg::query::of_view;
 use crate::pg::spi::{self, Arg, At};
 use crate::pg::{Oid, catalog};
-use crate::proof::{self, Facts, Proof, Tie, Unique};
-use crate::routes::{self, Definition, Link, LinkColumn, Step, StepColumn, Table};
+use crate::proof::{self, Facts, Proof, Unique};
+use crate::routes::{self, Definition, Link, Step};
 use pgrx::pg_sys;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -186,149 +187,20 @@ fn check_columns(proof: &Proof, catalog: &Catalog, profile: Oid) -> Result<(), E
     Ok(())
 }
 
-/// STABLE built-ins whose result depends on nothing but their arguments and the pinned settings.
-const HARMLESS: &str = "'anytextcat', 'array_out', 'array_to_json', 'array_to_string', 'cash_in', 'cash_out', \
-    'concat', 'concat_ws', 'convert', 'convert_from', 'convert_to', 'date', 'date_cmp_timestamptz', \
-    'date_eq_timestamptz', 'date_ge_timestamptz', 'date_gt_timestamptz', 'date_le_timestamptz', \
-    'date_lt_timestamptz', 'date_ne_timestamptz', 'date_out', 'date_part', 'date_trunc', 'enum_in', 'enum_out', \
-    'extract', 'format', 'in_range', 'interval_in', 'interval_out', 'interval_pl_timestamptz', 'json_agg', \
-    'json_build_array', 'json_build_object', 'json_object_agg', 'jsonb_agg', 'jsonb_build_array', \
-    'jsonb_build_object', 'jsonb_object_agg', 'jsonb_path_exists_tz', 'jsonb_path_match_tz', \
-    'jsonb_path_query_array_tz', 'jsonb_path_query_first_tz', 'length', 'make_timestamptz', 'money', \
-    'multirange_out', 'numeric', 'overlaps', 'quote_literal', 'quote_nullable', 'range_out', 'record_out', \
-    'row_to_json', 'textanycat', 'time', 'timestamp', 'timestamp_cmp_timestamptz', 'timestamp_eq_timestamptz', \
-    'timestamp_ge_timestamptz', 'timestamp_gt_timestamptz', 'timestamp_le_timestamptz', \
-    'timestamp_lt_timestamptz', 'timestamp_ne_timestamptz', 'timestamp_out', 'timestamptz', \
-    'timestamptz_cmp_date', 'timestamptz_cmp_timestamp', 'timestamptz_eq_date', 'timestamptz_eq_timestamp', \
-    'timestamptz_ge_date', 'timestamptz_ge_timestamp', 'timestamptz_gt_date', 'timestamptz_gt_timestamp', \
-    'timestamptz_le_date', 'timestamptz_le_timestamp', 'timestamptz_lt_date', 'timestamptz_lt_timestamp', \
-    'timestamptz_mi_interval', 'timestamptz_ne_date', 'timestamptz_ne_timestamp', 'timestamptz_out', \
-    'timestamptz_pl_interval', 'to_char', 'to_date', 'to_json', 'to_jsonb', 'to_number', 'to_timestamp'";
-
-/// Those that depend on now() too, or can: of a text that says 'today', of a zone's offset.
-const TIMELY: &str = "'now', 'transaction_timestamp', 'age', 'date_in', 'time_in', 'timetz_in', 'timestamp_in', \
-    'timestamptz_in', 'timetz', 'timezone', 'array_in', 'range_in', 'multirange_in', 'record_in', 'domain_in'";
-
-/// SQL's own words for the same.
-const TIMELY_WORDS: [&str; 5] = [
-    "CURRENT_DATE",
-    "CURRENT_TIME",
-    "CURRENT_TIMESTAMP",
-    "LOCALTIME",
-    "LOCALTIMESTAMP",
-];
-
-/// Refuses whatever may give another result for the same rows.
-fn check_functions(profile: Oid, uses: &Uses, expires: bool) -> Result<(), Error> {
-    let mut timely = None;
-    for word in &uses.values {
-        if TIMELY_WORDS.contains(word) {
-            timely = Some((*word).to_owned());
-        } else {
-            return Err(Error::SessionValue((*word).to_owned()));
-        }
-    }
-    let oids = |set: &BTreeSet<u32>| set.iter().map(|o| Oid::from(*o)).collect::<Vec<_>>();
-    // Printing a value calls its type's output function, for json an own cast to json, and does so
-    // for all that the type consists of.
-    let sql = format!(
-        "WITH RECURSIVE printed(oid) AS ( \
-           SELECT unnest($3) UNION \
-           SELECT n.oid FROM printed AS p JOIN pg_type AS t ON t.oid = p.oid CROSS JOIN LATERAL ( \
-             SELECT t.typelem UNION ALL SELECT t.typbasetype \
-             UNION ALL SELECT a.atttypid FROM pg_attribute AS a WHERE a.attrelid = t.typrelid \
-              AND a.attnum > 0 AND NOT a.attisdropped \
-             UNION ALL SELECT r.rngsubtype FROM pg_range AS r WHERE t.oid IN (r.rngtypid, r.rngmultitypid)) AS n(oid) \
-           WHERE n.oid <> 0), \
-         called(oid, by) AS ( \
-           SELECT f, NULL::oid FROM unnest($1) AS f \
-           UNION SELECT o.oprcode, NULL FROM pg_operator AS o WHERE o.oid = ANY ($2) \
-           UNION SELECT k.f, NULL FROM pg_aggregate AS g CROSS JOIN LATERAL (VALUES (g.aggtransfn::oid), (g.aggfinalfn), \
-             (g.aggcombinefn), (g.aggmtransfn), (g.aggminvtransfn), (g.aggmfinalfn)) AS k(f) \
-            WHERE g.aggfnoid = ANY ($1) AND g.aggfnoid >= 16384 AND k.f <> 0 \
-           UNION SELECT t.typoutput, t.oid FROM printed AS p JOIN pg_type AS t USING (oid) WHERE t.typtype NOT IN ('d', 'p') \
-           UNION SELECT c.castfunc, NULL FROM printed AS p JOIN pg_cast AS c ON c.castsource = p.oid \
-            WHERE c.casttarget = 'json'::regtype AND c.castfunc <> 0) \
-         SELECT f.oid::regprocedure::text, f.provolatile::text, f.proname::text, f.pronamespace = 'pg_catalog'::regnamespace, \
-          f.proname IN ({HARMLESS}) OR f.oid = ANY ('{{json_agg_transfn, jsonb_agg_transfn, jsonb_agg_finalfn}}'::regproc[]), \
-          f.proname IN ({TIMELY}) AND f.oid <> 'age(xid)'::regprocedure, \
-          CASE WHEN f.pronamespace <> 'pg_catalog'::regnamespace AND f.proowner <> $4 \
-            AND NOT (SELECT r.rolsuper FROM pg_roles AS r WHERE r.oid = f.proowner) THEN f.proowner::regrole::text END, \
-          NULL::text, \
-          f.proname ~ '^reg(class|collation|config|dictionary|namespace|oper|operator|proc|procedure|role|type)(in|out)$' \
-           OR f.proname = 'aclitemout', f.proretset \
-         FROM called AS c JOIN pg_proc AS f ON f.oid = c.oid ORDER BY 1"
-    );
-    let owner = catalog::owner(profile).unwrap_or(Oid::INVALID);
-    let found = spi::all(
-        &sql,
-        At::Latest,
-        &[
-            Arg::oids(&oids(&uses.functions)),
-            Arg::oids(&oids(&uses.operators)),
-            Arg::oids(&oids(&uses.printed)),
-            Arg::oid(owner),
-        ],
-        |r| {
-            let text = |n| r.text(n).unwrap_or_default();
-            let is = |n| r.bool(n) == Some(true);
-            let function = text(1);
-            match text(2).as_str() {
-                _ if is(10) => Err(Error::Unsupported("a set-returning function")),
-                "v" => Err(Error::VolatileFunction(function)),
-                "i" => match r.text(7) {
-                    Some(owner) => Err(Error::OtherFunctionOwner { function, owner }),
-                    None => Ok(None),
-                },
-                _ if !is(4) => Err(Error::StableFunction(function)),
-                _ if is(9) => {
-                    let name = text(3);
-                    let printed = name.strip_suffix("out").or(name.strip_suffix("in"));
-                    Err(Error::PrintsNames(printed.unwrap_or(&name).to_owned()))
-                }
-                _ if is(6) => Ok(Some(function)),
-                _ if is(5) => Ok(None),
-                _ => Err(Error::SessionValue(function)),
-            }
-        },
-    );
-    for f in found {
-        timely = f?.or(timely);
-    }
-    // A body that is parsed (BEGIN ATOMIC, RETURN) says what it reads.
-    let reads = spi::one(
-        "WITH RECURSIVE called(by, oid) AS (SELECT f, f FROM unnest($1) AS f WHERE f >= 16384 \
-          UNION SELECT c.by, d.refobjid FROM called AS c JOIN pg_depend AS d ON d.objid = c.oid \
-           AND d.classid = 'pg_proc'::regclass AND d.refclassid = 'pg_proc'::regclass) \
-         SELECT c.by::regprocedure::text, d.refobjid::regclass::text FROM called AS c JOIN pg_depend AS d \
-          ON d.objid = c.oid AND d.classid = 'pg_proc'::regclass AND d.refclassid = 'pg_class'::regclass LIMIT 1",
-        At::Latest,
-        &[Arg::oids(&oids(&uses.functions))],
-        |r| r.text(1).zip(r.text(2)),
-    );
-    if let Some((function, table)) = reads.flatten() {
-        return Err(Error::FunctionReads { function, table });
-    }
-    match timely {
-        Some(what) if !expires => Err(Error::NeedsValidUntil(what)),
-        _ => Ok(()),
-    }
-}
-
-struct Column {
-    name: String,
+pub struct Column {
+    pub name: String,
     /// Its type's (under a domain) name as SQL writes it, whether equal values have one image and
     /// so one text, and whether it is generated from other columns.
-    r#type: String,
-    plain: bool,
-    generated: bool,
+    pub r#type: String,
+    pub plain: bool,
+    pub generated: bool,
 }
 
 /// What the catalogs say about the used tables.
-struct Catalog {
+pub struct Catalog {
     facts: Facts,
-    columns: BTreeMap<(u32, i16), Column>,
-    operators: HashMap<u32, String>,
+    pub columns: BTreeMap<(u32, i16), Column>,
+    pub operators: HashMap<u32, String>,
 }
 
 impl Catalog {
@@ -385,12 +257,12 @@ impl Catalog {
         }
     }
 
-    fn name(&self, column: (u32, i16)) -> String {
+    pub fn name(&self, column: (u32, i16)) -> String {
         let found = self.columns.get(&column);
         found.map_or_else(String::new, |c| c.name.clone())
     }
 
-    fn type_of(&self, column: (u32, i16)) -> String {
+    pub fn type_of(&self, column: (u32, i16)) -> String {
         let found = self.columns.get(&column);
         found.map_or_else(String::new, |c| c.r#type.clone())
     }
@@ -524,234 +396,6 @@ fn columns(tables: &[Oid], facts: &mut Facts) -> BTreeMap<(u32, i16), Column> {
         found.insert(place, column);
     }
     found
-}
-
-/// From ties to links.
-struct Routes<'a> {
-    proof: &'a Proof,
-    catalog: &'a Catalog,
-    profile: Oid,
-}
-
-/// A way from an occurrence's columns to the profile.
-#[derive(Clone)]
-struct Route {
-    columns: Vec<i16>,
-    target_types: Vec<String>,
-    member: bool,
-    everyone: Vec<String>,
-    steps: Vec<Step>,
-}
-
-impl Routes<'_> {
-    /// The used tables with their links, the profile first.
-    fn tables(&self) -> Vec<Table> {
-        let mut found: BTreeMap<u32, Vec<Link>> = BTreeMap::new();
-        let profile = self.profile.to_u32();
-        found.entry(profile).or_default();
-        for (o, occurrence) in self.proof.occurrences.iter().enumerate() {
-            let table = occurrence.table;
-            let links = found.entry(table).or_default();
-            for route in self.routes(o) {
-                let place = |n: &i16| (table, *n);
-                let columns = route.columns.iter().zip(&route.target_types);
-                let link = Link {
-                    columns: columns
-                        .map(|(n, target_type)| LinkColumn {
-                            column: self.catalog.name(place(n)),
-                            r#type: self.catalog.type_of(place(n)),
-                            target_type: target_type.clone(),
-                        })
-                        .collect(),
-                    watched: self.watched(table, &occurrence.columns),
-                    member: route.member,
-                    everyone: route.everyone,
-                    route: route.steps,
-                };
-                // The view may come by the same way twice.
-                let same = |l: &&mut Link| {
-                    Link {
-                        watched: link.watched.clone(),
-                        ..(**l).clone()
-                    } == link
-                };
-                match links.iter_mut().find(same) {
-                    Some(known) => {
-                        let all = known.watched.iter().chain(&link.watched).cloned();
-                        let all: BTreeSet<String> = all.collect();
-                        known.watched = self.in_order(table, &all);
-                    }
-                    None => links.push(link),
-                }
-            }
-        }
-        let mut tables: Vec<(bool, Table)> = found
-            .into_iter()
-            .map(|(oid, mut links)| {
-                // Who makes everything pending first spares the rest.
-                links.sort_by_key(|l| (!l.member, l.everyone.is_empty()));
-                let (schema, name) = catalog::relation_name(Oid::from(oid)).unwrap_or_default();
-                let table = Table {
-                    schema,
-                    name,
-                    links,
-                };
-                (oid != profile, table)
-            })
-            .collect();
-        tables.sort_by_key(|(other, _)| *other);
-        tables.into_iter().map(|(_, t)| t).collect()
-    }
-
-    fn in_order(&self, table: u32, names: &BTreeSet<String>) -> Vec<String> {
-        let columns = self.catalog.columns.range((table, 0)..=(table, i16::MAX));
-        columns
-            .map(|(_, c)| c.name.clone())
-            .filter(|n| names.contains(n))
-            .collect()
-    }
-
-    /// The names of the columns an occurrence reads; all of them where that is its whole row, or
-    /// where one is generated from others. Never ours.
-    fn watched(&self, table: u32, numbers: &BTreeSet<i16>) -> Vec<String> {
-        let columns = || self.catalog.columns.range((table, 0)..=(table, i16::MAX));
-        let all =
-            numbers.contains(&0) || columns().any(|((_, n), c)| c.generated && numbers.contains(n));
-        columns()
-            .filter(|((_, n), _)| all || numbers.contains(n))
-            .map(|(_, c)| c.name.clone())
-            .filter(|name| {
-                table != self.profile.to_u32() || !routes::COLUMNS.iter().any(|(c, _)| c == name)
-            })
-            .collect()
-    }
-
-    fn routes(&self, occurrence: usize) -> Vec<Route> {
-        let table = self.proof.occurrences[occurrence].table;
-        self.proof.ties[occurrence]
-            .iter()
-            .flat_map(|tie| match tie {
-                Tie::Profile => vec![self.own()],
-                Tie::Constant {
-                    column,
-                    value,
-                    r#type,
-                } => vec![self.constant((table, *column), value, *r#type)],
-                Tie::To {
-                    other,
-                    columns,
-                    child,
-                } => {
-                    let onward = self.routes(*other);
-                    let is_profile = self.proof.ties[*other] == [Tie::Profile];
-                    onward
-                        .into_iter()
-                        .map(|next| self.through(table, *other, columns, *child, is_profile, next))
-                        .collect()
-                }
-            })
-            .collect()
-    }
-
-    /// The profile touches itself.
-    fn own(&self) -> Route {
-        let key = self
-            .catalog
-            .name((self.profile.to_u32(), self.proof.key_column));
-        Route {
-            columns: vec![self.proof.key_column],
-            target_types: vec![routes::UUID.into()],
-            member: true,
-            everyone: vec![],
-            steps: vec![Step::profile(&key, routes::BUILT_IN_EQUALS)],
-        }
-    }
-
-    /// A row that equals a constant concerns everyone. Where equality takes for equal what prints
-    /// differently, any row may be it.
-    fn constant(&self, place: (u32, i16), value: &str, r#type: u32) -> Route {
-        const TEXTS: [&str; 2] = ["text", "character varying"];
-        const INTEGERS: [&str; 3] = ["smallint", "integer", "bigint"];
-        let mine = self.catalog.type_of(place);
-        let theirs = catalog::type_name(Oid::from(r#type));
-        let both = |types: &[&str]| types.contains(&&*mine) && types.contains(&&*theirs);
-        let alike = mine == theirs || both(&TEXTS) || both(&INTEGERS);
-        let plain = alike && self.catalog.columns.get(&place).is_some_and(|c| c.plain);
-        Route {
-            columns: vec![place.1],
-            target_types: vec![mine],
-            member: false,
-            everyone: vec![if plain { value } else { routes::ANY_VALUE }.to_owned()],
-            steps: vec![],
-        }
-    }
-
-    /// One step to another occurrence, and from there as that one goes.
-    fn through(
-        &self,
-        table: u32,
-        other: usize,
-        columns: &[(i16, i16, u32)],
-        child: bool,
-        is_profile: bool,
-        next: Route,
-    ) -> Route {
-        let theirs = self.proof.occurrences[other].table;
-        let (schema, name) = catalog::relation_name(Oid::from(theirs)).unwrap_or_default();
-        let step = Step {
-            schema,
-            table: name,
-            columns: columns
-                .iter()
-                .map(|(_, n, operator)| StepColumn {
-                    column: self.catalog.name((theirs, *n)),
-                    operator: self
-                        .catalog
-                        .operators
-                        .get(operator)
-                        .cloned()
-                        .unwrap_or_default(),
-                })
-                .collect(),
-            next: if is_profile {
-                vec![]
-            } else {
-                next.columns
-                    .iter()
-                    .map(|n| self.catalog.name((theirs, *n)))
-                    .collect()
-            },
-        };
-        let target_types = columns.iter().map(|c| self.catalog.type_of((theirs, c.1)));
-        let mut route = Route {
-            columns: columns.iter().map(|c| c.0).collect(),
-            target_types: target_types.collect(),
-            member: is_profile && child && table != self.profile.to_u32(),
-            everyone: vec![],
-            steps: vec![step],
-        };
-        if is_profile {
-            return route;
-        }
-        if next.everyone.is_empty() {
-            route.steps.extend(next.steps);
-            return route;
-        }
-        // What a constant's row refers to, or is referred to by.
-        let place = (table, route.columns[0]);
-        let same = matches!(columns, [(_, n, _)] if *n == next.columns[0])
-            && self.catalog.type_of(place) == next.target_types[0]
-            && self.catalog.columns.get(&place).is_some_and(|c| c.plain);
-        route.steps = vec![];
-        route.everyone = if same {
-            next.everyone
-        } else {
-            vec![routes::ANY_VALUE.to_owned()]
-        };
-        route.columns.truncate(1);
-        route.target_types.truncate(1);
-        route
-    }
 }
 
 /// Whether everything that `new` follows was followed by `old` too: writers who began under `old`

@@ -11,6 +11,8 @@ mod ddl;
 mod discovery;
 mod document;
 mod error;
+mod functions;
+mod links;
 mod one_row;
 mod pending;
 mod pg;

@@ -681,20 +681,10 @@ impl<'a> Prover<'a> {
                 && self.exact(e, &[self.base(e.place), self.base(place)])
             {
                 found.push(place);
-                next.extend(
-                    self.equalities
-                        .iter()
-                        .filter(|x| x.place == place && self.alike(x.operator, e.operator)),
-                );
+                next.extend(self.equalities.iter().filter(|x| x.place == place));
             }
         }
         found
-    }
-
-    /// Whether two operators are equality in one operator family.
-    fn alike(&self, a: Oid, b: Oid) -> bool {
-        let families = |o| self.facts.equality.get(&o).map_or(&[][..], Vec::as_slice);
-        families(a).iter().any(|f| families(b).contains(f))
     }
 
     /// Whether an equality of these columns means what `=` between them means, and neither cast nor
@@ -725,19 +715,18 @@ impl<'a> Prover<'a> {
             self.occurrences[first].table,
             self.occurrences[second].table,
         );
-        let equal = |x: i16, y: i16, operator: Oid| {
-            pairs.iter().any(|(p, q, e)| {
-                (*p, *q) == (x, y)
-                    && self.alike(e.operator, operator)
-                    && self.exact(e, &[(a, x), (b, y)])
-            })
+        // By an exact equality, and so by the foreign key's: both are that of the columns' own type.
+        let equal = |x: i16, y: i16| {
+            pairs
+                .iter()
+                .any(|(p, q, e)| (*p, *q) == (x, y) && self.exact(e, &[(a, x), (b, y)]))
         };
         let mut found = vec![];
         for fk in &self.facts.foreign_keys {
-            if fk.from == a && fk.to == b && fk.columns.iter().all(|(x, y, o)| equal(*x, *y, *o)) {
+            if fk.from == a && fk.to == b && fk.columns.iter().all(|(x, y, _)| equal(*x, *y)) {
                 found.push((0, fk.columns.clone()));
             }
-            if fk.from == b && fk.to == a && fk.columns.iter().all(|(y, x, o)| equal(*x, *y, *o)) {
+            if fk.from == b && fk.to == a && fk.columns.iter().all(|(y, x, _)| equal(*x, *y)) {
                 let columns = fk.columns.iter().map(|(y, x, o)| (*x, *y, *o)).collect();
                 found.push((1, columns));
             }
@@ -755,7 +744,7 @@ impl<'a> Prover<'a> {
             {
                 let pair = |(x, to, o): &(i16, i16, Oid)| {
                     let other = theirs.columns.iter().find(|c| c.1 == *to)?;
-                    equal(*x, other.0, *o).then_some((*x, other.0, *o))
+                    equal(*x, other.0).then_some((*x, other.0, *o))
                 };
                 if let Some(columns) = mine.columns.iter().map(pair).collect::<Option<Pairs>>() {
                     found.push((2, columns));

@@ -206,6 +206,14 @@ CREATE VIEW document AS SELECT p.auth_id, jsonb_build_object('above', (
 -- As many rows as the profile has devices.
 CREATE VIEW document AS SELECT p.auth_id, jsonb_build_object('serial', d.serial) AS document FROM accounts_profile AS p LEFT JOIN accounts_device AS d ON d.profile_id = p.id;
 :attach
+-- DISTINCT over a number that a window gives each row: none of them is the same.
+CREATE VIEW document AS SELECT p.auth_id, jsonb_build_object('n', l.n) AS document FROM accounts_profile AS p LEFT JOIN LATERAL (
+        SELECT DISTINCT row_number() OVER (ORDER BY d.id) AS n FROM accounts_device AS d WHERE d.profile_id = p.id) AS l ON true;
+:attach
+-- DISTINCT over what is counted in each of several groups.
+CREATE VIEW document AS SELECT DISTINCT p.auth_id, jsonb_build_object('n', count(*)) AS document FROM accounts_profile AS p
+    JOIN billing_subscription AS s ON s.profile_id = p.id GROUP BY p.auth_id, s.status;
+:attach
 -- As many rows as there are plans with such a title; none of them tied.
 CREATE VIEW document AS SELECT p.auth_id, jsonb_build_object('free', l.id) AS document FROM accounts_profile AS p JOIN billing_plan AS l ON l.title = 'Free';
 :attach

@@ -1,0 +1,238 @@
+//! From the ties that the proof found to links: which columns of which table lead to which profiles.
+//!
+//! Invariant: each way in which the view reads a table has a link, which watches every column that is
+//! read that way. A link's route goes through the columns that the view itself compares.
+
+use crate::discovery::Catalog;
+use crate::pg::{Oid, catalog};
+use crate::proof::{Proof, Tie};
+use crate::routes::{self, Link, LinkColumn, Step, StepColumn, Table};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// From ties to links.
+pub struct Routes<'a> {
+    pub proof: &'a Proof,
+    pub catalog: &'a Catalog,
+    pub profile: Oid,
+}
+
+/// A way from an occurrence's columns to the profile.
+#[derive(Clone)]
+struct Route {
+    columns: Vec<i16>,
+    target_types: Vec<String>,
+    member: bool,
+    everyone: Vec<String>,
+    steps: Vec<Step>,
+}
+
+impl Routes<'_> {
+    /// The used tables with their links, the profile first.
+    pub fn tables(&self) -> Vec<Table> {
+        let mut found: BTreeMap<u32, Vec<Link>> = BTreeMap::new();
+        let profile = self.profile.to_u32();
+        found.entry(profile).or_default();
+        for (o, occurrence) in self.proof.occurrences.iter().enumerate() {
+            let table = occurrence.table;
+            let links = found.entry(table).or_default();
+            for route in self.routes(o) {
+                let place = |n: &i16| (table, *n);
+                let columns = route.columns.iter().zip(&route.target_types);
+                let link = Link {
+                    columns: columns
+                        .map(|(n, target_type)| LinkColumn {
+                            column: self.catalog.name(place(n)),
+                            r#type: self.catalog.type_of(place(n)),
+                            target_type: target_type.clone(),
+                        })
+                        .collect(),
+                    watched: self.watched(table, &occurrence.columns),
+                    member: route.member,
+                    everyone: route.everyone,
+                    route: route.steps,
+                };
+                // The view may come by the same way twice.
+                let same = |l: &&mut Link| {
+                    Link {
+                        watched: link.watched.clone(),
+                        ..(**l).clone()
+                    } == link
+                };
+                match links.iter_mut().find(same) {
+                    Some(known) => {
+                        let all = known.watched.iter().chain(&link.watched).cloned();
+                        let all: BTreeSet<String> = all.collect();
+                        known.watched = self.in_order(table, &all);
+                    }
+                    None => links.push(link),
+                }
+            }
+        }
+        let mut tables: Vec<(bool, Table)> = found
+            .into_iter()
+            .map(|(oid, mut links)| {
+                // Who makes everything pending first spares the rest.
+                links.sort_by_key(|l| (!l.member, l.everyone.is_empty()));
+                let (schema, name) = catalog::relation_name(Oid::from(oid)).unwrap_or_default();
+                let table = Table {
+                    schema,
+                    name,
+                    links,
+                };
+                (oid != profile, table)
+            })
+            .collect();
+        tables.sort_by_key(|(other, _)| *other);
+        tables.into_iter().map(|(_, t)| t).collect()
+    }
+
+    fn in_order(&self, table: u32, names: &BTreeSet<String>) -> Vec<String> {
+        let columns = self.catalog.columns.range((table, 0)..=(table, i16::MAX));
+        columns
+            .map(|(_, c)| c.name.clone())
+            .filter(|n| names.contains(n))
+            .collect()
+    }
+
+    /// The names of the columns an occurrence reads; all of them where that is its whole row, or
+    /// where one is generated from others. Never ours.
+    fn watched(&self, table: u32, numbers: &BTreeSet<i16>) -> Vec<String> {
+        let columns = || self.catalog.columns.range((table, 0)..=(table, i16::MAX));
+        let all =
+            numbers.contains(&0) || columns().any(|((_, n), c)| c.generated && numbers.contains(n));
+        columns()
+            .filter(|((_, n), _)| all || numbers.contains(n))
+            .map(|(_, c)| c.name.clone())
+            .filter(|name| {
+                table != self.profile.to_u32() || !routes::COLUMNS.iter().any(|(c, _)| c == name)
+            })
+            .collect()
+    }
+
+    fn routes(&self, occurrence: usize) -> Vec<Route> {
+        let table = self.proof.occurrences[occurrence].table;
+        self.proof.ties[occurrence]
+            .iter()
+            .flat_map(|tie| match tie {
+                Tie::Profile => vec![self.own()],
+                Tie::Constant {
+                    column,
+                    value,
+                    r#type,
+                } => vec![self.constant((table, *column), value, *r#type)],
+                Tie::To {
+                    other,
+                    columns,
+                    child,
+                } => {
+                    let onward = self.routes(*other);
+                    let is_profile = self.proof.ties[*other] == [Tie::Profile];
+                    onward
+                        .into_iter()
+                        .map(|next| self.through(table, *other, columns, *child, is_profile, next))
+                        .collect()
+                }
+            })
+            .collect()
+    }
+
+    /// The profile touches itself.
+    fn own(&self) -> Route {
+        let key = self
+            .catalog
+            .name((self.profile.to_u32(), self.proof.key_column));
+        Route {
+            columns: vec![self.proof.key_column],
+            target_types: vec![routes::UUID.into()],
+            member: true,
+            everyone: vec![],
+            steps: vec![Step::profile(&key, routes::BUILT_IN_EQUALS)],
+        }
+    }
+
+    /// A row that equals a constant concerns everyone. Where equality takes for equal what prints
+    /// differently, any row may be it.
+    fn constant(&self, place: (u32, i16), value: &str, r#type: u32) -> Route {
+        const TEXTS: [&str; 2] = ["text", "character varying"];
+        const INTEGERS: [&str; 3] = ["smallint", "integer", "bigint"];
+        let mine = self.catalog.type_of(place);
+        let theirs = catalog::type_name(Oid::from(r#type));
+        let both = |types: &[&str]| types.contains(&&*mine) && types.contains(&&*theirs);
+        let alike = mine == theirs || both(&TEXTS) || both(&INTEGERS);
+        let plain = alike && self.catalog.columns.get(&place).is_some_and(|c| c.plain);
+        Route {
+            columns: vec![place.1],
+            target_types: vec![mine],
+            member: false,
+            everyone: vec![if plain { value } else { routes::ANY_VALUE }.to_owned()],
+            steps: vec![],
+        }
+    }
+
+    /// One step to another occurrence, and from there as that one goes.
+    fn through(
+        &self,
+        table: u32,
+        other: usize,
+        columns: &[(i16, i16, u32)],
+        child: bool,
+        is_profile: bool,
+        next: Route,
+    ) -> Route {
+        let theirs = self.proof.occurrences[other].table;
+        let (schema, name) = catalog::relation_name(Oid::from(theirs)).unwrap_or_default();
+        let step = Step {
+            schema,
+            table: name,
+            columns: columns
+                .iter()
+                .map(|(_, n, operator)| StepColumn {
+                    column: self.catalog.name((theirs, *n)),
+                    operator: self
+                        .catalog
+                        .operators
+                        .get(operator)
+                        .cloned()
+                        .unwrap_or_default(),
+                })
+                .collect(),
+            next: if is_profile {
+                vec![]
+            } else {
+                next.columns
+                    .iter()
+                    .map(|n| self.catalog.name((theirs, *n)))
+                    .collect()
+            },
+        };
+        let target_types = columns.iter().map(|c| self.catalog.type_of((theirs, c.1)));
+        let mut route = Route {
+            columns: columns.iter().map(|c| c.0).collect(),
+            target_types: target_types.collect(),
+            member: is_profile && child && table != self.profile.to_u32(),
+            everyone: vec![],
+            steps: vec![step],
+        };
+        if is_profile {
+            return route;
+        }
+        if next.everyone.is_empty() {
+            route.steps.extend(next.steps);
+            return route;
+        }
+        // What a constant's row refers to, or is referred to by.
+        let place = (table, route.columns[0]);
+        let same = matches!(columns, [(_, n, _)] if *n == next.columns[0])
+            && self.catalog.type_of(place) == next.target_types[0]
+            && self.catalog.columns.get(&place).is_some_and(|c| c.plain);
+        route.steps = vec![];
+        route.everyone = if same {
+            next.everyone
+        } else {
+            vec![routes::ANY_VALUE.to_owned()]
+        };
+        route.columns.truncate(1);
+        route.target_types.truncate(1);
+        route
+    }
+}
