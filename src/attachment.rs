@@ -4,6 +4,7 @@
 //! before a statement that could see the difference runs; it is loaded from the newest committed
 //! state, so a transaction that began before attach finds it too.
 
+use crate::discovery;
 use crate::error::Error;
 use crate::pg::identity::{Identity, Pinned};
 use crate::pg::spi::{self, Arg, At};
@@ -44,6 +45,17 @@ pub struct UsedLink {
     pub renamable: bool,
 }
 
+/// Where a read finds things by itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Direct {
+    /// The unique index on the key.
+    pub index: Oid,
+    /// `profile_cache.pending`, and its columns `kind` and `epoch`.
+    pub pending: Oid,
+    pub kind: i16,
+    pub epoch: i16,
+}
+
 /// The attachment, resolved.
 #[derive(Debug)]
 pub struct Attached {
@@ -60,6 +72,8 @@ pub struct Attached {
     pub tables: Vec<UsedTable>,
     pub first: i64,
     pub distrust: Option<Distrust>,
+    /// What a read needs to do without SQL, if it may.
+    pub direct: Option<Direct>,
     /// Writing a row evaluates the app's own code, or meets an index on our columns.
     pub fragile: bool,
 }
@@ -314,7 +328,10 @@ fn read() -> (State, Vec<Oid>) {
         Ok(tables) => {
             watched.extend(tables.iter().map(|t| t.oid));
             let off = triggers_off(profile, tables);
-            distrust = off.or(distrust).or_else(|| unhealthy(profile, key, tables));
+            distrust = off
+                .or(distrust)
+                .or_else(|| unhealthy(profile, key, tables))
+                .or_else(|| not_unique(&definition, tables));
         }
     }
     let attached = Attached {
@@ -328,6 +345,7 @@ fn read() -> (State, Vec<Oid>) {
         tables: tables.unwrap_or_default(),
         first,
         distrust,
+        direct: direct(profile, key),
         fragile: fragile(profile, &[a, b, c, d]),
         definition,
     };
@@ -372,6 +390,22 @@ fn resolve(d: &Definition, profile: Oid) -> Result<Vec<UsedTable>, String> {
             })
         })
         .collect()
+}
+
+fn direct(profile: Oid, key: i16) -> Option<Direct> {
+    let index = spi::one(
+        &format!("SELECT u.indexrelid FROM ({UNIQUE_KEY}) AS u"),
+        At::Latest,
+        &[Arg::oid(profile), Arg::int8(Some(key.into()))],
+        |r| r.oid(1),
+    );
+    let pending = catalog::relation("profile_cache", "pending")?;
+    Some(Direct {
+        index: index.flatten()?,
+        pending,
+        kind: catalog::column_number(pending, "kind")?,
+        epoch: catalog::column_number(pending, "epoch")?,
+    })
 }
 
 /// Triggers of ours that do not fire.
@@ -424,6 +458,35 @@ fn unhealthy(profile: Oid, key: i16, tables: &[UsedTable]) -> Option<Distrust> {
     unique
         .is_none()
         .then(|| Distrust::Problem("the profile table's key has no unique index any more".into()))
+}
+
+/// Columns that were unique when that was proven, and whose index is valid no more. DROP INDEX
+/// CONCURRENTLY lets duplicates in long before its event, and for good where it is cancelled.
+fn not_unique(definition: &Definition, tables: &[UsedTable]) -> Option<Distrust> {
+    let oids: Vec<Oid> = tables.iter().map(|t| t.oid).collect();
+    let valid = discovery::unique_indexes(&oids);
+    for (table, used) in definition.tables.iter().zip(tables) {
+        for columns in &table.unique {
+            let numbers: Option<Vec<i16>> = columns
+                .iter()
+                .map(|c| catalog::column_number(used.oid, c))
+                .collect();
+            let held = valid.iter().any(|u| {
+                u.table == used.oid.to_u32()
+                    && numbers
+                        .as_ref()
+                        .is_some_and(|n| u.columns.iter().map(|c| &c.0).eq(n))
+            });
+            if !held {
+                return Some(Distrust::Problem(format!(
+                    "the unique index on {} ({}) is no longer valid",
+                    routes::display(&table.schema, &table.name),
+                    columns.join(", ")
+                )));
+            }
+        }
+    }
+    None
 }
 
 /// Whether what we write may be refused: by an index with an expression, a predicate or an exclusion
@@ -483,7 +546,7 @@ pub fn missing_triggers(tables: &[Oid], profile: Oid) -> Vec<(Oid, String)> {
 }
 
 /// $1: the profile table, $2: the key's column number. A row where a unique index proves the key:
-/// immediate, valid, total, on that column alone.
+/// immediate, valid, total, on that column alone, and usable by every snapshot.
 pub const UNIQUE_KEY: &str = "SELECT i.indexrelid FROM pg_catalog.pg_index AS i \
     WHERE i.indrelid = $1 AND i.indisunique AND i.indisvalid AND i.indimmediate \
     AND i.indpred IS NULL AND i.indnkeyatts = 1 AND i.indkey[0] = $2 LIMIT 1";

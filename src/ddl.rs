@@ -2,8 +2,9 @@
 //!
 //! Invariant: such DDL makes everything pending in its own transaction; what the document depends on
 //! is then discovered anew, so that renames carry over and anything that can no longer be proven is
-//! written down as the attachment's problem. An error of ours fails the app's DDL only where not even
-//! that can be written.
+//! written down as the attachment's problem. No table is locked and no view waited for. An error of ours
+//! fails the app's DDL only where not even that can be written, or where waiting for other DDL that
+//! concerns the document ends in one (a timeout, a deadlock).
 
 use crate::attachment::{self, Attached, Recorded, State, as_ourselves};
 use crate::discovery::{self, Key};
@@ -46,11 +47,13 @@ const CLOSURE: &str = "WITH RECURSIVE uses(classid, objid) AS ( \
 const HARMLESS: &str = "'COMMENT', 'GRANT', 'REVOKE', 'SECURITY LABEL', 'CREATE INDEX', 'CREATE STATISTICS', \
      'ALTER STATISTICS', 'CREATE POLICY', 'ALTER POLICY', 'ALTER DEFAULT PRIVILEGES', 'REFRESH MATERIALIZED VIEW'";
 
-/// Commands that lock the table they are about, and so wait for attach, and it for them, by themselves;
-/// or that make one that nothing depends on yet.
-const LOCKS_TABLES: [&str; 10] = [
+/// Commands that attach need not wait for: they lock the table they are about, and so wait for each
+/// other by themselves; or make one that nothing depends on yet; or change no document.
+const APART: [&str; 16] = [
     "ALTER TABLE",
+    "COMMENT",
     "CREATE INDEX",
+    "CREATE POLICY",
     "CREATE SEQUENCE",
     "CREATE TABLE",
     "CREATE TABLE AS",
@@ -58,6 +61,10 @@ const LOCKS_TABLES: [&str; 10] = [
     "DROP INDEX",
     "DROP TABLE",
     "DROP TRIGGER",
+    "GRANT",
+    "REFRESH MATERIALIZED VIEW",
+    "REINDEX",
+    "REVOKE",
     "SELECT INTO",
 ];
 
@@ -74,7 +81,7 @@ pub fn on_ddl(call: &Call) -> Return {
         return Return::Null;
     }
     // attach waits for DDL that is under way, and DDL for attach: neither can miss the other.
-    if !LOCKS_TABLES.contains(&tag.as_str())
+    if !APART.contains(&tag.as_str())
         && let Some((home, _)) = attachment::home()
     {
         tuple::lock_for_writing(home);
@@ -104,8 +111,8 @@ pub fn on_ddl(call: &Call) -> Return {
         return Return::Null;
     }
     // With a name that no longer resolves, or a trigger just gone, there is nothing to find out. An
-    // extension or a schema moves whatever is in it, operators of foreign keys too.
-    let moves = ["ALTER EXTENSION", "ALTER OPERATOR", "ALTER SCHEMA"];
+    // extension moves whatever is in it, operators of foreign keys too.
+    let moves = ["ALTER EXTENSION", "ALTER OPERATOR"];
     let known = a.distrust.is_none()
         && !a.tables.is_empty()
         && !moves.iter().any(|command| tag.starts_with(command));
@@ -229,9 +236,9 @@ fn index_dropped(a: &Attached) -> bool {
 
 /// Whether what was recorded can still be proven just so.
 fn still_proven(a: &Attached) -> bool {
+    let _pinned = Pinned::new();
     let key = Key::Shown(&a.definition.view_key);
-    let found = discovery::discover(a.profile, a.document, key);
-    found.is_ok_and(|d| d.definition == a.definition)
+    discovery::discover(a.profile, a.document, key).is_ok_and(|d| d.definition == a.definition)
 }
 
 /// Writes down what the document depends on now, or why that can no longer be told. Everything is

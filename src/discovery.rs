@@ -51,15 +51,20 @@ pub struct Discovered {
 
 /// The tables that a view reads, at any depth; None where the relation is no view.
 pub fn tables_of(document: Oid) -> Option<Vec<Oid>> {
-    let (query, _) = of_view(document)?;
+    let (query, _) = of_view(document, true)?;
     Some(query.tables().into_iter().map(Oid::from).collect())
 }
 
 /// What the view depends on. Must run with a search_path of pg_catalog alone.
 pub fn discover(profile: Oid, document: Oid, key: Key) -> Result<Discovered, Error> {
-    let Some((query, uses)) = of_view(document) else {
+    // DDL, which asks for what is shown, waits for nobody.
+    let wait = matches!(key, Key::Column(_));
+    let Some((query, uses)) = of_view(document, wait) else {
         return Err(Error::NotAView(name_of(document)));
     };
+    if let Some(what) = query.unsupported {
+        return Err(Error::Unsupported(what));
+    }
     let shown = catalog::view_columns(document);
     let tables: Vec<Oid> = query
         .tables()
@@ -70,6 +75,9 @@ pub fn discover(profile: Oid, document: Oid, key: Key) -> Result<Discovered, Err
         .map(Oid::from)
         .collect();
     let views: Vec<Oid> = uses.views.iter().map(|v| Oid::from(*v)).collect();
+    if views.iter().any(|v| catalog::is_temporary(*v)) {
+        return Err(Error::Unsupported("a temporary view"));
+    }
     one_owner(profile, &tables, &views)?;
     let expires = shape(&shown)?;
     check_functions(profile, &uses, expires)?;
@@ -91,7 +99,17 @@ pub fn discover(profile: Oid, document: Oid, key: Key) -> Result<Discovered, Err
             None => unique_uuid(column),
         },
     };
-    let proof = proof::prove(&query, profile.to_u32(), is_key, &catalog.facts)?;
+    let proof =
+        proof::prove(&query, profile.to_u32(), is_key, &catalog.facts).map_err(|e| {
+            match (e, &key) {
+                (Error::NoKeyInView(table), Key::Column(n)) => {
+                    let column = catalog.name((profile.to_u32(), *n));
+                    let column = routes::display_identifier(&column);
+                    Error::NoKeyInView(format!("{table}.{column}"))
+                }
+                (other, _) => other,
+            }
+        })?;
     check_columns(&proof, &catalog, profile)?;
     if let Some(o) = proof.grouped.first() {
         return Err(Error::ReadWhole(name_of(Oid::from(
@@ -257,6 +275,14 @@ impl Catalog {
         }
     }
 
+    /// The names of columns that are unique together, for each unique index of a table.
+    pub fn unique(&self, table: u32) -> Vec<Vec<String>> {
+        let of_table = self.facts.unique.iter().filter(|u| u.table == table);
+        let names = |u: &Unique| u.columns.iter().map(|c| self.name((table, c.0))).collect();
+        let all: BTreeSet<Vec<String>> = of_table.map(names).collect();
+        all.into_iter().collect()
+    }
+
     pub fn name(&self, column: (u32, i16)) -> String {
         let found = self.columns.get(&column);
         found.map_or_else(String::new, |c| c.name.clone())
@@ -314,7 +340,7 @@ pub fn foreign_keys(tables: &[Oid]) -> Vec<ForeignKey> {
 }
 
 /// Unique indexes that hold at every moment and for every row.
-fn unique_indexes(tables: &[Oid]) -> Vec<Unique> {
+pub fn unique_indexes(tables: &[Oid]) -> Vec<Unique> {
     let rows = spi::all(
         "SELECT i.indexrelid, i.indrelid, k.attnum::int8, c.opcfamily, k.coll \
          FROM pg_index AS i CROSS JOIN LATERAL \

@@ -174,9 +174,9 @@ impl Error {
                 None,
                 Some("Leave the column out of your view.".into()),
             ),
-            NoKeyInView(table) => (
+            NoKeyInView(key) => (
                 Code::ERRCODE_INVALID_OBJECT_DEFINITION,
-                format!("the document view has no column that is the key of table {table}"),
+                format!("the document view has no column that is the profile's key, {key}"),
                 None,
                 Some("Select the key itself, not an expression, under its own name.".into()),
             ),
@@ -190,7 +190,11 @@ impl Error {
                 Code::ERRCODE_FEATURE_NOT_SUPPORTED,
                 format!("the document view uses {what}"),
                 Some("What a change touches through it is not proven.".into()),
-                Some("Write the view without it.".into()),
+                Some(if what.contains("function") {
+                    "Show the array or object itself, or take it apart with jsonb_path_query_array().".into()
+                } else {
+                    "Write the view without it.".into()
+                }),
             ),
             Untied { table, compared } => (
                 Code::ERRCODE_INVALID_OBJECT_DEFINITION,
@@ -199,7 +203,7 @@ impl Error {
                     Some((column, with)) => format!("Its column {column} is compared with {with}, which is no foreign key between them, by its own operator and collation, nor a unique column and a constant."),
                     None => "No condition that all of its rows must meet says that one of its columns equals one of a table that is tied.".into(),
                 }),
-                Some("Join it by all columns of a foreign key (added, VALIDATEd, its triggers enabled), with AND, in WHERE or in the ON of the join that may leave it out, inside of any LIMIT, window or aggregate. Instead of IN (SELECT …) as a value, write EXISTS with such a condition.".into()),
+                Some("Join it by all columns of a foreign key (added, VALIDATEd, its triggers enabled), with AND, in WHERE or in the ON of the join that may leave it out, inside of any LIMIT, window or aggregate; or compare a unique column with a constant. Instead of IN (SELECT …) as a value, write EXISTS with such a condition.".into()),
             ),
             ManyRows(what) => (
                 Code::ERRCODE_INVALID_OBJECT_DEFINITION,
@@ -319,7 +323,7 @@ impl Error {
                 Code::ERRCODE_LOCK_NOT_AVAILABLE,
                 "could not lock the tables for profile_cache: other transactions hold them".into(),
                 Some("It waits a few seconds at most, so that the app never queues behind it for long.".into()),
-                Some("Try again, or look in pg_locks for a long transaction on these tables.".into()),
+                Some("Try again, or look in pg_locks for a long transaction on these tables or on profile_cache.attachment (one that has replaced a view, a function or a type).".into()),
             ),
             NoPrivilege(t) => (
                 Code::ERRCODE_INSUFFICIENT_PRIVILEGE,

@@ -78,6 +78,7 @@ impl Routes<'_> {
                     schema,
                     name,
                     links,
+                    unique: self.catalog.unique(oid),
                 };
                 (oid != profile, table)
             })

@@ -78,7 +78,15 @@ impl Prover<'_> {
         if by(&query.group_by) || by(&query.distinct) {
             return Ok(());
         }
-        match relations.iter().find(|r| !fixed.contains(r)) {
+        // Where the query groups, what it groups by has several values.
+        let grouped = query
+            .targets
+            .iter()
+            .filter(|t| query.group_by.contains(&t.reference))
+            .filter(|t| !self.is_fixed(scope, &t.expr, &fixed))
+            .find_map(|t| self.own_column(scope, &t.expr).map(|(r, _)| r));
+        let open = relations.iter().find(|r| !fixed.contains(r));
+        match grouped.as_ref().or(open) {
             None => Ok(()),
             Some(many) => Err(Error::ManyRows(match self.scopes[scope].slots[*many] {
                 Slot::Table(o) => format!("table {}", self.occurrence_name(o)),

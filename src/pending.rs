@@ -395,6 +395,18 @@ impl Judge {
             next_xid,
         }
     }
+    /// Where the snapshot shows no pending row.
+    pub fn nothing_pending(a: &Attached, current: i64) -> Judge {
+        Judge {
+            pending: Pending {
+                current: Some(current),
+                ..Pending::default()
+            },
+            first: a.first,
+            now: xact::now(),
+            next_xid: 0,
+        }
+    }
     pub fn of(&self, l: &Looked) -> Result<(), Miss> {
         self.pending.judge(l, self.first, self.now, self.next_xid)
     }

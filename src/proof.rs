@@ -578,7 +578,7 @@ impl<'a> Prover<'a> {
             let table = self.occurrences[occurrence].table;
             if table == self.occurrences[*other].table
                 && let Some(same) = pairs.iter().find(|(x, y, e)| {
-                    x == y && self.is_key(table, *x) && self.exact(e, &[(table, *x)])
+                    x == y && self.is_key(table, *x, e.collation) && self.exact(e, &[(table, *x)])
                 })
             {
                 return Some((ties[*other].clone(), same.2.outside));
@@ -634,7 +634,8 @@ impl<'a> Prover<'a> {
         match source {
             Source::Constant { value, r#type } => {
                 let table = self.occurrences[occurrence].table;
-                let key = self.is_key(table, column) && self.exact(e, &[(table, column)]);
+                let key =
+                    self.is_key(table, column, e.collation) && self.exact(e, &[(table, column)]);
                 key.then(|| Tie::Constant {
                     column,
                     value: value.clone(),
@@ -656,13 +657,14 @@ impl<'a> Prover<'a> {
         }
     }
 
-    /// Whether a column is unique by itself, by its type's own equality.
-    fn is_key(&self, table: Oid, column: i16) -> bool {
+    /// Whether a column is unique by itself, by its type's own equality under a collation.
+    fn is_key(&self, table: Oid, column: i16, under: Oid) -> bool {
         let own = self.facts.families.get(&(table, column));
         self.facts.unique.iter().any(|u| {
             u.table == table
-                && matches!(u.columns[..], [(c, family, _)]
-                    if c == column && own.is_some_and(|own| own.contains(&family)))
+                && matches!(u.columns[..], [(c, family, collation)]
+                    if c == column && own.is_some_and(|own| own.contains(&family))
+                        && (!self.facts.nondeterministic.contains(&under) || collation == under))
         })
     }
 

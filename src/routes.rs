@@ -132,6 +132,9 @@ pub struct Table {
     pub schema: String,
     pub name: String,
     pub links: Vec<Link>,
+    /// Columns that a unique index held unique when that was proven.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unique: Vec<Vec<String>>,
 }
 
 /// One way from a changed row to the profiles that show it: by some of its columns to the first

@@ -148,6 +148,27 @@ def dump_and_restore(server, database):
     expect("the same documents", server.sql(restored, same), server.sql(database, same))
 
 
+def parallel_restore(server, database):
+    """Parallel jobs of a restore meet in the event triggers, each with its own table locked: none fails."""
+    fill(server, database)
+    dump = server.dir / f"{database}.dump"
+    counted = "SELECT (SELECT count(*) FROM pg_constraint), (SELECT count(*) FROM pg_trigger), (SELECT count(*) FROM pg_index)"
+    for command in [[server.bindir / "pg_dump", "-Fc", "-f", dump, "-d", database]] + [
+        [server.bindir / "pg_restore", "-j", "4", "-d", f"{database}_{n}", dump] for n in range(3)
+    ]:
+        if command[0].name == "pg_restore":
+            server.create(command[4])
+        done = subprocess.run([str(c) for c in command], env=server.env, text=True, capture_output=True)
+        if done.returncode:
+            raise RuntimeError(done.stderr)
+        if command[0].name == "pg_restore":
+            expect("constraints, triggers, indexes", server.sql(command[4], counted), server.sql(database, counted))
+            server.sql(command[4], "CALL profile_cache.refresh()")
+            expect("warnings", server.sql(command[4], "SELECT warnings FROM profile_cache.status"), "{}")
+            expect("stale after the refresh", server.sql(command[4], UNCACHED), 0)
+            expect("wrong", server.sql(command[4], WRONG), 0)
+
+
 def cancelled_refresh(server, database):
     """A refresh that is cancelled again and again loses nothing that it has committed."""
     fill(server, database, users=3000)
@@ -165,4 +186,4 @@ def cancelled_refresh(server, database):
     expect("wrong at the end", server.sql(database, WRONG), 0)
 
 
-TESTS = [crash, crash_in_a_pass, standby, dump_and_restore, cancelled_refresh]
+TESTS = [crash, crash_in_a_pass, standby, dump_and_restore, parallel_restore, cancelled_refresh]

@@ -1,6 +1,7 @@
 //! Small questions to the system catalogs, by their caches.
 //!
-//! Invariant: nothing here takes a lock that outlives the call, or reads a user's table.
+//! Invariant: nothing here reads a user's table, or takes a lock that outlives the call (but for
+//! [`view_columns`], on the view).
 
 use super::Oid;
 use pgrx::{PgList, pg_sys};
@@ -87,6 +88,14 @@ pub fn system_column(number: i16) -> String {
 pub fn is_enum(oid: Oid) -> bool {
     // SAFETY: a cache look-up.
     unsafe { pg_sys::type_is_enum(oid) }
+}
+
+/// Whether a relation goes with its session.
+pub fn is_temporary(relation: Oid) -> bool {
+    // SAFETY: a cache look-up.
+    unsafe {
+        pg_sys::get_rel_persistence(relation) == pg_sys::RELPERSISTENCE_TEMP as std::ffi::c_char
+    }
 }
 
 pub fn is_member_of(role: Oid, of: Oid) -> bool {

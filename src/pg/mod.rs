@@ -11,6 +11,7 @@ pub mod entry;
 pub mod fmgr;
 pub mod identity;
 pub mod query;
+pub mod scan;
 pub mod spi;
 pub mod trigger;
 pub mod tuple;

@@ -1,8 +1,8 @@
 //! From the server's parse tree of a view to [`crate::query`], and what it calls and prints.
 //!
 //! Invariant: nothing of the tree is left out. A node that has no form of its own there is walked
-//! by PostgreSQL's expression_tree_walker; the functions it calls come from check_functions_in_node,
-//! which knows every kind of node that calls one. The view stays locked (ACCESS SHARE) to the end of
+//! by PostgreSQL's expression_tree_walker; the functions it calls come from check_functions_in_node.
+//! (That leaves out what a type brings along: the comparison behind GREATEST, the CHECK of a domain.) The view stays locked (ACCESS SHARE) to the end of
 //! the transaction, nested ones too, so that what was proven of it stays so until then.
 
 use super::value::Value;
@@ -31,14 +31,28 @@ pub struct Uses {
     pub unordered: BTreeSet<String>,
     /// What a printed record may consist of.
     fields: BTreeSet<u32>,
-    /// How many relations have been read.
+    /// How many tables and views have been read, and entries of range tables in all.
     relations: usize,
+    entries: usize,
+    /// How deep the expression being read is; and whether one was too deep.
+    depth: usize,
+    too_deep: bool,
+    wait: bool,
 }
 
 /// A view's query; None where the relation is no view.
-pub fn of_view(view: Oid) -> Option<(Query, Uses)> {
-    let mut uses = Uses::default();
-    let query = read_view(view, &mut uses)?;
+///
+/// `wait`: for another transaction that is changing the view, or one that it reads. DDL must not:
+/// it holds locks that others wait for. Such a view is one that cannot be proven.
+pub fn of_view(view: Oid, wait: bool) -> Option<(Query, Uses)> {
+    let mut uses = Uses {
+        wait,
+        ..Uses::default()
+    };
+    let mut query = read_view(view, &mut uses)?;
+    if uses.too_deep {
+        query.unsupported = Some("an expression that is nested more than 1000 deep");
+    }
     if uses.printed.contains(&pg_sys::RECORDOID.to_u32())
         || uses.printed.contains(&pg_sys::RECORDARRAYOID.to_u32())
     {
@@ -49,26 +63,40 @@ pub fn of_view(view: Oid) -> Option<(Query, Uses)> {
 }
 
 fn read_view(view: Oid, uses: &mut Uses) -> Option<Query> {
-    // SAFETY: the relation is open, and so its rule alive, while the tree is read.
+    let share = pg_sys::AccessShareLock as i32;
+    // SAFETY: a view is locked and open, and so its rule alive, while the tree is read. What is no view
+    // is not locked here.
     unsafe {
-        let relation = pg_sys::try_relation_open(view, pg_sys::AccessShareLock as i32);
-        if relation.is_null() {
+        let is_view = || pg_sys::get_rel_relkind(view) == pg_sys::RELKIND_VIEW as std::ffi::c_char;
+        if !is_view() {
             return None;
         }
-        let is_view = (*(*relation).rd_rel).relkind == pg_sys::RELKIND_VIEW as std::ffi::c_char;
-        let query = is_view.then(|| {
-            uses.views.insert(view.to_u32());
-            let mut reader = Reader {
-                uses,
-                view,
-                aggregate: None,
-            };
-            reader.query(pg_sys::get_view_query(relation))
-        });
+        if uses.wait {
+            pg_sys::LockRelationOid(view, share);
+        } else if !pg_sys::ConditionalLockRelationOid(view, share) {
+            return Some(Query {
+                unsupported: Some("a view that another transaction is changing"),
+                ..Query::default()
+            });
+        }
+        if !is_view() {
+            return None;
+        }
+        uses.views.insert(view.to_u32());
+        let relation = pg_sys::relation_open(view, pg_sys::NoLock as i32);
+        let mut reader = Reader {
+            uses,
+            view,
+            aggregate: None,
+        };
+        let query = reader.query(pg_sys::get_view_query(relation));
         pg_sys::relation_close(relation, pg_sys::NoLock as i32);
-        query
+        Some(query)
     }
 }
+
+/// Expressions nested deeper than this are refused: walking them takes stack.
+const DEEPEST: usize = 1000;
 
 struct Reader<'a> {
     uses: &'a mut Uses,
@@ -201,8 +229,9 @@ impl Reader<'_> {
         // SAFETY: see above.
         unsafe {
             let r = &*r;
-            self.uses.relations += 1;
-            if self.uses.relations > MOST {
+            self.uses.entries += 1;
+            self.uses.relations += usize::from(r.rtekind == pg_sys::RTEKind::RTE_RELATION);
+            if self.uses.relations > MOST || self.uses.entries > 10 * MOST {
                 return Relation::Unsupported { what: TOO_MANY };
             }
             match r.rtekind {
@@ -265,6 +294,7 @@ impl Reader<'_> {
     unsafe fn node(&mut self, n: *mut pg_sys::Node) -> Node {
         // SAFETY: see above. FROM consists of range table references and joins.
         unsafe {
+            pg_sys::check_stack_depth();
             if (*n).type_ == NodeTag::T_RangeTblRef {
                 return Node::Relation((*n.cast::<pg_sys::RangeTblRef>()).rtindex as usize - 1);
             }
@@ -318,6 +348,22 @@ impl Reader<'_> {
     }
 
     unsafe fn expr(&mut self, n: *mut pg_sys::Node) -> Expr {
+        self.uses.depth += 1;
+        let expr = if self.uses.depth > DEEPEST {
+            self.uses.too_deep = true;
+            Expr::Other(vec![])
+        } else {
+            // SAFETY: see above.
+            unsafe {
+                pg_sys::check_stack_depth();
+                self.expr_of(n)
+            }
+        };
+        self.uses.depth -= 1;
+        expr
+    }
+
+    unsafe fn expr_of(&mut self, n: *mut pg_sys::Node) -> Expr {
         // SAFETY: see above.
         unsafe {
             self.functions(n);
@@ -341,7 +387,19 @@ impl Reader<'_> {
                         text: (!c.constisnull).then(|| value.to_text()),
                     }
                 }
-                NodeTag::T_CollateExpr => self.expr((*n.cast::<pg_sys::CollateExpr>()).arg.cast()),
+                // No other value; but a grouping or a window goes by the collation.
+                NodeTag::T_CollateExpr => {
+                    let c = &*n.cast::<pg_sys::CollateExpr>();
+                    let below: *mut pg_sys::Node = c.arg.cast();
+                    let plain =
+                        |oid| oid == Oid::INVALID || pg_sys::get_collation_isdeterministic(oid);
+                    let expr = self.expr(below);
+                    if plain(c.collOid) && plain(pg_sys::exprCollation(below)) {
+                        expr
+                    } else {
+                        Expr::Other(vec![expr])
+                    }
+                }
                 _ if let Some(same) = uncast(n) => self.expr(same),
                 NodeTag::T_BoolExpr => {
                     let b = &*n.cast::<pg_sys::BoolExpr>();
@@ -352,8 +410,6 @@ impl Reader<'_> {
                         Expr::Other(parts)
                     }
                 }
-                // Conditions may come as lists, all of which must hold.
-                NodeTag::T_List => Expr::And(self.exprs(n.cast())),
                 NodeTag::T_OpExpr => {
                     let o = &*n.cast::<pg_sys::OpExpr>();
                     self.operator(o.opno, o.inputcollid, arguments(o.args))
@@ -567,7 +623,7 @@ unsafe fn arguments(args: *mut pg_sys::List) -> Vec<*mut pg_sys::Node> {
 
 /// What is below a cast that keeps the value, equal and different as it was: to or from a domain,
 /// between text and varchar, to a wider integer or numeric. A foreign key compares its columns by
-/// the parser's casts too. One with a length may shorten the value.
+/// such casts too. One with a length may shorten the value.
 unsafe fn uncast(n: *mut pg_sys::Node) -> Option<*mut pg_sys::Node> {
     // SAFETY: `n` is an expression.
     unsafe {
@@ -577,7 +633,12 @@ unsafe fn uncast(n: *mut pg_sys::Node) -> Option<*mut pg_sys::Node> {
             NodeTag::T_FuncExpr => {
                 let f = &*n.cast::<pg_sys::FuncExpr>();
                 match arguments(f.args)[..] {
-                    [one] if f.funcformat == pg_sys::CoercionForm::COERCE_IMPLICIT_CAST => one,
+                    [one]
+                        if f.funcformat == pg_sys::CoercionForm::COERCE_IMPLICIT_CAST
+                            || f.funcformat == pg_sys::CoercionForm::COERCE_EXPLICIT_CAST =>
+                    {
+                        one
+                    }
                     _ => return None,
                 }
             }

@@ -527,9 +527,6 @@ CREATE VIEW document AS SELECT p.auth_id, jsonb_build_object('subscribed', p.id 
 -- IN of two columns.
 CREATE VIEW document AS SELECT p.auth_id, jsonb_build_object('name', p.name) AS document FROM accounts_profile AS p WHERE (p.tenant_id, p.user_no) IN (SELECT s.tenant_id, s.user_no FROM hr_seat AS s);
 :attach
--- A cast that is written, although it is one to one.
-CREATE VIEW document AS SELECT p.auth_id, jsonb_build_object('n', (SELECT count(*) FROM (SELECT d.profile_id::bigint AS who FROM accounts_device AS d) AS u WHERE u.who = p.id)) AS document FROM accounts_profile AS p;
-:attach
 -- A composite key by constants.
 CREATE VIEW document AS SELECT p.auth_id, jsonb_build_object('lobby', (SELECT d.floor FROM hr_desk AS d WHERE d.tenant_id = 1 AND d.desk_no = 1)) AS document FROM accounts_profile AS p;
 :attach
