@@ -119,7 +119,7 @@ pub fn on_ddl(call: &Call) -> Return {
     let affected = xact::subtransaction(|| {
         let _us = as_ourselves();
         if event == "sql_drop" {
-            (dropped(&a) || index_dropped(&a) && !still_proven(&a), false)
+            (dropped(&a), false)
         } else {
             changed(&a)
         }
@@ -214,31 +214,6 @@ fn dropped(a: &Attached) -> bool {
         |_| (),
     )
     .is_some()
-}
-
-/// Whether an index was dropped that may have been one of a used table's: it stood in its schema.
-fn index_dropped(a: &Attached) -> bool {
-    let schemas: Vec<String> = a
-        .definition
-        .tables
-        .iter()
-        .map(|t| t.schema.clone())
-        .collect();
-    spi::one(
-        "SELECT FROM pg_event_trigger_dropped_objects() AS d \
-         WHERE d.object_type = 'index' AND NOT d.is_temporary AND d.schema_name = ANY ($1) LIMIT 1",
-        At::Latest,
-        &[Arg::texts(&schemas)],
-        |_| (),
-    )
-    .is_some()
-}
-
-/// Whether what was recorded can still be proven just so.
-fn still_proven(a: &Attached) -> bool {
-    let _pinned = Pinned::new();
-    let key = Key::Shown(&a.definition.view_key);
-    discovery::discover(a.profile, a.document, key).is_ok_and(|d| d.definition == a.definition)
 }
 
 /// Writes down what the document depends on now, or why that can no longer be told. Everything is
