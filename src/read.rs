@@ -97,7 +97,7 @@ fn look_directly(a: &Attached, key: &Uuid) -> Option<Found> {
                 looked: Some(looked),
             },
         }
-    });
+    })?;
     Some(found.unwrap_or(Found::Nothing))
 }
 

@@ -12,7 +12,10 @@ use pgrx::pg_sys::{self, Datum};
 pub fn only_row(table: Oid, kind: i16, wanted: &str, value: i16) -> Option<i64> {
     // SAFETY: the relation is open and locked during the scan; a tuple lives until the next is fetched.
     unsafe {
-        let relation = pg_sys::table_open(table, pg_sys::AccessShareLock as i32);
+        let relation = pg_sys::try_table_open(table, pg_sys::AccessShareLock as i32);
+        if relation.is_null() {
+            return None;
+        }
         let flags = pg_sys::ScanOptions::SO_TYPE_SEQSCAN
             | pg_sys::ScanOptions::SO_ALLOW_STRAT
             | pg_sys::ScanOptions::SO_ALLOW_PAGEMODE;
@@ -47,12 +50,25 @@ pub fn only_row(table: Oid, kind: i16, wanted: &str, value: i16) -> Option<i64> 
 }
 
 /// The row of `table` whose uuid, in the one column of the unique index `index`, is `key`: what `read`
-/// makes of it.
-pub fn by_key<R>(table: Oid, index: Oid, key: &Uuid, read: impl FnOnce(&Row) -> R) -> Option<R> {
+/// makes of it, if there is one. None where the table or the index has just been dropped.
+pub fn by_key<R>(
+    table: Oid,
+    index: Oid,
+    key: &Uuid,
+    read: impl FnOnce(&Row) -> R,
+) -> Option<Option<R>> {
     let key = Value::uuid(key);
     // SAFETY: as above. The index is a btree on one uuid column, immediate, valid and total.
     unsafe {
-        let relation = pg_sys::table_open(table, pg_sys::AccessShareLock as i32);
+        let relation = pg_sys::try_table_open(table, pg_sys::AccessShareLock as i32);
+        if relation.is_null() {
+            return None;
+        }
+        // With the table locked nobody drops an index of it any more.
+        if pg_sys::get_rel_relkind(index) != pg_sys::RELKIND_INDEX as std::ffi::c_char {
+            pg_sys::table_close(relation, pg_sys::NoLock as i32);
+            return None;
+        }
         let index = pg_sys::index_open(index, pg_sys::AccessShareLock as i32);
         let slot = pg_sys::table_slot_create(relation, std::ptr::null_mut());
         let mut condition = pg_sys::ScanKeyData::default();
@@ -75,7 +91,7 @@ pub fn by_key<R>(table: Oid, index: Oid, key: &Uuid, read: impl FnOnce(&Row) -> 
         pg_sys::ExecDropSingleTupleTableSlot(slot);
         pg_sys::index_close(index, pg_sys::NoLock as i32);
         pg_sys::table_close(relation, pg_sys::NoLock as i32);
-        found
+        Some(found)
     }
 }
 
