@@ -139,10 +139,7 @@ pub fn on_ddl(call: &Call) -> Return {
             // What writers go by may no longer be what the view shows.
             let distrusted = xact::subtransaction(|| {
                 let _us = as_ourselves();
-                spi::run(
-                    "UPDATE profile_cache.attachment SET problem = $1",
-                    &[Arg::text(&Error::DocumentWidened.message())],
-                );
+                distrust_until_attach();
                 if let Some((home, _)) = attachment::home() {
                     catalog::invalidate(home);
                 }
@@ -216,6 +213,15 @@ fn dropped(a: &Attached) -> bool {
     .is_some()
 }
 
+/// Writes down that writers may have gone by less than the view shows: attach, which waits for them,
+/// ends that.
+fn distrust_until_attach() -> u64 {
+    spi::run(
+        "UPDATE profile_cache.attachment SET problem = $1",
+        &[Arg::text(&Error::DocumentWidened.message())],
+    )
+}
+
 /// Writes down what the document depends on now, or why that can no longer be told. Everything is
 /// pending already.
 fn rediscover(recorded: &Recorded, replaced: bool) {
@@ -229,8 +235,6 @@ fn rediscover(recorded: &Recorded, replaced: bool) {
     } else {
         Err(Error::DocumentGone)
     };
-    // What could not be proven when the view was replaced may be provable now: the recorded definition
-    // is still the one that writers have gone by.
     // A renamed or retyped column: what the pending rows say of it means nothing any more.
     let led_by = |d: &Definition| -> Vec<Link> {
         let links = d.tables.iter().flat_map(|t| t.links.clone());
@@ -241,6 +245,8 @@ fn rediscover(recorded: &Recorded, replaced: bool) {
         };
         links.map(watching_nothing).collect()
     };
+    // What could not be proven when the view was replaced may be provable now: the recorded definition
+    // is still the one that writers have gone by.
     let covered = |d: &Definition| {
         let before = recorded.definition.as_ref();
         !(replaced || recorded.problem) || before.is_some_and(|before| discovery::covers(before, d))
@@ -252,10 +258,7 @@ fn rediscover(recorded: &Recorded, replaced: bool) {
         pending::forget_values();
     }
     match found {
-        Ok(d) if !covered(&d) => spi::run(
-            "UPDATE profile_cache.attachment SET problem = $1",
-            &[Arg::text(&widened)],
-        ),
+        Ok(d) if !covered(&d) => distrust_until_attach(),
         // Only attach, which waits for writers, ends the distrust of a view that has become wider.
         Ok(d) => spi::run(
             "UPDATE profile_cache.attachment SET definition = $1::jsonb, problem = NULL \

@@ -17,7 +17,6 @@ pub struct Routes<'a> {
 }
 
 /// A way from an occurrence's columns to the profile.
-#[derive(Clone)]
 struct Route {
     columns: Vec<i16>,
     target_types: Vec<String>,

@@ -4,18 +4,13 @@
 //! of it, by equalities that the index knows, to values that are themselves fixed.
 
 use crate::error::Error;
-use crate::proof::{Equality, Place, Prover, Slot};
+use crate::proof::{By, Place, Prover, Slot};
 use crate::query::{Condition, Expr, Limit, Node, Oid, Relation};
 use std::collections::{BTreeSet, HashMap};
 
 impl Prover<'_> {
     /// At most one row of a query, its output columns `given` being fixed.
-    pub fn one_row(
-        &self,
-        scope: usize,
-        given: &[i16],
-        profile: Option<Place>,
-    ) -> Result<(), Error> {
+    pub fn one_row(&self, scope: usize, given: &[i16], profile: Place) -> Result<(), Error> {
         let query = self.scopes[scope].query;
         if query.limit == Limit::One || query.aggregates && query.group_by.is_empty() {
             return Ok(());
@@ -130,23 +125,12 @@ impl Prover<'_> {
 
     /// Whether fixing a query's output column by this operator and collation (None: by its type's own)
     /// fixes the value in the tables below.
-    fn fixes(&self, scope: usize, number: i16, by: Option<(Oid, Oid)>) -> bool {
+    fn fixes(&self, scope: usize, number: i16, by: Option<By>) -> bool {
         let Some((places, _)) = self.passes(scope, number) else {
             return false;
         };
-        by.is_none_or(|(operator, collation)| {
-            let exact = |place: &Place| {
-                let e = Equality {
-                    place: *place,
-                    sources: vec![],
-                    operator,
-                    collation,
-                    outside: false,
-                };
-                self.exact(&e, &[self.base(*place)])
-            };
-            places.iter().all(exact)
-        })
+        let exact = |by| places.iter().all(|p| self.exact(by, &[self.base(*p)]));
+        by.is_none_or(exact)
     }
 
     /// The columns of a relation that conditions hold to values which are fixed: with the operator's
@@ -158,7 +142,7 @@ impl Prover<'_> {
         conditions: &[Condition],
         given: &[i16],
         fixed: &BTreeSet<usize>,
-    ) -> Vec<(i16, Option<(Oid, Oid)>)> {
+    ) -> Vec<(i16, Option<By>)> {
         let query = self.scopes[scope].query;
         let column = |e: &Expr| self.own_column(scope, e).filter(|(r, _)| *r == relation);
         let mut found = vec![];
@@ -200,18 +184,11 @@ impl Prover<'_> {
     }
 
     /// Whether at most one row of an occurrence has these columns fixed.
-    fn unique(
-        &self,
-        occurrence: usize,
-        columns: &[(i16, Option<(Oid, Oid)>)],
-        profile: Option<Place>,
-    ) -> bool {
+    fn unique(&self, occurrence: usize, columns: &[(i16, Option<By>)], profile: Place) -> bool {
         let table = self.occurrences[occurrence].table;
         // A key that is given is the profile's own, which attach() has found to be unique.
-        if let Some((root, key)) = profile
-            && root == occurrence
-            && columns.iter().any(|(n, by)| *n == key && by.is_none())
-        {
+        let (root, key) = profile;
+        if root == occurrence && columns.iter().any(|(n, by)| *n == key && by.is_none()) {
             return true;
         }
         let own = |column: i16, family: &Oid| {
@@ -227,8 +204,7 @@ impl Prover<'_> {
                                 None => own(*column, family),
                                 Some((operator, under)) => {
                                     self.facts.equality[operator].contains(family)
-                                        && (!self.facts.nondeterministic.contains(under)
-                                            || under == collation)
+                                        && self.tells_apart(*under, *collation)
                                 }
                             }
                     })

@@ -6,9 +6,7 @@
 //! argument. What is not recognized is refused: a refusal is cheap, a wrong guess a stale profile.
 
 use crate::error::Error;
-use crate::query::{
-    Condition, Expr, JoinKind, MOST, Node, Oid, Operator, Query, Relation, TOO_MANY,
-};
+use crate::query::{Condition, Expr, JoinKind, MOST, Node, Oid, Query, Relation, TOO_MANY};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// What the catalogs say about the tables that a view reads.
@@ -104,13 +102,15 @@ pub enum Source {
     Constant { value: String, r#type: Oid },
 }
 
+/// An equality's operator and collation.
+pub type By = (Oid, Oid);
+
 /// A condition that leaves out all rows of an occurrence but those with one of these values.
 #[derive(Clone, Debug)]
 pub struct Equality {
     pub place: Place,
     pub sources: Vec<Source>,
-    pub operator: Oid,
-    pub collation: Oid,
+    pub by: By,
     /// It joins a subquery that groups the rows: PostgreSQL moves a condition into that only where
     /// the value is known before.
     pub outside: bool,
@@ -163,7 +163,7 @@ pub fn prove(
     }
     let (key, (root, key_column)) = prover.key(top, profile, is_key)?;
     let (ties, grouped) = prover.tie(root, key_column)?;
-    prover.one_row(top, &[key], Some((root, key_column)))?;
+    prover.one_row(top, &[key], (root, key_column))?;
     Ok(Proof {
         occurrences: prover.occurrences,
         ties,
@@ -409,18 +409,15 @@ impl<'a> Prover<'a> {
         for Condition { expr, over } in query.conditions() {
             match expr {
                 Expr::Operator(o) => {
+                    let by = (o.oid, o.collation);
                     let sources = self.all_sources(scope, &o.right);
                     let restricted = self.restricts(scope, &o.left, Some(&over));
-                    self.note(
-                        o,
-                        restricted,
-                        sources,
-                        o.right.iter().any(Expr::is_of_this_query),
-                    );
+                    let beside = o.right.iter().any(Expr::is_of_this_query);
+                    self.note(by, restricted, sources, beside);
                     if let [right] = &o.right[..] {
                         let sources = self.sources(scope, &o.left);
                         let restricted = self.restricts(scope, right, Some(&over));
-                        self.note(o, restricted, sources, o.left.is_of_this_query());
+                        self.note(by, restricted, sources, o.left.is_of_this_query());
                     }
                 }
                 Expr::Query {
@@ -432,21 +429,13 @@ impl<'a> Prover<'a> {
                     else {
                         continue;
                     };
-                    let (inner, o) = (
-                        *inner,
-                        Operator {
-                            oid: any.operator,
-                            collation: any.collation,
-                            left: any.left.clone(),
-                            right: vec![],
-                        },
-                    );
+                    let (inner, by) = (*inner, (any.operator, any.collation));
                     let sources = self.output(inner, 1);
-                    let restricted = self.restricts(scope, &o.left, Some(&over));
-                    self.note(&o, restricted, sources, true);
-                    let sources = self.sources(scope, &o.left);
-                    let beside = o.left.is_of_this_query();
-                    self.note(&o, self.passes(inner, 1), sources, beside);
+                    let restricted = self.restricts(scope, &any.left, Some(&over));
+                    self.note(by, restricted, sources, true);
+                    let sources = self.sources(scope, &any.left);
+                    let beside = any.left.is_of_this_query();
+                    self.note(by, self.passes(inner, 1), sources, beside);
                 }
                 _ => {}
             }
@@ -456,7 +445,7 @@ impl<'a> Prover<'a> {
     /// `beside`: the value comes from another relation of the same query.
     fn note(
         &mut self,
-        o: &Operator,
+        by: By,
         restricted: Option<(Vec<Place>, bool)>,
         sources: Option<Vec<Source>>,
         beside: bool,
@@ -464,15 +453,14 @@ impl<'a> Prover<'a> {
         let (Some((places, grouped)), Some(sources)) = (restricted, sources) else {
             return;
         };
-        if !self.facts.equality.contains_key(&o.oid) {
+        if !self.facts.equality.contains_key(&by.0) {
             return;
         }
         for place in places {
             self.equalities.push(Equality {
                 place,
                 sources: sources.clone(),
-                operator: o.oid,
-                collation: o.collation,
+                by,
                 outside: grouped && beside,
             });
         }
@@ -578,7 +566,7 @@ impl<'a> Prover<'a> {
             let table = self.occurrences[occurrence].table;
             if table == self.occurrences[*other].table
                 && let Some(same) = pairs.iter().find(|(x, y, e)| {
-                    x == y && self.is_key(table, *x, e.collation) && self.exact(e, &[(table, *x)])
+                    x == y && self.is_key(table, *x, e.by.1) && self.exact(e.by, &[(table, *x)])
                 })
             {
                 return Some((ties[*other].clone(), same.2.outside));
@@ -635,7 +623,7 @@ impl<'a> Prover<'a> {
             Source::Constant { value, r#type } => {
                 let table = self.occurrences[occurrence].table;
                 let key =
-                    self.is_key(table, column, e.collation) && self.exact(e, &[(table, column)]);
+                    self.is_key(table, column, e.by.1) && self.exact(e.by, &[(table, column)]);
                 key.then(|| Tie::Constant {
                     column,
                     value: value.clone(),
@@ -664,8 +652,13 @@ impl<'a> Prover<'a> {
             u.table == table
                 && matches!(u.columns[..], [(c, family, collation)]
                     if c == column && own.is_some_and(|own| own.contains(&family))
-                        && (!self.facts.nondeterministic.contains(&under) || collation == under))
+                        && self.tells_apart(under, collation))
         })
+    }
+
+    /// Whether what a unique index under `collation` holds apart is apart under another one, too.
+    pub fn tells_apart(&self, under: Oid, collation: Oid) -> bool {
+        !self.facts.nondeterministic.contains(&under) || collation == under
     }
 
     pub fn base(&self, place: Place) -> (Oid, i16) {
@@ -680,7 +673,7 @@ impl<'a> Prover<'a> {
         while let Some(e) = next.pop() {
             if let [Source::Place(place)] = e.sources[..]
                 && !found.contains(&place)
-                && self.exact(e, &[self.base(e.place), self.base(place)])
+                && self.exact(e.by, &[self.base(e.place), self.base(place)])
             {
                 found.push(place);
                 next.extend(self.equalities.iter().filter(|x| x.place == place));
@@ -691,8 +684,8 @@ impl<'a> Prover<'a> {
 
     /// Whether an equality of these columns means what `=` between them means, and neither cast nor
     /// collation takes for equal what differs: routes compare the columns as they are.
-    pub fn exact(&self, e: &Equality, columns: &[(Oid, i16)]) -> bool {
-        let families = self.facts.equality.get(&e.operator);
+    pub fn exact(&self, (operator, collation): By, columns: &[(Oid, i16)]) -> bool {
+        let families = self.facts.equality.get(&operator);
         let own = |c: &(Oid, i16)| {
             let (own, all) = (self.facts.families.get(c), families);
             own.zip(all)
@@ -701,8 +694,8 @@ impl<'a> Prover<'a> {
         let collations = || columns.iter().filter_map(|c| self.facts.collations.get(c));
         let blurred = |c: &Oid| self.facts.nondeterministic.contains(c);
         columns.iter().all(own)
-            && (!collations().chain([&e.collation]).any(blurred)
-                || collations().all(|c| *c == e.collation))
+            && (!collations().chain([&collation]).any(blurred)
+                || collations().all(|c| *c == collation))
     }
 
     /// Column pairs of two occurrences that are a foreign key (rank 0: from the first, 1: from the
@@ -721,7 +714,7 @@ impl<'a> Prover<'a> {
         let equal = |x: i16, y: i16| {
             pairs
                 .iter()
-                .any(|(p, q, e)| (*p, *q) == (x, y) && self.exact(e, &[(a, x), (b, y)]))
+                .any(|(p, q, e)| (*p, *q) == (x, y) && self.exact(e.by, &[(a, x), (b, y)]))
         };
         let mut found = vec![];
         for fk in &self.facts.foreign_keys {
@@ -831,7 +824,7 @@ fn has_full_join(node: &Node) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::query::{Limit, Target};
+    use crate::query::{Limit, Operator, Target};
 
     // profile (1 id, 2 key, 3 tenant), member (1 id, 2 profile, 3 plan, 4 tenant), plan (1 id, 2 name).
     const PROFILE: Oid = 1;

@@ -62,12 +62,20 @@ pub fn look(a: &Attached, key: &Uuid) -> Found {
     });
     match row {
         None => Found::Nothing,
-        Some((looked, document)) => match judge.of(&looked) {
-            Ok(()) => Found::Hit { document, looked },
-            Err(reason) => Found::Miss {
-                reason,
-                looked: Some(looked),
-            },
+        Some((looked, document)) => judged(&judge, looked, || document),
+    }
+}
+
+/// A hit or a miss, by the reader's rule.
+fn judged(judge: &Judge, looked: Looked, document: impl FnOnce() -> Option<Value>) -> Found {
+    match judge.of(&looked) {
+        Ok(()) => Found::Hit {
+            document: document(),
+            looked,
+        },
+        Err(reason) => Found::Miss {
+            reason,
+            looked: Some(looked),
         },
     }
 }
@@ -87,16 +95,7 @@ fn look_directly(a: &Attached, key: &Uuid) -> Option<Found> {
             key: Some(*key),
             ..Looked::default()
         };
-        match judge.of(&looked) {
-            Ok(()) => Found::Hit {
-                document: row.jsonb(document),
-                looked,
-            },
-            Err(reason) => Found::Miss {
-                reason,
-                looked: Some(looked),
-            },
-        }
+        judged(&judge, looked, || row.jsonb(document))
     })?;
     Some(found.unwrap_or(Found::Nothing))
 }

@@ -135,12 +135,11 @@ fn hand_on(a: &Attached, table: &UsedTable, firing: &Firing, command: Option<u32
     // At REPEATABLE READ a row of this transaction's own that has taken over a referenced value shows,
     // in the old snapshot, the children of the profile that had it; and being new, it is none that
     // another transaction's change would run into.
-    let referenced = if is_profile && xact::has_one_snapshot() {
-        naming_columns(a)
+    let (referenced, key) = if is_profile && xact::has_one_snapshot() {
+        (naming_columns(a), vec![Column::of(a.profile, a.key)])
     } else {
-        vec![]
+        (vec![], vec![])
     };
-    let key = [Column::of(a.profile, a.key)];
     let mut taken = Touched::default();
     firing.rows(|old, new| {
         let mut changed = false;

@@ -335,16 +335,18 @@ impl Reader<'_> {
         unsafe {
             list::<pg_sys::SortGroupClause>(clauses)
                 .into_iter()
-                .map(|c| {
-                    for operator in [(*c).eqop, (*c).sortop] {
-                        if operator != Oid::INVALID {
-                            self.uses.operators.insert(operator.to_u32());
-                        }
-                    }
-                    (*c).tleSortGroupRef
-                })
+                .map(|c| self.sorted(&*c))
                 .collect()
         }
+    }
+
+    /// The target that one refers to; its operators are used.
+    fn sorted(&mut self, c: &pg_sys::SortGroupClause) -> u32 {
+        let operators = [c.eqop, c.sortop]
+            .into_iter()
+            .filter(|o| *o != Oid::INVALID);
+        self.uses.operators.extend(operators.map(|o| o.to_u32()));
+        c.tleSortGroupRef
     }
 
     unsafe fn expr(&mut self, n: *mut pg_sys::Node) -> Expr {
@@ -454,12 +456,7 @@ impl Reader<'_> {
                 }
                 NodeTag::T_SubLink => self.sublink(&*n.cast::<pg_sys::SubLink>()),
                 NodeTag::T_SortGroupClause => {
-                    let c = &*n.cast::<pg_sys::SortGroupClause>();
-                    for operator in [c.eqop, c.sortop] {
-                        if operator != Oid::INVALID {
-                            self.uses.operators.insert(operator.to_u32());
-                        }
-                    }
+                    self.sorted(&*n.cast::<pg_sys::SortGroupClause>());
                     Expr::Other(vec![])
                 }
                 NodeTag::T_SQLValueFunction => {
