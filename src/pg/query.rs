@@ -6,6 +6,7 @@
 //! the transaction, nested ones too, so that what was proven of it stays so until then.
 
 use super::value::Value;
+use super::xact;
 use crate::query::{
     Any, Expr, JoinKind, Limit, MOST, Node, Operator, Query, Relation, TOO_MANY, Target, With,
 };
@@ -73,7 +74,7 @@ fn read_view(view: Oid, uses: &mut Uses) -> Option<Query> {
         }
         if uses.wait {
             pg_sys::LockRelationOid(view, share);
-        } else if !pg_sys::ConditionalLockRelationOid(view, share) {
+        } else if !lock_soon(view, share) {
             return Some(Query {
                 unsupported: Some("a view that another transaction is changing"),
                 ..Query::default()
@@ -93,6 +94,19 @@ fn read_view(view: Oid, uses: &mut Uses) -> Option<Query> {
         pg_sys::relation_close(relation, pg_sys::NoLock as i32);
         Some(query)
     }
+}
+
+/// Locks a relation if it is free, or within a moment: a transaction whose end has just woken us gives
+/// its locks back one by one.
+fn lock_soon(relation: Oid, mode: i32) -> bool {
+    const TRIES: u32 = 20;
+    (0..TRIES).any(|n| {
+        if n > 0 {
+            xact::sleep(5);
+        }
+        // SAFETY: does not wait; released at the transaction's end.
+        unsafe { pg_sys::ConditionalLockRelationOid(relation, mode) }
+    })
 }
 
 /// Expressions nested deeper than this are refused: walking them takes stack.
