@@ -1,0 +1,74 @@
+"""Who is asking is what a valid token says, and nothing else. No database is asked about a bad one."""
+
+import uuid
+
+import jwt
+from accounts.tests.support import URL, AppTestCase, in_days, request, token
+from django.test import Client, SimpleTestCase
+
+
+class RefusedTokens(SimpleTestCase):  # which fails a test that touches the database
+    user = uuid.uuid4()
+
+    def refused(self, authorization):
+        response = Client().get(URL, headers={"Authorization": authorization} if authorization else {})
+        self.assertEqual(response.status_code, 401, response.content)
+        self.assertEqual(response.headers["WWW-Authenticate"], "Bearer")
+
+    def test_missing(self):
+        self.refused(None)
+        self.refused("Bearer")
+        self.refused("Bearer ")
+        self.refused(f"Basic {token(self.user)}")
+
+    def test_expired(self):
+        self.refused(f"Bearer {token(self.user, exp=in_days(-1))}")
+
+    def test_not_yet_valid(self):
+        self.refused(f"Bearer {token(self.user, nbf=in_days(1))}")
+
+    def test_of_another_audience(self):
+        self.refused(f"Bearer {token(self.user, aud='anon')}")
+
+    def test_forged(self):
+        header, claims, signature = token(self.user).split(".")
+        other = token(uuid.uuid4()).split(".")[1]
+        self.refused(f"Bearer {token(self.user, secret='of somebody else, and also thirty-two bytes')}")
+        self.refused(f"Bearer {header}.{other}.{signature}")
+        self.refused(f"Bearer {header}.{claims}.")
+
+    def test_unsigned(self):
+        claims = {"sub": str(self.user), "aud": "authenticated", "exp": in_days(1)}
+        self.refused(f"Bearer {jwt.encode(claims, None, algorithm='none')}")
+
+    def test_incomplete(self):
+        for claim in ("sub", "aud", "exp"):
+            self.refused(f"Bearer {token(self.user, **{claim: None})}")
+
+    def test_not_a_user_id(self):
+        self.refused(f"Bearer {token('1 OR true')}")
+
+
+class AcceptedTokens(AppTestCase):
+    def test_valid(self):
+        self.assertEqual(request("get_profile", self.ada.supabase_user_id).json()["full_name"], "Ada")
+
+    def test_update_profile(self):
+        response = request("get_profile", self.ada.supabase_user_id, "patch", data={"full_name": "Ada L.", "preferences": {"theme": "dark"}})
+        self.assertEqual((response.status_code, response.json()["full_name"]), (200, "Ada L."))
+        _, _, profile = self.assert_same_id(self.ada.supabase_user_id)
+        self.assertEqual((profile["full_name"], profile["preferences"]), ("Ada L.", {"theme": "dark"}))
+        self.assertEqual(response.json(), profile)
+
+    def test_what_a_user_may_not_update(self):
+        before = self.assert_same_id(self.ada.supabase_user_id)[2]
+        claims = {"email": "root@example.com", "is_verified": True, "supabase_user_id": str(self.bob.supabase_user_id),
+                  "roles": ["admin"], "subscription_plan": "team", "login_count": 9}  # fmt: skip
+        response = request("get_profile", self.ada.supabase_user_id, "patch", data=claims)
+        self.assertEqual(response.status_code, 200)
+        after = self.assert_same_id(self.ada.supabase_user_id)[2]
+        self.assertEqual({k: v for k, v in after.items() if before[k] != v}.keys(), {"updated_at"})
+
+    def test_invalid_update(self):
+        response = request("get_profile", self.ada.supabase_user_id, "patch", data={"avatar_url": "no URL"})
+        self.assertEqual((response.status_code, list(response.json())), (400, ["avatar_url"]))

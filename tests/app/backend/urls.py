@@ -1,0 +1,8 @@
+from accounts.views import ProfileView
+from django.contrib import admin
+from django.urls import path
+
+urlpatterns = [
+    path("api/v1/auth/profile/", ProfileView.as_view(), name="profile"),
+    path("admin/", admin.site.urls),
+]
