@@ -3,11 +3,12 @@
 PG ?= 15
 PG_CONFIG ?= pg_config
 
-.PHONY: help demo test install fmt lint
+.PHONY: help demo test bench install fmt lint
 
 help:
 	@echo "make demo                   the extension at work: 100,000 users on a private PostgreSQL"
 	@echo "make test [PG=15]           everything CI runs"
+	@echo "make bench [QUICK=1]        the comparison with its peers, into tests/output/bench/report.md"
 	@echo "make install PG_CONFIG=...  builds and installs into that PostgreSQL"
 	@echo "make fmt, make lint         formats the code; checks it"
 
@@ -18,6 +19,10 @@ demo:
 test:
 	@tests/setup.sh prepare $(PG)
 	@python3 tests/run.py --pg $(PG)
+
+bench:
+	@tests/setup.sh prepare $(PG)
+	@python3 tests/bench/bench.py --pg $(PG) $(if $(QUICK),--quick)
 
 install:
 	@tests/setup.sh install $(PG_CONFIG)

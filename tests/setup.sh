@@ -5,6 +5,7 @@
 #   tests/setup.sh prepare MAJOR        all that building and testing needs
 #   tests/setup.sh install PG_CONFIG    builds the extension and installs it there
 #   tests/setup.sh venv                 Python packages of tests/requirements.txt
+#   tests/setup.sh bench                what only the bench needs: Redis, and packages of tests/bench/requirements.txt
 #
 # Works as root and as an ordinary user with sudo.
 set -euo pipefail
@@ -122,19 +123,22 @@ install_into() {
     say "installed into $libraries"
 }
 
-venv() {
-    local dir=tests/.venv
-    if ! cmp -s tests/requirements.txt "$dir/installed"; then
-        say "Python packages into $dir"
-        quietly venv.log python3 -m venv --clear "$dir"
-        quietly venv.log "$dir/bin/pip" install -r tests/requirements.txt
-        cp tests/requirements.txt "$dir/installed"
+venv() { # in folder $1, of the requirements $2
+    if ! cmp -s "$2" "$1/installed"; then
+        say "Python packages into $1"
+        quietly venv.log python3 -m venv --clear "$1"
+        quietly venv.log "$1/bin/pip" install -r "$2"
+        cp "$2" "$1/installed"
     fi
 }
 
 case "${1:-} $#" in
     "prepare 2") prepare "$2" ;;
     "install 2") install_into "$2" ;;
-    "venv 1") venv ;;
+    "venv 1") venv tests/.venv tests/requirements.txt ;;
+    "bench 1")
+        apt_install redis-server
+        venv tests/.venv-bench tests/bench/requirements.txt
+        ;;
     *) sed -n '2,/^set/s/^# \{0,1\}//p' "$0"; exit 2 ;;
 esac

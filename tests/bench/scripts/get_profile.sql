@@ -1,0 +1,2 @@
+\set n random(1, :users)
+SELECT get_profile(md5('user' || :n)::uuid);

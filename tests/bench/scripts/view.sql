@@ -1,0 +1,2 @@
+\set n random(1, :users)
+SELECT document FROM profile_document WHERE supabase_user_id = md5('user' || :n)::uuid;
