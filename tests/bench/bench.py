@@ -43,7 +43,7 @@ KEY = "md5('user' || n)::uuid"  # of user n, as in ../demo/data.sql
 # As in production, unlike the tests' settings: commits reach the disk. Checkpoints and vacuum
 # come when we call for them, not in the middle of one peer's turn.
 SETTINGS = {
-    "fsync": "on", "synchronous_commit": "on", "full_page_writes": "on", "deadlock_timeout": "1s",
+    "fsync": "on", "synchronous_commit": "on", "full_page_writes": "on",
     "max_wal_size": "8GB", "checkpoint_timeout": "1h", "autovacuum": "off", "maintenance_work_mem": "256MB",
 }  # fmt: skip
 
@@ -80,11 +80,33 @@ class Server(Cluster):
         """How long one statement takes, as psql sees it."""
         return float(re.findall(r"^Time: ([\d.]+) ms", self.run(database, f"\\timing on\n{statement}"), re.MULTILINE)[-1]) / 1000
 
-    def pgbench(self, database, script, users, mode="prepared", clients=1, role="app", latencies=False, warm=False):
+    def watched_refresh(self, database):
+        """Seconds that CALL refresh() takes, and its backend's most private memory in MB, sampled."""
+        command = [self.bindir / "psql", "-X", "-q", "-At", "-v", "ON_ERROR_STOP=1", "-U", "app", "-d", database]
+        process = subprocess.Popen(
+            [str(c) for c in command], env=self.env, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+        process.stdin.write("SET client_min_messages = warning;\nSELECT pg_backend_pid();\n")
+        process.stdin.flush()
+        status = pathlib.Path(f"/proc/{int(process.stdout.readline())}/status")
+        process.stdin.write("\\timing on\nCALL profile_cache.refresh();\n")
+        process.stdin.close()
+        peak = 0
+        while process.poll() is None:
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it may end at any moment
+                if private := re.search(r"^RssAnon:\s+(\d+) kB", status.read_text(), re.MULTILINE):
+                    peak = max(peak, int(private[1]) / 1024)
+            time.sleep(0.005)
+        printed = process.stdout.read()
+        if process.returncode or not peak:
+            raise RuntimeError(f"refresh in {database}, {peak} MB seen: {printed}")
+        return float(re.search(r"^Time: ([\d.]+) ms", printed, re.MULTILINE)[1]) / 1000, peak
+
+    def pgbench(self, database, script, users, mode="prepared", clients=1, role="app", latencies=False, transactions=None):
         """Transactions a second, and latencies if asked for, of one script of scripts/."""
         log = self.dir / "latencies"
         command = [
-            self.bindir / "pgbench", "-n", "-M", mode, *(["-t", 500] if warm else ["-T", self.options.seconds]), "-c", clients, "-j", min(clients, 2),
+            self.bindir / "pgbench", "-n", "-M", mode, *(["-t", transactions] if transactions else ["-T", self.options.seconds]), "-c", clients, "-j", min(clients, 2),
             "-U", role, "-D", f"users={users}", "-f", HERE / "scripts" / f"{script}.sql", "--max-tries=100",
             *(["-l", f"--log-prefix={log}"] if latencies else []), database,
         ]  # fmt: skip
@@ -217,35 +239,80 @@ class Bench:
         if problems:
             raise RuntimeError(f"{s.cached}: verify() found\n{problems[:2000]}")
 
+    def unused_is_unused(self, s):
+        """The column that scripts/unused.sql changes leaves the document alone, the one of scripts/subscription.sql does not."""
+        written = "SELECT profile_cache_updated_at FROM user_profile WHERE id = 1;"
+        found = self.server.run(
+            s.cached,
+            f"{written} UPDATE user_subscription SET stripe_subscription_id = 'sub_x' WHERE user_id = 1; {written}"
+            f"UPDATE user_subscription SET status = 'trialing' WHERE user_id = 1; {written}",
+        ).splitlines()
+        if found[0] != found[1] or found[1] == found[2]:
+            raise RuntimeError(f"{s.cached}: document of user 1 written {found}; before, after an unused column's change, after a used one's")
+
     def refresh(self, s):
         self.server.run(s.cached, "CALL profile_cache.refresh()")
 
     # Measuring
 
-    def measure(self, phase, cases, rounds=None, warm=True):
-        """Runs the cases in interleaved rounds, and keeps what they return."""
+    def measure(self, phase, groups, rounds=None, warm=True):
+        """Runs the cases in interleaved rounds, and keeps what they return. Cases of one group run one after the other."""
+        groups = [group if isinstance(group, list) else [group] for group in groups]
+        cases = [case for group in groups for case in group]
         values = {case.what: collections.defaultdict(list) for case in cases}
         if warm:
             for case in cases:
                 case.run(warm=True)
         for turn in range(rounds or self.options.rounds):
-            at = turn % len(cases)
-            for case in cases[at:] + cases[:at]:
+            at = turn % len(groups)
+            for case in [case for group in groups[at:] + groups[:at] for case in group]:
                 for name, value in case.run(warm=False).items():
                     values[case.what][name].append(value)
         for case in cases:
-            got = dict(values[case.what])
-            row = {"phase": phase, "what": case.what, "unit": case.unit, "values": got.pop(case.unit), "more": got}
+            more = dict(values[case.what])
+            row = {"phase": phase, "what": case.what, "unit": case.unit, "values": more.pop(case.unit), "more": more}
             self.rows.append(row | {"against": case.against, "chart": case.chart})
             self.say(f"{phase}: {case.what}: {statistics.median(row['values']):,.4g} {case.unit}")
+
+    @property
+    def few_rounds(self):
+        """For what takes long, or is only a point of a curve."""
+        return max(self.options.rounds // 2, 1)
 
     def script(self, what, database, script, users, against=None, chart=None, **options):
         """A case: a script of scripts/ run by pgbench."""
 
         def run(warm):
-            return self.server.pgbench(database, script, users, warm=warm, **options)
+            return self.server.pgbench(database, script, users, transactions=500 if warm else None, **options)
 
         return Case(what, run, "tps", against or {}, chart)
+
+    def statement(self, what, database, statement, against=None, chart=None, unit="s", times=1, before=""):
+        """A case: one large statement, from tables without dead rows and just after a checkpoint."""
+
+        def run(warm):
+            self.server.sql(database, "VACUUM user_profile, user_subscription;\nCHECKPOINT")
+            self.server.run(database, before)
+            return {unit: self.server.seconds(database, statement) * times}
+
+        return Case(what, run, unit, against or {}, chart)
+
+    def refreshing(self, what, s, callers=1, against=None, chart=None, unit="s", times=1):
+        """A case: CALL refresh() by so many callers at once, until all are done; and the most memory that one has taken."""
+
+        def run(warm):
+            finished = []
+            threads = [threading.Thread(target=lambda: finished.append(self.server.watched_refresh(s.cached))) for _ in range(callers)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            if len(finished) < callers:
+                raise RuntimeError(f"{s.cached}: refresh() failed")
+            self.served_from(s, "cache", ["fresh"])
+            return {unit: max(took for took, _ in finished) * times, "peak memory MB": max(peak for _, peak in finished)}
+
+        return Case(what, run, unit, against or {}, chart)
 
     def inside(self, what, database, call, users, against=None):
         """A case: microseconds of a call inside the server, over random users, without the loop around it."""
@@ -378,7 +445,7 @@ def roles(bench):
                     ("get_profile", s.cached, "get_profile", {f"SELECT cached_profile, {how}, {mode}": None}),
                     ("SELECT cached_profile", s.plpgsql, "select", {}),
                 ]
-            ])  # fmt: skip
+            ], bench.few_rounds)  # fmt: skip
 
     compare("SELECT only")
     for database in (s.cached, s.plpgsql):
@@ -390,9 +457,37 @@ def roles(bench):
     bench.refresh(s)
 
 
+def misses(bench):
+    """One profile that has to be read from the view, beside reading the view with a kept plan."""
+    s = bench.small
+
+    def compare(why, reason, users=None, prefix=""):
+        bench.served_from(s, "view", [reason], users)
+        bench.measure("misses", [
+            bench.script(f"get_profile, {why}", s.cached, f"{prefix}get_profile", s.users, against={f"the view, {why}": ">= 0.77"}),
+            bench.script(f"the view, {why}", s.cached, f"{prefix}view", s.users),
+        ])  # fmt: skip
+        bench.served_from(s, "view", [reason], users)
+
+    bench.server.run(s.cached, "SELECT profile_cache.invalidate_all()")
+    compare("everything pending", "pending")
+    bench.refresh(s)
+    bench.server.run(s.cached, "UPDATE role SET permissions = permissions || '\"users.write\"' WHERE name = 'admin'")
+    compare("one role's edit pending", "pending")
+    bench.refresh(s)
+    ending = f"user_id % 180 = 18 AND user_id <= {s.users}"
+    bench.server.run(s.cached, f"UPDATE user_subscription SET current_period_end = clock_timestamp() + interval '1 second' WHERE {ending}")
+    bench.server.run(s.cached, f"SELECT pg_sleep_until(max(current_period_end)) FROM user_subscription WHERE {ending}")
+    compare("expired", "expired", f"SELECT generate_series(18, {s.users} - 162, 180)", "expired_")
+    bench.server.run(s.cached, f"UPDATE user_subscription SET current_period_end = now() + interval '20 days' WHERE {ending}")
+    bench.refresh(s)
+    bench.served_from(s, "cache", ["fresh"])
+
+
 def writes(bench):
     """One change of a random user, and transactions as an ORM makes them."""
     s = bench.main
+    bench.unused_is_unused(s)
     changes = [  # what, script, the least share of bare's rate, by number of clients
         ("subscription", "subscription", {1: 0.6, 8: 0.55}),
         ("role", "role", {1: 0.6, 8: 0.55}),
@@ -416,7 +511,146 @@ def writes(bench):
         bench.verify(s)
 
 
-PHASES = {f.__name__: f for f in (reads, roles, writes)}
+EDIT = "UPDATE subscription_plan SET ai_daily_limit = ai_daily_limit + 1 WHERE id = 'pro'"
+ON_THE_PLAN = "user_profile p JOIN user_subscription ON user_id = p.id WHERE plan_id = 'pro'"
+BARE_REFRESH = """UPDATE user_profile p SET cached_profile = d.document FROM profile_document d
+    WHERE d.supabase_user_id = p.supabase_user_id AND p.id IN (SELECT user_id FROM user_subscription WHERE plan_id = 'pro')"""
+
+
+def bulk(bench):
+    """One statement that concerns many users: commit, and the refresh after it."""
+    s, small, rounds = bench.main, bench.small, bench.few_rounds
+    change = """UPDATE user_subscription SET status = CASE status WHEN 'active' THEN 'trialing' ELSE 'active' END
+        WHERE user_id % 33 IN (1, 4, 7)"""
+    rows = int(bench.server.run(s.bare, "SELECT count(*) FROM user_subscription WHERE user_id % 33 IN (1, 4, 7)"))
+    what, chart = f"UPDATE of {rows:,} subscriptions", "UPDATE of 9 % of the users' subscriptions"
+    bench.measure("bulk", [
+        bench.statement(f"{what}: bare", s.bare, change, chart=(chart, "bare", "bare")),
+        [
+            bench.statement(f"{what}: cached", s.cached, change, {f"{what}: plpgsql": "<= 0.5", f"{what}: bare": None},
+                            (chart, "cached", "cached")),
+            bench.refreshing("refresh after it", s, 1, {f"{what}: plpgsql": "<= 1"}, (chart, "refresh", "refresh after it")),
+        ],
+        bench.statement(f"{what}: plpgsql", s.plpgsql, change, chart=(chart, "plpgsql", "plpgsql")),
+    ], rounds, warm=False)  # fmt: skip
+
+    rows, few = (int(bench.server.run(each.bare, f"SELECT count(*) FROM {ON_THE_PLAN}")) for each in (s, small))
+    what, chart = f"edit of a plan that {rows:,} users have", "A plan that a third of the users have is edited"
+    by_hand = f"UPDATE … FROM profile_document, {rows:,} users"
+    one = f"refresh after it, {rows:,} users"
+    bench.measure("bulk", [
+        bench.statement(f"{what}: bare", s.bare, EDIT),
+        [
+            bench.statement(f"{what}: cached", s.cached, EDIT, {f"{what}: bare": None, f"edit of a plan that {few:,} users have: cached": None},
+                            (chart, "cached", "commit")),
+            bench.refreshing(one, s, 1, {by_hand: "<= 1.5", f"{what}: plpgsql": None}, (chart, "refresh", "refresh")),
+        ],
+        [
+            bench.statement(f"{what}: cached, again", s.cached, EDIT),
+            bench.refreshing("refresh after it by two callers at once", s, 2, {one: None}, (chart, "refresh", "refresh by two")),
+        ],
+        [
+            bench.statement(f"edit of a plan that {few:,} users have: cached", small.cached, EDIT),
+            bench.refreshing(f"refresh after it, {few:,} users", small, 1),
+        ],
+        [
+            bench.statement(by_hand, s.matview, BARE_REFRESH, before=EDIT, chart=(chart, "bare", "UPDATE … FROM")),
+            bench.statement("REFRESH MATERIALIZED VIEW CONCURRENTLY", s.matview,
+                            "REFRESH MATERIALIZED VIEW CONCURRENTLY profile_materialized", chart=(chart, "matview", "materialized view")),
+        ],
+        bench.statement(f"{what}: plpgsql", s.plpgsql, EDIT, chart=(chart, "plpgsql", "plpgsql")),
+    ], rounds, warm=False)  # fmt: skip
+    bench.verify(s)
+
+
+def growth(bench):
+    """What a read, a write, a plan's edit and a refreshed document cost, by the number of users and of roles."""
+    fewest = max(bench.options.users // 100, 1000)
+    sets = [(s, "users", s.users) for s in (bench.databases("tiny", fewest), bench.small, bench.main)]
+    sets += [(bench.databases(f"roles{n}", fewest, n), "roles a user", n) for n in (1, 10, 100)]
+    reading, writing, editing = [], [], []
+    for s, by, x in sets:
+        at = f"{x:,} {by}"
+        rows = int(bench.server.run(s.bare, f"SELECT count(*) FROM {ON_THE_PLAN}"))
+        reading += [
+            bench.script(f"get_profile, {at}", s.cached, "get_profile", s.users, chart=(f"Read, by {by}", "cached", x),
+                         against={f"SELECT cached_profile, {at}": None}),
+            bench.script(f"SELECT cached_profile, {at}", s.plpgsql, "select", s.users, chart=(f"Read, by {by}", "plpgsql", x)),
+            bench.script(f"the document view, {at}", s.bare, "view", s.users, chart=(f"Read, by {by}", "view", x)),
+        ]  # fmt: skip
+        writing += [
+            bench.script(f"subscription, {at}: {peer}", getattr(s, peer), "subscription", s.users, chart=(f"Subscription changed, by {by}", peer, x),
+                         against={f"subscription, {at}: bare": None, f"subscription, {at}: plpgsql": None} if peer == "cached" else {})
+            for peer in ("bare", "cached", "plpgsql")
+        ]  # fmt: skip
+        editing += [
+            [
+                bench.statement(f"plan's edit, {at}: cached", s.cached, EDIT, chart=(f"Commit of a plan's edit, by {by}", "cached", x),
+                                unit="ms", times=1000),
+                bench.refreshing(f"refresh, {at}", s, unit="µs a document", times=1e6 / rows, chart=(f"Refresh, by {by}", "refresh", x),
+                                 against={f"plpgsql's trigger, {at}": None}),
+            ],
+            bench.statement(f"plpgsql's trigger, {at}", s.plpgsql, EDIT, unit="µs a document", times=1e6 / rows,
+                            chart=(f"Refresh, by {by}", "plpgsql", x)),
+        ]  # fmt: skip
+    bench.measure("growth", reading, bench.few_rounds)
+    bench.measure("growth", writing, bench.few_rounds)
+    for s, _, _ in sets:
+        bench.refresh(s)
+    bench.measure("growth", editing, bench.few_rounds, warm=False)
+    for s, _, _ in sets:
+        bench.verify(s)
+
+
+def bloat(bench):
+    """What a change leaves behind: pages and WAL a change, and the share of HOT updates. Tables start compact (VACUUM FULL)."""
+    s = bench.databases("bloat", max(bench.options.users // 100, 2000))
+    server = bench.server
+    tables = "('user_profile', 'user_subscription', 'user_role')"
+
+    def state(database):
+        found = server.sql(database, f"""
+            SELECT sum(n_tup_upd) FILTER (WHERE relname = 'user_profile'), sum(n_tup_hot_upd) FILTER (WHERE relname = 'user_profile'),
+                   sum(pg_relation_size(relid)), sum(pg_indexes_size(relid)), pg_current_wal_insert_lsn() - '0/0'
+            FROM pg_stat_user_tables WHERE relname IN {tables}""")  # fmt: skip
+        return [float(value) for value in found.split("|")]
+
+    def changing(what, database, script, chart, against, before=""):
+        def run(warm):
+            if before:
+                server.run(database, before)
+            server.sql(database, "VACUUM FULL" if not before.endswith("-- not compact") else "VACUUM")
+            server.sql(database, "VACUUM ANALYZE;\nCHECKPOINT")
+            states = [state(database)]
+            for _ in range(2):  # the first touches each page for the first time after the checkpoint
+                server.pgbench(database, script, s.users, transactions=s.users)
+                states.append(state(database))
+            first, second = ([b - a for a, b in zip(*pair)] for pair in zip(states, states[1:]))
+            both = [a + b for a, b in zip(first, second)]
+            return {
+                "WAL bytes": second[4] / s.users, "WAL bytes after a checkpoint": first[4] / s.users,
+                "HOT, % of the profile's updates": 100 * both[1] / both[0] if both[0] else None,
+                "table bytes": both[2] / (2 * s.users), "index bytes": both[3] / (2 * s.users),
+            }  # fmt: skip
+
+        return Case(what, run, "WAL bytes", against, chart)
+
+    changes = ("profile", "subscription", "role")
+    bench.measure("bloat", [
+        changing(f"{change}: {peer}", getattr(s, peer), change, ("WAL bytes a change", peer, change),
+                 {f"{change}: bare": None, f"{change}: plpgsql": None} if peer == "cached" else {})
+        for change in changes for peer in ("bare", "cached", "plpgsql")
+    ], rounds=1, warm=False)  # fmt: skip
+    for fillfactor in (100, 90, 80, 70):
+        server.run(s.cached, f"ALTER TABLE user_profile SET (fillfactor = {fillfactor}); CALL profile_cache.refresh()")
+        bench.measure("bloat", [
+            changing(f"{change}: cached, fillfactor {fillfactor}", s.cached, change, ("WAL bytes a change, by fillfactor", change, fillfactor), {})
+            for change in changes
+        ], rounds=1, warm=False)  # fmt: skip
+    bench.verify(s)
+
+
+PHASES = {f.__name__: f for f in (reads, roles, misses, writes, bulk, growth, bloat)}
 
 
 def machine(server):
@@ -437,12 +671,12 @@ def main():
     parser.add_argument("--only", default=",".join(PHASES), help="phases, by comma: " + ", ".join(PHASES))
     parser.add_argument("--users", type=int, help="in the main databases (1,000,000; quick: 20,000)")
     parser.add_argument("--rounds", type=int, help="how often each case is measured (5; quick: 3)")
-    parser.add_argument("--seconds", type=int, help="how long a round of pgbench is (3; quick: 1)")
+    parser.add_argument("--seconds", type=int, help="how long a round of pgbench is (2; quick: 1)")
     parser.add_argument("--library", help="a folder with another profile_cache.so to measure; nothing is installed then")
     options = parser.parse_args()
     options.users = options.users or (20_000 if options.quick else 1_000_000)
-    options.rounds = options.rounds or 3 if options.quick else options.rounds or 5
-    options.seconds = options.seconds or (1 if options.quick else 3)
+    options.rounds = options.rounds or (3 if options.quick else 5)
+    options.seconds = options.seconds or (1 if options.quick else 2)
     wanted = options.only.split(",")
     if unknown := set(wanted) - set(PHASES):
         parser.error(f"no such phase: {', '.join(unknown)}")

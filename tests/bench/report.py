@@ -27,6 +27,8 @@ def number(value):
 
 
 def spread(values):
+    if None in values:
+        return "–"  # nothing to count
     median = number(statistics.median(values))
     return median if len(values) == 1 else f"{median} ({number(min(values))}–{number(max(values))})"
 
