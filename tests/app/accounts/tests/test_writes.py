@@ -8,7 +8,7 @@ import functools
 
 from accounts.models import Role, Session, SubscriptionHistory, SubscriptionPlan, UserProfile, UserRole, UserSubscription
 from accounts.sources import SOURCES
-from accounts.tests.support import FROM_DATABASE, AppTestCase, answer, explain, in_another_session, in_days, request
+from accounts.tests.support import FROM_DATABASE, AppTestCase, answer, explain, in_another_session, in_days, request, sql
 from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.db import connection, transaction
@@ -424,11 +424,6 @@ def rename(profile_id, name):
     profile = UserProfile.objects.get(id=profile_id)
     profile.full_name = name
     profile.save()
-
-
-def sql(statement, *values):
-    with connection.cursor() as cursor:
-        cursor.execute(statement, values)
 
 
 class Writes(AppTestCase):
