@@ -116,7 +116,7 @@ def charts(rows, folder):
 def about(results):
     m, o = results["machine"], results["options"]
     return (
-        f"{m['date']}, PostgreSQL {m['PostgreSQL']}, {m['cpu']}, {m['cores']} cores, {m['memory GB']} GB, {m['system']}, data on {m['disk']}; "
+        f"{m['date']}, PostgreSQL {m['PostgreSQL']}, {m['cpu']}, {m['cores']} cores, {m['memory']}, {m['system']}, data on {m['disk']}; "
         f"{o['users']:,} users, {o['rounds']} rounds of {o['seconds']} s.\n"
     )
 

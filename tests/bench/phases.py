@@ -1,0 +1,290 @@
+"""What `make bench` measures, phase by phase: cases as data, run by bench.py.
+
+A case names what it is compared with, and the target if there is one; "" is the figure itself.
+Each phase leaves its databases as it found them: attached, and nothing pending.
+"""
+
+import dataclasses
+
+from peers import redis, served_from, unused_is_unused, verified
+
+
+@dataclasses.dataclass
+class Case:
+    """One thing that is measured."""
+
+    what: str
+    run: object  # run(warm) gives {unit: figure, and what else there is to tell: figure}
+    unit: str
+    against: dict = None  # what it is compared with ("" for the figure itself): the target, or None
+    chart: tuple = None  # its title, the series, the place on the x axis
+
+
+def reads(bench):
+    """One profile, of a random user, from the cache."""
+    s, server = bench.main, bench.server
+    peers = [  # what, database, script
+        ("SELECT NULL", s.bare, "null"),
+        ("SELECT cached_profile", s.plpgsql, "select"),
+        ("get_profile", s.cached, "get_profile"),
+        ("the document view", s.bare, "view"),
+        ("an ORM's five queries", s.bare, "orm"),
+        ("materialized view", s.matview, "matview"),
+    ]
+    targets = {
+        "prepared": {"SELECT cached_profile": ">= 0.95", "the document view": ">= 2", "Redis GET": None},
+        "simple": {"SELECT cached_profile": ">= 1.15", "the document view": ">= 5"},
+    }
+    chart = "Reads a second, one client"
+    served_from(server, s, "cache", "fresh")
+    with redis(server, s, bench.log) as get:
+        for mode, known in targets.items():
+            others = dict.fromkeys([peer for peer, *_ in peers if peer != "get_profile"]) | known
+            against = {f"{peer}, {mode}": target for peer, target in others.items()}
+            cases = [
+                bench.script(f"{what}, {mode}", database, script, s.users, against if what == "get_profile" else None, (chart, mode, what), mode=mode)
+                for what, database, script in peers
+            ]
+            if "Redis GET" in others:
+                cases.append(bench.redis(f"Redis GET, {mode}", get, (chart, mode, "Redis GET")))
+            bench.measure("reads", cases)
+    where = "inside the server"
+    against = {"": "<= 8", f"SELECT cached_profile, {where}": None, f"the document view, {where}": None}
+    probe, view = (
+        f"SELECT {column} INTO result FROM {table} WHERE supabase_user_id = key"
+        for column, table in [("cached_profile", "user_profile"), ("document", "profile_document")]
+    )
+    bench.measure("reads", [
+        bench.inside(f"get_profile, {where}", s.cached, "result := get_profile(key)", s.users, against),
+        bench.inside(f"SELECT cached_profile, {where}", s.plpgsql, probe, s.users),
+        bench.inside(f"the document view, {where}", s.bare, view, s.users),
+    ])  # fmt: skip
+    served_from(server, s, "cache", "fresh")
+
+
+def roles(bench):
+    """The same by a role that may only SELECT, without and with row security."""
+    s, server = bench.small, bench.server
+
+    def compare(how):
+        served_from(server, s, "cache", "fresh")
+        for mode in ("prepared", "simple"):
+            what = f"{how}, {mode}"
+            against = {f"SELECT cached_profile, {what}": None}
+            bench.measure("roles", [
+                bench.script(f"get_profile, {what}", s.cached, "get_profile", s.users, against, mode=mode, role="reader"),
+                bench.script(f"SELECT cached_profile, {what}", s.plpgsql, "select", s.users, mode=mode, role="reader"),
+            ], bench.few_rounds)  # fmt: skip
+
+    compare("SELECT only")
+    policy = "CREATE POLICY active ON user_profile FOR SELECT TO reader USING (is_active)"
+    for database in (s.cached, s.plpgsql):
+        server.run(database, f"{policy}; ALTER TABLE user_profile ENABLE ROW LEVEL SECURITY")
+    server.refresh(s.cached)  # DDL on the table has made everything pending
+    compare("row security")
+    for database in (s.cached, s.plpgsql):
+        server.run(database, "DROP POLICY active ON user_profile; ALTER TABLE user_profile DISABLE ROW LEVEL SECURITY")
+    server.refresh(s.cached)
+
+
+def misses(bench):
+    """One profile that has to be read from the view, beside reading the view with a kept plan."""
+    s, server = bench.small, bench.server
+
+    def compare(why, reason, users=None, prefix=""):
+        served_from(server, s, "view", reason, users)
+        bench.measure("misses", [
+            bench.script(f"get_profile, {why}", s.cached, f"{prefix}get_profile", s.users, {f"the view, {why}": ">= 0.77"}),  # 1 / 1.3
+            bench.script(f"the view, {why}", s.cached, f"{prefix}view", s.users),
+        ])  # fmt: skip
+        served_from(server, s, "view", reason, users)
+
+    server.run(s.cached, "SELECT profile_cache.invalidate_all()")
+    compare("everything pending", "pending")
+    server.refresh(s.cached)
+    server.run(s.cached, "UPDATE role SET permissions = permissions || '\"users.write\"' WHERE name = 'admin'")
+    compare("one role's edit pending", "pending")
+    server.refresh(s.cached)
+    server.run(s.cached, EDIT)
+    compare("one plan's edit pending", "pending")
+    server.refresh(s.cached)
+    ending = f"user_id % 180 = 18 AND user_id <= {s.users}"
+    server.run(s.cached, f"UPDATE user_subscription SET current_period_end = clock_timestamp() + interval '1 second' WHERE {ending}")
+    server.run(s.cached, f"SELECT pg_sleep_until(max(current_period_end)) FROM user_subscription WHERE {ending}")
+    compare("expired", "expired", f"SELECT generate_series(18, {s.users} - 162, 180)", "expired_")
+    server.run(s.cached, f"UPDATE user_subscription SET current_period_end = now() + interval '20 days' WHERE {ending}")
+    server.refresh(s.cached)
+    verified(server, s)
+
+
+def writes(bench):
+    """One change of a random user, and transactions as an ORM makes them; nobody refreshes meanwhile."""
+    s, server = bench.main, bench.server
+    unused_is_unused(server, s)
+    changes = [  # what, script, by number of clients: at least that much of bare's rate, and of plpgsql's
+        ("subscription", "subscription", {1: (">= 0.6", ">= 1"), 8: (">= 0.55", ">= 1")}),
+        ("role", "role", {1: (">= 0.6", ">= 1"), 8: (">= 0.55", ">= 1")}),
+        ("profile", "profile", {1: (">= 0.6", None)}),
+        ("unused column", "unused", {1: (">= 0.9", None)}),
+        ("set roles (2 statements)", "set_roles", {1: (None, None)}),
+        ("sign-up (5 statements)", "sign_up", {1: (None, None), 8: (None, None)}),
+        ("five users' roles, random order", "five_roles", {1: (None, None), 8: (None, None)}),
+    ]
+    for change, script, targets in changes:
+        for clients, (of_bare, of_plpgsql) in targets.items():
+            what = f"{change}, {clients} client{'s' if clients > 1 else ''}"
+            chart = f"Changes a second, {clients} client{'s' if clients > 1 else ''}"
+            against = {f"{what}: bare": of_bare, f"{what}: plpgsql": of_plpgsql}
+            bench.measure("writes", [
+                bench.script(f"{what}: {peer}", getattr(s, peer), script, s.users, against if peer == "cached" else None, (chart, peer, change),
+                             clients=clients, latencies=True)
+                for peer in ("bare", "cached", "plpgsql")
+            ])  # fmt: skip
+        for database in (s.bare, s.cached, s.plpgsql):  # who has signed up goes, else some peers would have more users than others
+            for table, column in (("user_role", "user_id"), ("user_subscription", "user_id"), ("user_profile", "id")):
+                server.run(database, f"DELETE FROM {table} WHERE {column} > {s.users}")
+        server.refresh(s.cached)
+        verified(server, s)
+
+
+EDIT = "UPDATE subscription_plan SET ai_daily_limit = ai_daily_limit + 1 WHERE id = 'pro'"
+# What a refresh after it has to compute, without any of its care.
+BY_HAND = """UPDATE user_profile p SET cached_profile = d.document FROM profile_document d
+    WHERE d.supabase_user_id = p.supabase_user_id AND p.id IN (SELECT user_id FROM user_subscription WHERE plan_id = 'pro')"""
+
+
+def subscriptions(server, s, condition):
+    return int(server.run(s.bare, f"SELECT count(*) FROM user_subscription WHERE {condition}"))
+
+
+def bulk(bench):
+    """One statement that concerns many users: until it has committed, and the refresh after it."""
+    s, small, server = bench.main, bench.small, bench.server
+    nine = f"user_id % 33 IN (1, 4, 7) AND user_id <= {s.users}"  # percent of the users
+    change = f"UPDATE user_subscription SET status = CASE status WHEN 'active' THEN 'trialing' ELSE 'active' END WHERE {nine}"
+    what, title = f"UPDATE of {subscriptions(server, s, nine):,} subscriptions", "UPDATE of nine percent of the users' subscriptions"
+    bench.measure("bulk", [
+        bench.statement(f"{what}: bare", s.bare, change, None, (title, "", "bare")),
+        [
+            bench.statement(f"{what}: cached", s.cached, change, {f"{what}: plpgsql": "<= 0.5", f"{what}: bare": None}, (title, "", "cached")),
+            bench.refresh("refresh after it", s, 1, {f"{what}: plpgsql": "<= 1"}, (title, "", "refresh")),
+        ],
+        bench.statement(f"{what}: plpgsql", s.plpgsql, change, None, (title, "", "plpgsql")),
+    ], bench.few_rounds, warm=False)  # fmt: skip
+
+    rows, few = (subscriptions(server, each, "plan_id = 'pro'") for each in (s, small))
+    what, title = f"edit of a plan that {rows:,} users have", "A plan that a third of the users have is edited"
+    less, by_hand, refresh = f"edit of a plan that {few:,} users have: cached", f"UPDATE … FROM profile_document, {rows:,} rows", f"refresh of {rows:,}"
+    materialize = "REFRESH MATERIALIZED VIEW CONCURRENTLY"
+    bench.measure("bulk", [
+        bench.statement(f"{what}: bare", s.bare, EDIT),
+        [
+            bench.statement(f"{what}: cached", s.cached, EDIT, {f"{what}: bare": None, less: None}, (title, "", "commit")),
+            bench.refresh(refresh, s, 1, {by_hand: "<= 1.5", f"{what}: plpgsql": None, materialize: None}, (title, "", "refresh")),
+        ],
+        [
+            bench.statement(f"{what}: cached, again", s.cached, EDIT),
+            bench.refresh(f"{refresh} by two callers at once", s, 2, {refresh: None}, (title, "", "refresh by two")),
+        ],
+        [bench.statement(less, small.cached, EDIT), bench.refresh(f"refresh of {few:,}", small)],
+        [
+            bench.statement(by_hand, s.matview, BY_HAND, None, (title, "", "UPDATE … FROM"), before=EDIT),
+            bench.statement(materialize, s.matview, f"{materialize} profile_materialized", None, (title, "", "materialized view")),
+        ],
+        bench.statement(f"{what}: plpgsql", s.plpgsql, EDIT, None, (title, "", "plpgsql")),
+    ], bench.few_rounds, warm=False)  # fmt: skip
+    verified(server, s)
+
+
+def growth(bench):
+    """What a read, a write, a plan's edit and a refreshed document cost, by the number of users and of roles."""
+    server, fewest = bench.server, bench.tiny.users
+    sets = [(s, "users", s.users) for s in (bench.tiny, bench.small, bench.main)]
+    sets += [(bench.databases(f"roles{n}", fewest, n), "roles a user", n) for n in (1, 10, 100)]
+    reading, writing, editing = [], [], []
+    for s, by, x in sets:
+        at, rows = f"{by}: {x:,}", subscriptions(server, s, "plan_id = 'pro'")
+        against = {f"SELECT cached_profile, {at}": None, f"the document view, {at}": None}
+        reading += [
+            bench.script(f"get_profile, {at}", s.cached, "get_profile", s.users, against, (f"Read, by {by}", "cached", x)),
+            bench.script(f"SELECT cached_profile, {at}", s.plpgsql, "select", s.users, None, (f"Read, by {by}", "plpgsql", x)),
+            bench.script(f"the document view, {at}", s.bare, "view", s.users, None, (f"Read, by {by}", "view", x)),
+        ]
+        against = {f"subscription, {at}: bare": None, f"subscription, {at}: plpgsql": None}
+        writing += [
+            bench.script(f"subscription, {at}: {peer}", getattr(s, peer), "subscription", s.users, against if peer == "cached" else None,
+                         (f"Subscription changed, by {by}", peer, x))
+            for peer in ("bare", "cached", "plpgsql")
+        ]  # fmt: skip
+        each = {"unit": "µs a document", "times": 1e6 / rows}
+        editing += [
+            [
+                bench.statement(f"plan's edit, {at}", s.cached, EDIT, None, (f"Commit of a plan's edit, by {by}", "cached", x), "ms", 1000),
+                bench.refresh(f"refresh, {at}", s, 1, {f"plpgsql's trigger, {at}": None}, (f"Refresh, by {by}", "cached", x), **each),
+            ],
+            bench.statement(f"plpgsql's trigger, {at}", s.plpgsql, EDIT, None, (f"Refresh, by {by}", "plpgsql", x), **each),
+        ]
+    bench.measure("growth", reading, bench.few_rounds)
+    bench.measure("growth", writing, bench.few_rounds)
+    for s, *_ in sets:
+        server.refresh(s.cached)
+    bench.measure("growth", editing, bench.few_rounds, warm=False)
+    for s, *_ in sets:
+        verified(server, s)
+
+
+def bloat(bench):
+    """What a change leaves behind: WAL, pages, and the share of HOT updates; from compact tables unless it says otherwise."""
+    s, server = bench.databases("bloat", max(bench.options.users // 100, 2000)), bench.server
+
+    def state(database):
+        found = server.sql(
+            database,
+            """SELECT sum(n_tup_upd) FILTER (WHERE relname = 'user_profile'), sum(n_tup_hot_upd) FILTER (WHERE relname = 'user_profile'),
+                      sum(pg_relation_size(relid)), sum(pg_indexes_size(relid)), pg_current_wal_insert_lsn() - '0/0'
+               FROM pg_stat_user_tables WHERE relname IN ('user_profile', 'user_subscription', 'user_role')""",
+        )
+        return [float(value) for value in found.split("|")]
+
+    def changing(what, database, change, chart, against=None, vacuum="VACUUM FULL"):
+        """As many changes as there are users, twice: the first time each page is touched for the first time after a checkpoint."""
+
+        def run(warm):
+            server.sql(database, f"{vacuum};\nVACUUM ANALYZE;\nCHECKPOINT")
+            states = [state(database)]
+            for _ in range(2):
+                server.pgbench(database, change, s.users, transactions=s.users)
+                states.append(state(database))
+            first, second, both = ([b - a for a, b in zip(*pair)] for pair in (states[:2], states[1:], states[::2]))
+            return {
+                "WAL bytes": second[4] / s.users, "WAL bytes after a checkpoint": first[4] / s.users,
+                "HOT, % of the profile's updates": 100 * both[1] / both[0] if both[0] else None,
+                "table bytes": both[2] / (2 * s.users), "index bytes": both[3] / (2 * s.users),
+            }  # fmt: skip
+
+        return Case(what, run, "WAL bytes", against, chart)
+
+    changes = ("profile", "subscription", "role")
+
+    def each(how, **options):
+        cases = [changing(f"{change}: cached, {how}", s.cached, change, ("WAL bytes a change, by room on the pages", change, how), **options) for change in changes]
+        bench.measure("bloat", cases, rounds=1, warm=False)
+
+    for change in changes:
+        against = {f"{change}: bare": None, f"{change}: plpgsql": None}
+        bench.measure("bloat", [
+            changing(f"{change}: {peer}", getattr(s, peer), change, ("WAL bytes a change", peer, change), against if peer == "cached" else None)
+            for peer in ("bare", "cached", "plpgsql")
+        ], rounds=1, warm=False)  # fmt: skip
+    for fillfactor in (100, 90, 80, 70):
+        server.run(s.cached, f"ALTER TABLE user_profile SET (fillfactor = {fillfactor})")
+        server.refresh(s.cached)  # DDL on the table has made everything pending
+        each(f"fillfactor {fillfactor}")
+    server.run(s.cached, "ALTER TABLE user_profile RESET (fillfactor)")
+    server.sql(s.cached, "VACUUM FULL")
+    server.refresh(s.cached)
+    each("as refresh leaves the table", vacuum="VACUUM")
+    verified(server, s)
+
+
+PHASES = {f.__name__: f for f in (reads, roles, misses, writes, bulk, growth, bloat)}
