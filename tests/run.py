@@ -6,6 +6,7 @@
     tests/run.py --only regress attach refresh     some tests of a part
     tests/run.py --only random --seed 7 --seconds 600
     tests/run.py --only catalogue --seconds 60 31_manager
+    tests/run.py --only app test_isolation
     tests/run.py --only regress --accept attach    takes what came out as expected
 
 A test has a database of its own, empty but for what tests/PART/setup.sql puts there,
@@ -27,6 +28,7 @@ import time
 
 import server_tests
 from cluster import CONFIG, OUTPUT, ROOT, Cluster, clean_environment
+from redis_server import Redis
 
 TESTS = ROOT / "tests"
 
@@ -209,6 +211,33 @@ def servers(part, options, server):
             part.check(test.__name__, test, server, test.__name__)
 
 
+def app(part, options, server):
+    """The Django app of tests/app: its commands, then its tests by Django's own runner, as a role that is no superuser."""
+    subprocess.run([TESTS / "setup.sh", "app"], check=True)
+    folder = TESTS / "app"
+    manage = [folder / ".venv/bin/python", "manage.py"]
+    labels = [f"accounts.tests.{path.stem}" for path in sources("app/accounts/tests", "test_*.py", options.names)]
+    server.sql("postgres", "CREATE ROLE app LOGIN CREATEDB; CREATE ROLE authenticated; GRANT authenticated TO app; CREATE DATABASE app OWNER app")
+    with Redis(server.dir) as redis:
+        env = server.env | {
+            "PGUSER": "app", "PGDATABASE": "app", "REDIS_URL": redis.url, "PYTHONDONTWRITEBYTECODE": "1",
+            "HYPOTHESIS_STORAGE_DIRECTORY": str(OUTPUT / "hypothesis"),
+        }  # fmt: skip
+        for command in ("makemigrations --check", "migrate", "refresh_profiles", "migrate accounts zero"):
+            part.check(f"manage.py {command}", lambda: run([*manage, *command.split()], cwd=folder, env=env))
+        try:
+            output, ended = run([*manage, "test", "--noinput", *labels], log="app.log", cwd=folder, env=env), "well"
+        except Failed as failure:
+            output, ended = str(failure), "badly"
+    ran = re.search(r"^Ran (\d+) tests? in ([\d.]+)s$", output, re.MULTILINE)
+    failed = sum(map(int, re.findall(r"(?:failures|errors)=(\d+)", output[ran.end() :]))) if ran else 0
+    if ended == "badly" and not failed:  # it did not even begin, or did not end
+        part.check("manage.py test", fail, output)
+        return
+    part.passed, part.failed = part.passed + int(ran[1]) - failed, part.failed + failed
+    print(indent(output) if failed else f"  ok      manage.py test: {ran[1]} tests ({ran[2]} s)")
+
+
 def readme(part, options, server):
     """README.md as a reader would follow it: its SQL in one database, in order, and its commands.
 
@@ -272,7 +301,7 @@ def readme_command(server, line):
     return ""
 
 
-PARTS = {f.__name__: f for f in (lint, unit, regress, isolation, random, catalogue, servers, readme)}
+PARTS = {f.__name__: f for f in (lint, unit, regress, isolation, random, catalogue, servers, app, readme)}
 WITHOUT_SERVER = {"lint", "unit"}
 
 
@@ -291,7 +320,7 @@ def main():
         if name not in PARTS:
             parser.error(f"no such part: {name}")
     tests = {path.stem for path in [*TESTS.glob("regress/sql/*.sql"), *TESTS.glob("isolation/specs/*.spec"), *TESTS.glob("catalogue/accepted/*.sql")]}
-    tests |= {test.__name__ for test in server_tests.TESTS}
+    tests |= {test.__name__ for test in server_tests.TESTS} | {path.stem for path in TESTS.glob("app/accounts/tests/test_*.py")}
     for name in options.names:
         if name not in tests and "unit" not in wanted:
             parser.error(f"no such test: {name} (there are: {', '.join(sorted(tests))})")

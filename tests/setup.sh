@@ -5,6 +5,7 @@
 #   tests/setup.sh prepare MAJOR        all that building and testing needs
 #   tests/setup.sh install PG_CONFIG    builds the extension and installs it there
 #   tests/setup.sh venv                 Python packages of tests/requirements.txt
+#   tests/setup.sh app                  what only the app of tests/app needs: Redis, and its packages
 #   tests/setup.sh bench                what only the bench needs: Redis, and packages of tests/bench/requirements.txt
 #
 # Works as root and as an ordinary user with sudo.
@@ -136,6 +137,10 @@ case "${1:-} $#" in
     "prepare 2") prepare "$2" ;;
     "install 2") install_into "$2" ;;
     "venv 1") venv tests/.venv tests/requirements.txt ;;
+    "app 1")
+        apt_install redis-server
+        venv tests/app/.venv tests/app/requirements.txt
+        ;;
     "bench 1")
         apt_install redis-server
         venv tests/.venv-bench tests/bench/requirements.txt

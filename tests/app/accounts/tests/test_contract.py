@@ -13,7 +13,7 @@ from django.core.cache import cache
 from django.core.management import call_command
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 EXAMPLES = int(os.environ.get("APP_EXAMPLES", "1000"))
@@ -67,7 +67,7 @@ class Contract(AppTestCase):
         call_command("refresh_profiles")
         seen = []
 
-        @settings(max_examples=EXAMPLES, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
+        @settings(max_examples=EXAMPLES, deadline=None, database=None, derandomize=True, phases=[Phase.generate, Phase.shrink], suppress_health_check=list(HealthCheck))
         @given(profiles, subscriptions, role_names)
         def answers_are_equal(fields, subscription, names):
             user_id = uuid.uuid4()
