@@ -7,6 +7,7 @@
 use crate::discovery;
 use crate::error::Error;
 use crate::pg::identity::{Identity, Pinned};
+use crate::pg::scan::{Epochs, Probe};
 use crate::pg::spi::{self, Arg, At};
 use crate::pg::trigger::Column;
 use crate::pg::{Oid, catalog};
@@ -41,19 +42,10 @@ pub struct UsedLink {
     pub watched: Vec<Column>,
     /// For a member's link: the profile's columns that it references.
     pub targets: Vec<i16>,
+    /// How to find the profile of a member's row without SQL.
+    pub probe: Option<Probe>,
     /// One of the columns is an enum: its value's text may come to mean another value.
     pub renamable: bool,
-}
-
-/// Where a read finds things by itself.
-#[derive(Clone, Copy, Debug)]
-pub struct Direct {
-    /// The unique index on the key.
-    pub index: Oid,
-    /// `profile_cache.pending`, and its columns `kind` and `epoch`.
-    pub pending: Oid,
-    pub kind: i16,
-    pub epoch: i16,
 }
 
 /// The attachment, resolved.
@@ -72,8 +64,9 @@ pub struct Attached {
     pub tables: Vec<UsedTable>,
     pub first: i64,
     pub distrust: Option<Distrust>,
-    /// What a read needs to do without SQL, if it may.
-    pub direct: Option<Direct>,
+    /// How to find a profile by its key without SQL.
+    pub probe: Option<Probe>,
+    pub epochs: Epochs,
     /// Writing a row evaluates the app's own code, or meets an index on our columns.
     pub fragile: bool,
 }
@@ -321,6 +314,9 @@ fn read() -> (State, Vec<Oid>) {
     ) else {
         return (State::Gone(Gone::Columns), watched);
     };
+    let Some(epochs) = epochs() else {
+        return (State::None, watched);
+    };
     let tables = resolve(&definition, profile);
     let mut distrust = problem.map(Distrust::Problem);
     match &tables {
@@ -345,7 +341,8 @@ fn read() -> (State, Vec<Oid>) {
         tables: tables.unwrap_or_default(),
         first,
         distrust,
-        direct: direct(profile, key),
+        probe: probe(profile, key),
+        epochs,
         fragile: fragile(profile, &[a, b, c, d]),
         definition,
     };
@@ -372,12 +369,20 @@ fn resolve(d: &Definition, profile: Oid) -> Result<Vec<UsedTable>, String> {
                 .map(|l| {
                     let targets = l.direct().map(Step::column_names).unwrap_or_default();
                     let targets = targets.iter().map(|c| Ok(column(profile, c)?.number));
+                    let targets = targets.collect::<Result<Vec<i16>, String>>()?;
                     let own = columns(&l.column_names())?;
+                    let probe = match (&own[..], &targets[..]) {
+                        ([c], [t]) if c.oid == catalog::column_type(profile, *t) => {
+                            probe(profile, *t)
+                        }
+                        _ => None,
+                    };
                     Ok(UsedLink {
+                        probe,
                         renamable: own.iter().any(|c| catalog::is_enum(c.oid)),
                         columns: own,
                         watched: columns(&l.watched)?,
-                        targets: targets.collect::<Result<_, String>>()?,
+                        targets,
                         link: l.clone(),
                     })
                 })
@@ -392,20 +397,27 @@ fn resolve(d: &Definition, profile: Oid) -> Result<Vec<UsedTable>, String> {
         .collect()
 }
 
-fn direct(profile: Oid, key: i16) -> Option<Direct> {
-    // One built over rows whose HOT chains did not fit it is not for older snapshots.
+/// How to find a profile by one unique column.
+fn probe(profile: Oid, column: i16) -> Option<Probe> {
+    // An index built over rows whose HOT chains did not fit it is not for older snapshots.
     let index = spi::one(
-        &format!("{UNIQUE_KEY} AND NOT i.indcheckxmin LIMIT 1"),
+        &format!(
+            "{UNIQUE_KEY} AND NOT i.indcheckxmin AND EXISTS (SELECT FROM pg_catalog.pg_opclass AS o \
+             WHERE o.oid = i.indclass[0] AND o.opcdefault AND o.opcnamespace = 'pg_catalog'::regnamespace) LIMIT 1"
+        ),
         At::Latest,
-        &[Arg::oid(profile), Arg::int8(Some(key.into()))],
+        &[Arg::oid(profile), Arg::int8(Some(column.into()))],
         |r| r.oid(1),
     );
-    let pending = catalog::relation("profile_cache", "pending")?;
-    Some(Direct {
-        index: index.flatten()?,
-        pending,
-        kind: catalog::column_number(pending, "kind")?,
-        epoch: catalog::column_number(pending, "epoch")?,
+    Probe::new(index.flatten()?, catalog::column_type(profile, column))
+}
+
+fn epochs() -> Option<Epochs> {
+    let table = catalog::relation("profile_cache", "pending")?;
+    Some(Epochs {
+        table,
+        kind: catalog::column_number(table, "kind")?,
+        epoch: catalog::column_number(table, "epoch")?,
     })
 }
 

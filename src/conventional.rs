@@ -154,7 +154,7 @@ pub fn view(t: &Tables) -> View {
         from.push_str(&joins(t, subscription, fk));
         pairs.extend(subscription_pairs(t));
         if subscription.has("current_period_end") {
-            valid_until = "expiry.at::timestamptz".into();
+            valid_until = "active.until::timestamptz".into();
         }
     }
     if let (Some((user_role, to_profile)), Some((role, to_role))) = (&t.user_role, &t.role) {
@@ -195,7 +195,7 @@ pub fn view(t: &Tables) -> View {
     }
 }
 
-/// The joins that find the active subscription, its plan, the free plan, and the next expiry.
+/// The joins that find the active subscription, its plan, and the free plan.
 fn joins(t: &Tables, s: &Found, fk: &ForeignKey) -> String {
     let period = s.has("current_period_end");
     let mine = format!(
@@ -215,20 +215,19 @@ fn joins(t: &Tables, s: &Found, fk: &ForeignKey) -> String {
     } else {
         ""
     };
-    // The order decides between several active subscriptions; it ends with everything shown.
+    let until = if period {
+        ", s.current_period_end AS until"
+    } else {
+        ""
+    };
+    // The order decides between several active subscriptions; it ends with everything shown. The one that
+    // ends last is shown, so that its end is the next moment at which another would be.
     let mut sql = format!(
-        "\n  LEFT JOIN LATERAL (\n    SELECT s.plan_id, s.status::text AS status FROM {table} AS s\n    \
+        "\n  LEFT JOIN LATERAL (\n    SELECT s.plan_id, s.status::text AS status{until} FROM {table} AS s\n    \
          WHERE {mine} AND {active}{running}\n    \
          ORDER BY {last}s.plan_id, s.status::text COLLATE \"C\" LIMIT 1) AS active ON true",
         table = s.sql(),
     );
-    if period {
-        sql.push_str(&format!(
-            "\n  LEFT JOIN LATERAL (\n    SELECT min(s.current_period_end) AS at FROM {table} AS s\n    \
-             WHERE {mine} AND {active} AND s.current_period_end > now()) AS expiry ON true",
-            table = s.sql(),
-        ));
-    }
     if let Some((plan, to_plan)) = &t.plan {
         let key = quote(&to_plan.references);
         sql.push_str(&format!(

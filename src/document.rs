@@ -1,7 +1,7 @@
 //! Lock, compute, write: how a stored document comes to be.
 //!
-//! Invariant, in this order: ROW EXCLUSIVE on the profile table; the rows locked through the
-//! executor, skipping what others hold; then a new snapshot that gives both the documents and the
+//! Invariant, in this order: ROW EXCLUSIVE on the profile table; the rows locked, skipping what others
+//! hold or (under one snapshot) have written; then a new snapshot that gives both the documents and the
 //! stamp; then a look at the latest committed epoch, and no stamp where it has moved on; then the
 //! write, even of an equal document, so that an older REPEATABLE READ transaction runs into it.
 //! ARCHITECTURE.md has the interleaving that breaks each shorter form.
@@ -10,15 +10,16 @@ use crate::attachment::Attached;
 use crate::error::check_interrupts;
 use crate::pending;
 use crate::pg::identity::{Identity, Pinned};
+use crate::pg::scan::{Look, Probe};
 use crate::pg::spi::{self, Arg, At, Pushed};
-use crate::pg::tuple::{self, Stored, Writer};
+use crate::pg::tuple::{self, Locker, Stored, Writer};
 use crate::pg::value::{Uuid, Value, array};
-use crate::pg::{Oid, xact};
+use crate::pg::{Oid, catalog, xact};
 use crate::routes::{Sql, Step};
 use pgrx::pg_sys::ItemPointerData;
 use std::collections::HashMap;
 
-/// A profile row that this transaction holds locked, at its newest version.
+/// A profile row, found, and once it is locked at its newest version.
 pub struct Locked {
     tid: ItemPointerData,
     pub key: Option<Uuid>,
@@ -35,17 +36,65 @@ enum Computed {
     Failed(String),
 }
 
-/// Locks the rows whose `step` columns equal some of `values` and that nobody else holds.
-pub fn lock(a: &Attached, step: &Step, values: &[Vec<Value>]) -> Vec<Locked> {
+/// Locks the rows whose `step` columns equal some of `values`, but for those that another transaction
+/// holds or, where this one keeps one snapshot, has written since. `probe`: a way to find one of them.
+pub fn lock(
+    a: &Attached,
+    step: &Step,
+    values: &[Vec<Value>],
+    probe: Option<&Probe>,
+) -> Vec<Locked> {
     if values.is_empty() {
         return vec![];
     }
-    let asked = arrays_of(step, values);
-    let sql = a.sql.lock(step);
     tuple::lock_for_writing(a.profile);
+    let _snapshot = Pushed::new();
+    let found = match (probe, values) {
+        (Some(probe), [one]) => find_one(a, probe, one),
+        _ => None,
+    };
+    let found = found.unwrap_or_else(|| find(a, step, values));
+    let mut locker = Locker::open(a.profile);
+    let locked = found.into_iter().filter_map(|mut row| {
+        let (tid, moved) = locker.lock(row.tid, |newer| {
+            // It may have become another profile's.
+            let numbers = step.columns.iter();
+            let mut numbers = numbers.map(|c| catalog::column_number(a.profile, &c.column));
+            let same = row.found_by.iter().flatten().all(|v| {
+                let number = numbers.next().flatten();
+                number.is_some_and(|n| newer.holds(n, v))
+            });
+            (same, newer.uuid(a.key))
+        })?;
+        row.tid = tid;
+        if let Some((same, key)) = moved {
+            row.key = key;
+            return same.then_some(row);
+        }
+        Some(row)
+    });
+    let locked = locked.collect();
+    locker.close();
+    locked
+}
+
+/// The visible row with this value, without SQL; None where that cannot be.
+fn find_one(a: &Attached, probe: &Probe, value: &[Value]) -> Option<Vec<Locked>> {
+    let found = probe.find(a.profile, value.first()?.datum, |row| Locked {
+        tid: row.tid(),
+        key: row.uuid(a.key),
+        found_by: Some(value.to_vec()),
+    })?;
+    Some(found.into_iter().collect())
+}
+
+/// The visible rows with these values.
+fn find(a: &Attached, step: &Step, values: &[Vec<Value>]) -> Vec<Locked> {
+    let sql = a.sql.find(step);
     let _path = Pinned::path();
     let _owner = Identity::restricted(a.owner);
-    spi::all(statement(&sql, values.len()), At::New, &asked, |r| {
+    let asked = arrays_of(step, values);
+    spi::all(statement(&sql, values.len()), At::Active, &asked, |r| {
         r.tid(1).map(|tid| Locked {
             tid,
             key: r.uuid(2),
@@ -57,11 +106,14 @@ pub fn lock(a: &Attached, step: &Step, values: &[Vec<Value>]) -> Vec<Locked> {
     .collect()
 }
 
-/// Who evaluates the profile table's index expressions when a row is written: in a trigger the
-/// writer, as for his own statement; in refresh the tables' owner.
+/// Who evaluates the profile table's index expressions when a row is written: in the app's transaction
+/// its current user, as for its own statements; in refresh the tables' owner.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum By {
     Writer,
+    /// The writer, behind the last deferred trigger: what is deferred has been checked, and nothing
+    /// more can be queued.
+    Committer,
     Owner,
 }
 
@@ -138,7 +190,7 @@ pub fn prepare(a: &Attached, rows: &[Locked]) -> Prepared {
     // stamped: what ends that state need not be DDL that we see.
     let stamp = stamp.filter(|_| a.distrust.is_none());
     // A later epoch was assigned since the snapshot: whoever assigned it has not waited for us.
-    let stamp = stamp.filter(|stamp| pending::current_epoch(At::Latest) == Some(*stamp));
+    let stamp = stamp.filter(|stamp| a.epochs.current(Look::Latest) == Some(*stamp));
     let updated_at = xact::now();
     for row in rows {
         let Some((key, c)) = row.key.and_then(|key| computed.remove_entry(&key)) else {
@@ -178,7 +230,7 @@ pub fn prepare(a: &Attached, rows: &[Locked]) -> Prepared {
 
 /// Writes the rows; returns the keys of those that do not fit, remembered as failures.
 fn write(a: &Attached, work: &[Row], by: By) -> Vec<Uuid> {
-    let mut writer = Writer::open(a.profile, a.columns);
+    let mut writer = Writer::open(a.profile, a.columns, by != By::Committer);
     let skipped: Vec<Uuid> = {
         let _owner = (by == By::Owner).then(|| Identity::restricted(a.owner));
         work.iter()
@@ -208,7 +260,7 @@ fn statement(sql: &str, keys: usize) -> spi::Statement<'_> {
 /// Stamp and documents, of one snapshot.
 fn compute(a: &Attached, keys: &[Uuid]) -> (Option<i64>, HashMap<Uuid, Computed>) {
     let _snapshot = Pushed::new();
-    let stamp = pending::current_epoch(At::Active);
+    let stamp = a.epochs.current(Look::Active);
     let computed = match xact::subtransaction(|| view_rows(a, keys)) {
         Ok(found) => found,
         Err(failure) if keys.len() == 1 => keys
@@ -248,11 +300,14 @@ fn view_rows(a: &Attached, keys: &[Uuid]) -> HashMap<Uuid, Computed> {
         })
         .collect();
     let mut seen = std::collections::HashSet::new();
-    let sql = a.sql.compute();
+    let (sql, asked) = match keys {
+        [one] => (a.sql.compute_one(), Arg::uuid(Some(one))),
+        _ => (a.sql.compute(), Arg::uuids(keys)),
+    };
     spi::query(
         statement(&sql, keys.len()),
         At::Active,
-        &[Arg::uuids(keys)],
+        &[asked],
         |r| {
             if let Some(key) = r.uuid(1) {
                 let c = if seen.insert(key) {
@@ -283,11 +338,11 @@ pub fn not_locked(
     if locked.len() == values.len() && step.columns.len() == 1 {
         return vec![];
     }
-    let _pinned = Pinned::new();
     let found: Vec<Vec<Value>> = locked.iter().filter_map(|l| l.found_by.clone()).collect();
     if found.is_empty() {
-        return values.iter().map(|v| texts(v)).collect();
+        return texts_of(values);
     }
+    let _pinned = Pinned::new();
     let mut args = arrays_of(step, values);
     args.extend(arrays_of(step, &found));
     let _owner = Identity::restricted(a.owner);
@@ -299,8 +354,17 @@ pub fn not_locked(
         .collect()
 }
 
+/// Their text forms, the same under any settings.
+pub fn texts_of(values: &[Vec<Value>]) -> Vec<Vec<String>> {
+    if values.is_empty() {
+        return vec![];
+    }
+    let _pinned = Pinned::new();
+    values.iter().map(|v| texts(v)).collect()
+}
+
 /// Each value's text form, under the settings in force.
-pub fn texts(values: &[Value]) -> Vec<String> {
+fn texts(values: &[Value]) -> Vec<String> {
     values.iter().map(|v| v.to_text()).collect()
 }
 

@@ -65,8 +65,8 @@ pub enum Miss {
     Disabled,
     /// A trigger of ours does not fire, or the attachment has a problem.
     Triggers,
-    /// A statement on a used table is in flight in this backend.
-    InFlight,
+    /// This transaction has changed something that it has not computed yet.
+    Unsettled,
     /// Not stored, or distrusted.
     Null,
     /// Stamped by another attachment.
@@ -83,7 +83,7 @@ impl Miss {
         match self {
             Miss::Disabled => "disabled",
             Miss::Triggers => "triggers",
-            Miss::InFlight => "in flight",
+            Miss::Unsettled => "changed in this transaction",
             Miss::Null => "not cached",
             Miss::Foreign => "foreign stamp",
             Miss::Expired => "expired",
@@ -201,19 +201,6 @@ pub fn full_xid(xmin: u32, next: u64) -> u64 {
     } else {
         candidate.saturating_sub(1 << 32)
     }
-}
-
-/// The current epoch in a snapshot, if it shows one.
-pub fn current_epoch(at: At) -> Option<i64> {
-    let _us = attachment::as_ourselves();
-    spi::one(
-        "SELECT p.epoch FROM profile_cache.pending AS p \
-         WHERE p.kind OPERATOR(pg_catalog.=) 'current'",
-        at,
-        &[],
-        |r| r.int8(1),
-    )
-    .flatten()
 }
 
 /// Everything is to be computed anew. O(1), once a transaction.

@@ -10,7 +10,8 @@ use crate::pending::{Judge, Looked, Miss};
 use crate::pg::identity::{Identity, Pinned, current_user};
 use crate::pg::spi::{self, Arg, At};
 use crate::pg::value::{Uuid, Value};
-use crate::pg::{catalog, scan};
+use crate::pg::catalog;
+use crate::pg::scan::Look;
 use crate::routes::display;
 use crate::session;
 use crate::settings;
@@ -39,8 +40,8 @@ pub fn look(a: &Attached, key: &Uuid) -> Found {
         Some(Miss::Disabled)
     } else if a.distrust.is_some() {
         Some(Miss::Triggers)
-    } else if session::in_flight() {
-        Some(Miss::InFlight)
+    } else if session::unsettled() {
+        Some(Miss::Unsettled)
     } else {
         None
     };
@@ -83,11 +84,10 @@ fn judged(judge: &Judge, looked: Looked, document: impl FnOnce() -> Option<Value
 /// The same without SQL, where nothing is pending: the current epoch is then the only row to look at
 /// beside the profile's.
 fn look_directly(a: &Attached, key: &Uuid) -> Option<Found> {
-    let d = a.direct?;
-    let current = scan::only_row(d.pending, d.kind, "current", d.epoch)?;
+    let current = a.epochs.current(Look::Alone)?;
     let judge = Judge::nothing_pending(a, current);
     let [document, valid_until, epoch, updated_at] = a.columns;
-    let found = scan::by_key(a.profile, d.index, key, |row| {
+    let found = a.probe?.find(a.profile, Value::uuid(key).datum, |row| {
         let looked = Looked {
             epoch: row.int8(epoch),
             valid_until: row.int8(valid_until),

@@ -10,6 +10,7 @@ use crate::document::{self, By};
 use crate::error::{Error, check_interrupts};
 use crate::pending;
 use crate::pg::identity::{Identity, Pinned, current_user};
+use crate::pg::scan::Look;
 use crate::pg::spi::{self, Arg, At};
 use crate::pg::value::{Uuid, Value};
 use crate::routes::{Step, array_rows, by_column, value_columns, value_rows};
@@ -321,7 +322,7 @@ fn by_key(a: &Attached, keys: &[Uuid], leftovers: bool) -> u64 {
     let values: Vec<Vec<Value>> = keys.iter().map(|k| vec![Value::uuid(k)]).collect();
     let step = a.key_step();
     let key = step.column_names();
-    let locked = document::lock(a, &step, &values);
+    let locked = document::lock(a, &step, &values, None);
     if leftovers {
         let missing = document::not_locked(a, &step, &values, &locked);
         pending::leftovers(&key, missing.into_iter(), "locked during a pass");
@@ -418,7 +419,7 @@ fn keys_of(a: &Attached, step: &Step, types: &[String], keys: &[&Key]) -> u64 {
     .into_iter()
     .flatten()
     .collect();
-    let locked = document::lock(a, step, &values);
+    let locked = document::lock(a, step, &values, None);
     let outcome = document::prepare(a, &locked).write(a, By::Owner);
     let found: Vec<Vec<Value>> = locked
         .iter()
@@ -558,7 +559,7 @@ fn delete(ids: &[Uuid]) {
 
 /// One batch of documents that no reader trusts: missing, foreign, expired.
 fn fill(a: &Attached, after: Option<Uuid>, batch: i32) -> (Option<Uuid>, u64) {
-    let Some(current) = pending::current_epoch(At::New) else {
+    let Some(current) = a.epochs.current(Look::Latest) else {
         return (None, 0);
     };
     let keys = as_owner(

@@ -11,6 +11,7 @@ use crate::pg::identity::{Identity, Pinned};
 use crate::pg::spi::{self, Arg, At};
 use crate::pg::value::{Uuid, Value, scratch};
 use crate::routes::display;
+use crate::session;
 use crate::settings;
 
 const PAGE: i64 = 500;
@@ -82,7 +83,8 @@ fn page(
         else {
             continue;
         };
-        let trusted = a.distrust.is_none() && judge.of(looked).is_ok();
+        let trusted =
+            a.distrust.is_none() && !session::unsettled() && judge.of(looked).is_ok();
         if *n > 1 {
             report(
                 &key,

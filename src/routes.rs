@@ -359,7 +359,7 @@ impl Sql {
 
     /// $1, $2…: for each of the step's columns, an array of values. Returns ctid, key, the columns;
     /// of several columns also rows that mix values of different rows.
-    pub fn lock(&self, step: &Step) -> String {
+    pub fn find(&self, step: &Step) -> String {
         let columns: Vec<String> = step
             .columns
             .iter()
@@ -373,7 +373,7 @@ impl Sql {
             .collect();
         format!(
             "SELECT p.ctid, p.{key}, {columns} FROM {table} AS p \
-             WHERE {conditions} FOR NO KEY UPDATE OF p SKIP LOCKED",
+             WHERE {conditions}",
             key = self.key,
             table = self.profile,
             columns = columns.join(", "),
@@ -397,9 +397,18 @@ impl Sql {
 
     /// $1: keys. Returns key, document, valid_until.
     pub fn compute(&self) -> String {
+        self.documents("ANY ($1)")
+    }
+
+    /// The same for one key in $1.
+    pub fn compute_one(&self) -> String {
+        self.documents("$1")
+    }
+
+    fn documents(&self, keys: &str) -> String {
         format!(
             "SELECT v.{key}, v.document, {until} FROM {view} AS v \
-             WHERE v.{key} OPERATOR(pg_catalog.=) ANY ($1)",
+             WHERE v.{key} OPERATOR(pg_catalog.=) {keys}",
             key = self.view_key,
             until = self.valid_until,
             view = self.document,

@@ -1,13 +1,17 @@
-//! What this backend remembers of its own transaction: statements in flight, profiles it deleted,
-//! and what it has already made pending.
+//! What this backend remembers of its own transaction: statements in flight, what they touched,
+//! profiles it deleted, and what it has already made pending.
 //!
 //! Invariant: every entry carries the subtransaction that made it, dies with it, and goes to the
 //! parent when it commits. Nothing here is needed for truth after the transaction's end.
 
+use crate::attachment::Attached;
 use crate::pg::Oid;
-use crate::pg::xact::{command_id, subtransaction_id};
+use crate::pg::trigger::{Column, Tuple};
+use crate::pg::value::{Value, until_transaction_end};
+use crate::pg::xact::{TOP_SUBTRANSACTION, command_id, subtransaction_id};
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
 
 /// A statement on a used table that has begun and whose effects are half visible.
 struct Mark {
@@ -16,9 +20,27 @@ struct Mark {
     subtransaction: u32,
 }
 
+/// Values of one link's columns on changed rows.
+struct Touched {
+    values: Vec<Value>,
+    subtransaction: u32,
+}
+
+/// By link, and by image of the values.
+type TouchedRows = HashMap<(Place, Vec<Vec<u8>>), Touched>;
+
+/// A link of the attachment: the numbers of its table and of itself there.
+pub type Place = (usize, usize);
+
 #[derive(Default)]
 struct Session {
     marks: Vec<Mark>,
+    /// What leads to profiles that are not computed yet.
+    touched: TouchedRows,
+    /// What has been computed by subtransactions that may still be rolled back.
+    settled: Vec<(u32, TouchedRows)>,
+    /// The attachment whose links those are.
+    attached: Option<Rc<Attached>>,
     /// Values of referenced profile columns, by columns, of rows this transaction deleted.
     deleted: HashMap<(Vec<i16>, Vec<String>), u32>,
     /// Pending keys this transaction has inserted, by columns and values.
@@ -48,6 +70,12 @@ pub fn transaction_ended() {
 pub fn subtransaction_aborted(id: u32) {
     with(|s| {
         s.marks.retain(|m| m.subtransaction != id);
+        let (undone, settled) = std::mem::take(&mut s.settled)
+            .into_iter()
+            .partition(|(sub, _)| *sub == id);
+        s.settled = settled;
+        s.touched.extend(undone.into_iter().flat_map(|(_, t)| t));
+        s.touched.retain(|_, t| t.subtransaction != id);
         s.deleted.retain(|_, sub| *sub != id);
         s.named.retain(|_, sub| *sub != id);
         s.everything = s.everything.filter(|sub| *sub != id);
@@ -64,6 +92,16 @@ pub fn subtransaction_committed(id: u32, parent: u32) {
         s.marks
             .iter_mut()
             .for_each(|m| hand_over(&mut m.subtransaction));
+        for (sub, touched) in &mut s.settled {
+            hand_over(sub);
+            touched
+                .values_mut()
+                .for_each(|t| hand_over(&mut t.subtransaction));
+        }
+        s.settled.retain(|(sub, _)| *sub != TOP_SUBTRANSACTION);
+        s.touched
+            .values_mut()
+            .for_each(|t| hand_over(&mut t.subtransaction));
         s.deleted.values_mut().for_each(hand_over);
         s.named.values_mut().for_each(hand_over);
         s.everything.iter_mut().for_each(hand_over);
@@ -104,6 +142,63 @@ pub fn other_in_flight(table: Oid, command: Option<u32>) -> bool {
             .any(|m| m.table == table && Some(m.command) != command)
     })
     .unwrap_or(true)
+}
+
+/// A row of `place` has changed: the profiles that its `columns` lead to are to be computed before the
+/// transaction ends. A row with a NULL among them leads nowhere. True where that is news.
+pub fn touch(place: Place, row: &Tuple, columns: &[Column]) -> bool {
+    let Some((images, values)) = row.values(columns) else {
+        return false;
+    };
+    let subtransaction = subtransaction_id();
+    with(|s| {
+        let before = s.touched.len();
+        // One of an enclosing subtransaction stays: it lives longer.
+        s.touched.entry((place, images)).or_insert_with(|| Touched {
+            values: until_transaction_end(|| Column::copy(columns, &values)),
+            subtransaction,
+        });
+        s.touched.len() > before
+    })
+    .unwrap_or(true)
+}
+
+/// Whether the links that this transaction has touched are those of `a`; where they are not, they mean
+/// nothing any more.
+pub fn touches_links_of(a: &Rc<Attached>) -> bool {
+    with(|s| {
+        let known = s.attached.get_or_insert_with(|| a.clone());
+        Rc::ptr_eq(known, a) || known.definition == a.definition
+    })
+    .unwrap_or(false)
+}
+
+/// How many values have been touched that are not computed.
+pub fn touched() -> usize {
+    with(|s| s.touched.len()).unwrap_or(usize::MAX)
+}
+
+/// The touched values by link. From now on they count as computed, unless that is rolled back.
+pub fn settle() -> Vec<(Place, Vec<Vec<Value>>)> {
+    let id = subtransaction_id();
+    let touched = with(|s| {
+        let mut by_place = BTreeMap::<Place, Vec<Vec<Value>>>::new();
+        for ((place, _), t) in &s.touched {
+            by_place.entry(*place).or_default().push(t.values.clone());
+        }
+        let touched = std::mem::take(&mut s.touched);
+        if id != TOP_SUBTRANSACTION {
+            s.settled.push((id, touched));
+        }
+        by_place.into_iter().collect()
+    });
+    touched.unwrap_or_default()
+}
+
+/// Whether reads must be live: a statement on a used table is half visible, or what ended ones changed
+/// is not computed yet.
+pub fn unsettled() -> bool {
+    with(|s| !s.marks.is_empty() || !s.touched.is_empty()).unwrap_or(true)
 }
 
 /// Records that this transaction deleted the profile whose `columns` held `values`.

@@ -1,8 +1,9 @@
 //! The trigger functions: distrust the row, mark the statement, and hand on what it touched.
 //!
 //! Invariant: after any statement on a used table, each profile whose document it may have changed
-//! is computed anew under lock, or has no stamp, or is pending in this transaction. Whatever cannot
-//! be done here is left pending; the app's write never waits for it and never fails by it.
+//! is remembered as touched, or has no stamp, or is pending in this transaction; and before the
+//! transaction commits or is prepared, each touched one is computed anew under lock, or pending.
+//! Whatever cannot be done is left pending; the app's write never waits for it and never fails by it.
 
 use crate::attachment::{self, Attached, State, UsedLink, UsedTable};
 use crate::document::{self, By};
@@ -12,6 +13,7 @@ use crate::pg::fmgr::Call;
 use crate::pg::identity::{Identity, Pinned};
 use crate::pg::spi::{self, Arg, At};
 use crate::pg::trigger::{Column, Event, Firing, Tuple};
+use crate::pg::tuple;
 use crate::pg::value::Value;
 use crate::pg::xact;
 use crate::routes::{self, Sql, Step};
@@ -20,6 +22,7 @@ use crate::settings;
 use pgrx::pg_sys::Datum;
 use std::collections::HashMap;
 use std::ops::ControlFlow;
+use std::rc::Rc;
 
 /// Where the epoch stands among [`routes::COLUMNS`].
 const EPOCH: usize = 2;
@@ -58,13 +61,33 @@ pub fn after_statement(call: &Call) -> Datum {
     let firing = Firing::new(call, "profile_cache.after_statement()", false, false);
     let command = session::lower_mark(firing.relation());
     if let State::Ready(a) = attachment::load() {
-        if let Some(table) = a.table(firing.relation()) {
-            hand_on(&a, table, &firing, command);
+        if let Some(t) = a.tables.iter().position(|t| t.oid == firing.relation()) {
+            hand_on(&a, t, &firing);
+            if session::touched() > settings::max_immediate() {
+                settle_early(&a, command);
+            }
         } else if a.tables.is_empty() {
             pending::everything("the attachment is broken");
         }
     }
     Datum::null()
+}
+
+/// At the end of a transaction that leaves something unsettled, behind all of its triggers.
+pub fn before_commit() {
+    if session::in_flight() {
+        // Its caller stopped it early (SPI's row limit): its AFTER STATEMENT trigger never fired.
+        return pending::everything("a statement ended without its trigger");
+    }
+    if let State::Ready(a) = attachment::load() {
+        tuple::lock_for_writing(a.profile);
+    }
+    // The lock may have waited for DDL.
+    match attachment::load() {
+        State::Ready(a) if session::touches_links_of(&a) => settle(&a, By::Committer),
+        State::None => {}
+        _ => pending::everything("what is attached has changed"),
+    }
 }
 
 /// AFTER … FOR EACH STATEMENT on `profile_cache.attachment`: every backend forgets its copy.
@@ -74,53 +97,31 @@ pub fn attachment_changed(call: &Call) -> Datum {
     Datum::null()
 }
 
-/// Distinct values (by image) of one link's columns on changed rows. A row with a NULL among them
-/// leads nowhere.
-#[derive(Default)]
-struct Touched {
-    values: HashMap<Vec<Vec<u8>>, Vec<Value>>,
-}
-
-impl Touched {
-    fn add(&mut self, row: &Tuple, columns: &[Column]) {
-        let value = |c: &Column| {
-            Some(Value {
-                datum: row.get(c.number)?,
-                oid: c.oid,
-            })
-        };
-        let Some(values) = columns.iter().map(value).collect::<Option<Vec<Value>>>() else {
-            return;
-        };
-        let images = values.iter().zip(columns).map(|(v, c)| v.image(&c.storage));
-        self.values.entry(images.collect()).or_insert_with(|| {
-            let copied = values.iter().zip(columns).map(|(v, c)| Value {
-                datum: c.storage.copy(v.datum),
-                ..*v
-            });
-            copied.collect()
-        });
-    }
-}
-
-fn hand_on(a: &Attached, table: &UsedTable, firing: &Firing, command: Option<u32>) {
-    let event = firing.event();
+fn hand_on(a: &Rc<Attached>, t: usize, firing: &Firing) {
+    let (event, table) = (firing.event(), &a.tables[t]);
     if event == Event::Truncate {
-        pending::everything("TRUNCATE");
-        return;
+        return pending::everything("TRUNCATE");
+    }
+    if !session::touches_links_of(a) {
+        return pending::everything("what is attached has changed");
     }
     let is_profile = table.oid == a.profile;
     if is_profile && event == Event::Delete {
         record_deleted(a, firing);
     }
+    if session::everything_is_pending() {
+        return;
+    }
     let bound = settings::max_immediate();
     // Of a deleted profile there is nothing to compute: its document went with it.
     let gone = |l: &UsedLink| is_profile && event == Event::Delete && l.link.member;
-    let links: Vec<&UsedLink> = table.links.iter().filter(|l| !gone(l)).collect();
+    let links = table.links.iter().enumerate().filter(|(_, l)| !gone(l));
+    let mut links: Vec<(usize, &UsedLink, Leads)> =
+        links.map(|(i, l)| (i, l, Leads::default())).collect();
     if links.is_empty() {
         return;
     }
-    let mut touched: Vec<Touched> = links.iter().map(|_| Touched::default()).collect();
+    let mut touched = 0;
     let mut over = false;
     // A BEFORE trigger behind ours could have put an old stamp back: on the profile, our own columns
     // are looked at too.
@@ -140,10 +141,10 @@ fn hand_on(a: &Attached, table: &UsedTable, firing: &Firing, command: Option<u32
     } else {
         (vec![], vec![])
     };
-    let mut taken = Touched::default();
+    let mut taken = Leads::default();
     firing.rows(|old, new| {
         let mut changed = false;
-        for (link, touched) in links.iter().zip(&mut touched) {
+        for (l, link, leads) in &mut links {
             let also = if link.link.member { &ours[..] } else { &[] };
             if let (Some(old), Some(new)) = (old, new)
                 && link.watched.iter().chain(also).all(|c| c.same(old, new))
@@ -152,9 +153,13 @@ fn hand_on(a: &Attached, table: &UsedTable, firing: &Firing, command: Option<u32
             }
             changed = true;
             for row in [old, new].into_iter().flatten() {
-                touched.add(row, &link.columns);
+                if link.link.member {
+                    touched += usize::from(session::touch((t, *l), row, &link.columns));
+                } else {
+                    leads.add(row, &link.columns);
+                }
             }
-            over |= touched.values.len() > bound;
+            over |= leads.0.len().max(touched) > bound;
         }
         if let Some(new) = new.filter(|_| changed)
             && !referenced
@@ -171,40 +176,47 @@ fn hand_on(a: &Attached, table: &UsedTable, firing: &Firing, command: Option<u32
         }
     });
     if over {
-        pending::everything("more rows changed than profile_cache.max_immediate");
-        return;
+        return pending::everything("more rows changed than profile_cache.max_immediate");
     }
     pending::keys(
         std::slice::from_ref(&a.definition.key),
-        taken.values.into_values().map(|v| document::texts(&v)),
+        taken.texts().into_iter(),
         "new in a REPEATABLE READ transaction",
     );
-    for (link, touched) in links.iter().zip(touched) {
-        let values: Vec<Vec<Value>> = touched.values.into_values().collect();
-        if values.is_empty() {
-            continue;
-        }
-        if link.link.member {
-            direct(a, link, &values, command);
-        } else {
-            dimension(table, link, &values);
+    for (_, link, leads) in links {
+        if !leads.0.is_empty() {
+            dimension(table, link, leads.texts());
         }
     }
 }
 
-/// Values as text, the same under any settings.
-fn texts(values: &[Vec<Value>]) -> Vec<Vec<String>> {
-    let _pinned = Pinned::new();
-    values.iter().map(|v| document::texts(v)).collect()
+/// Distinct values (by image) of one link's columns on changed rows. A row with a NULL among them
+/// leads nowhere.
+#[derive(Default)]
+struct Leads(HashMap<Vec<Vec<u8>>, Vec<Value>>);
+
+impl Leads {
+    fn add(&mut self, row: &Tuple, columns: &[Column]) {
+        if let Some((images, values)) = row.values(columns) {
+            self.0
+                .entry(images)
+                .or_insert_with(|| Column::copy(columns, &values));
+        }
+    }
+
+    /// As text, the same under any settings.
+    fn texts(self) -> Vec<Vec<String>> {
+        let values: Vec<Vec<Value>> = self.0.into_values().collect();
+        document::texts_of(&values)
+    }
 }
 
 /// A changed row of a dimension: whom it concerns is found by refresh, from the linking values.
-fn dimension(table: &UsedTable, link: &UsedLink, values: &[Vec<Value>]) {
+fn dimension(table: &UsedTable, link: &UsedLink, texts: Vec<Vec<String>>) {
     if link.renamable {
         // Labels can be renamed, even swapped, before refresh reads them.
         return pending::everything("a row that an enum leads from changed");
     }
-    let texts = texts(values);
     let everyone = |v: &String| link.link.concerns_everyone(v);
     if texts.iter().flatten().any(everyone) {
         pending::everything("a row that every profile may show changed");
@@ -214,26 +226,38 @@ fn dimension(table: &UsedTable, link: &UsedLink, values: &[Vec<Value>]) {
     }
 }
 
-/// Changed rows of a member or of the profile itself: lock, compute, write; the rest is pending.
-fn direct(a: &Attached, link: &UsedLink, values: &[Vec<Value>], command: Option<u32>) {
-    let Some(step) = link.link.direct() else {
-        return;
-    };
-    // A row written now would be one that a statement around this one may be about to update, which
-    // PostgreSQL refuses (27000). A trigger function of the app's may run inside such a statement
-    // before our own BEFORE STATEMENT trigger has marked it, hence the depth; and with a trigger of
-    // ours off, no mark says so.
-    if a.distrust.is_some()
-        || xact::trigger_depth() > 1
-        || session::other_in_flight(a.profile, command)
-    {
-        name_pending(a, link, step, texts(values), "written inside a statement");
+/// More profiles touched than one transaction should keep in mind. A row written now may be one that a
+/// statement around this one is about to update, which PostgreSQL refuses (27000). A trigger function
+/// of the app's may run inside such a statement before our own BEFORE STATEMENT trigger has marked it,
+/// hence the depth.
+fn settle_early(a: &Attached, command: Option<u32>) {
+    if xact::trigger_depth() > 1 || session::other_in_flight(a.profile, command) {
+        pending::everything("more rows changed than profile_cache.max_immediate");
+    } else {
+        settle(a, By::Writer);
+    }
+}
+
+/// Lock, compute and write what this transaction has touched; what cannot be is pending.
+fn settle(a: &Attached, by: By) {
+    let touched = session::settle();
+    if session::everything_is_pending() {
         return;
     }
-    let prepared = {
-        let _pinned = Pinned::new();
-        let locked = document::lock(a, step, values);
-        let missing = document::not_locked(a, step, values, &locked);
+    let mut locked = vec![];
+    for ((t, l), values) in touched {
+        let link = &a.tables[t].links[l];
+        let Some(step) = link.link.direct() else {
+            continue;
+        };
+        if a.distrust.is_some() {
+            // With a trigger of ours off, no mark says what is in flight.
+            let texts = document::texts_of(&values);
+            name_pending(a, link, step, texts, "changed while reads are live");
+            continue;
+        }
+        let found = document::lock(a, step, &values, link.probe.as_ref());
+        let missing = document::not_locked(a, step, &values, &found);
         name_pending(
             a,
             link,
@@ -241,9 +265,10 @@ fn direct(a: &Attached, link: &UsedLink, values: &[Vec<Value>], command: Option<
             missing,
             "locked by another transaction, or not there",
         );
-        document::prepare(a, &locked)
-    };
-    let unwritten = prepared.write(a, By::Writer).unwritten;
+        locked.extend(found);
+    }
+    let prepared = document::prepare(a, &locked);
+    let unwritten = prepared.write(a, by).unwritten;
     let texts = unwritten.iter().map(|key| vec![Value::uuid(key).to_text()]);
     let key = std::slice::from_ref(&a.definition.key);
     pending::keys(key, texts, "its row could not be written");

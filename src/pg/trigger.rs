@@ -4,7 +4,7 @@
 //! of each at a time (AfterTriggerSaveEvent), so that the n-th of one belongs to the n-th of the
 //! other, whatever the statement did to the primary key.
 
-use super::value::Storage;
+use super::value::{Storage, Value};
 use super::{Oid, catalog, fmgr::Call};
 use crate::error::Error;
 use pgrx::pg_sys::{self, Datum};
@@ -35,6 +35,18 @@ impl Tuple {
         let d = unsafe { pg_sys::slot_getattr(self.slot, i32::from(column), &mut null) };
         (!null).then_some(d)
     }
+
+    /// The values of these columns, and their images; None with a NULL among them.
+    pub fn values(&self, columns: &[Column]) -> Option<(Vec<Vec<u8>>, Vec<Value>)> {
+        let value = |c: &Column| {
+            let value = Value {
+                datum: self.get(c.number)?,
+                oid: c.oid,
+            };
+            Some((value.image(&c.storage), value))
+        };
+        columns.iter().map(value).collect()
+    }
 }
 
 /// A column as comparing and copying need it.
@@ -53,6 +65,15 @@ impl Column {
             oid,
             storage: Storage::of(oid),
         }
+    }
+
+    /// Copies of the columns' values in the current memory context.
+    pub fn copy(columns: &[Column], values: &[Value]) -> Vec<Value> {
+        let copied = columns.iter().zip(values).map(|(c, v)| Value {
+            datum: c.storage.copy(v.datum),
+            ..*v
+        });
+        copied.collect()
     }
 
     /// Whether the column has one image in both rows.

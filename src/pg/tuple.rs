@@ -7,6 +7,7 @@
 //! constraint) skips a version that is no longer live and relies on the next one's being queued.
 
 use super::Oid;
+use super::scan::Row;
 use super::value::Value;
 use pgrx::pg_sys::{self, Datum};
 
@@ -42,9 +43,75 @@ pub fn lock_for_writing(table: Oid) {
     unsafe { pg_sys::LockRelationOid(table, pg_sys::RowExclusiveLock as i32) };
 }
 
+/// The profile table, open for locking rows.
+pub struct Locker {
+    relation: pg_sys::Relation,
+    slot: *mut pg_sys::TupleTableSlot,
+}
+
+impl Locker {
+    pub fn open(table: Oid) -> Locker {
+        // SAFETY: closed in `close`, or by the abort.
+        unsafe {
+            let relation = pg_sys::table_open(table, pg_sys::RowExclusiveLock as i32);
+            Locker {
+                relation,
+                slot: pg_sys::table_slot_create(relation, std::ptr::null_mut()),
+            }
+        }
+    }
+
+    /// Locks the row that the active snapshot shows at `tid`, at its newest version, as FOR NO KEY
+    /// UPDATE SKIP LOCKED would: that version's TID, and what `moved` makes of it where it is a later one
+    /// than the snapshot's. None where another transaction holds the row or has deleted it; and where
+    /// this transaction keeps one snapshot and the row has been written since.
+    pub fn lock<R>(
+        &mut self,
+        mut tid: pg_sys::ItemPointerData,
+        moved: impl FnOnce(&Row) -> R,
+    ) -> Option<(pg_sys::ItemPointerData, Option<R>)> {
+        let mut flags = pg_sys::TUPLE_LOCK_FLAG_LOCK_UPDATE_IN_PROGRESS;
+        if !super::xact::has_one_snapshot() {
+            flags |= pg_sys::TUPLE_LOCK_FLAG_FIND_LAST_VERSION;
+        }
+        // SAFETY: relation and slot are open; the out parameter is read after the call.
+        unsafe {
+            let mut failure = pg_sys::TM_FailureData::default();
+            let result = pg_sys::table_tuple_lock(
+                self.relation,
+                &mut tid,
+                pg_sys::GetActiveSnapshot(),
+                self.slot,
+                pg_sys::GetCurrentCommandId(true),
+                pg_sys::LockTupleMode::LockTupleNoKeyExclusive,
+                pg_sys::LockWaitPolicy::LockWaitSkip,
+                flags as u8,
+                &mut failure,
+            );
+            if result != pg_sys::TM_Result::TM_Ok {
+                return None;
+            }
+            let row = Row { slot: self.slot };
+            let found = (row.tid(), failure.traversed.then(|| moved(&row)));
+            pg_sys::ExecClearTuple(self.slot);
+            Some(found)
+        }
+    }
+
+    /// The table's lock stays.
+    pub fn close(self) {
+        // SAFETY: opened by `open`.
+        unsafe {
+            pg_sys::ExecDropSingleTupleTableSlot(self.slot);
+            pg_sys::table_close(self.relation, pg_sys::NoLock as i32);
+        }
+    }
+}
+
 impl Writer {
-    /// `columns`: the numbers of document, valid_until, epoch and updated_at.
-    pub fn open(table: Oid, columns: [i16; 4]) -> Writer {
+    /// `columns`: the numbers of document, valid_until, epoch and updated_at. `deferrable`: a check of
+    /// PostgreSQL's can still be queued, and must be.
+    pub fn open(table: Oid, columns: [i16; 4], deferrable: bool) -> Writer {
         // SAFETY: everything opened here is closed in `finish`, or by the abort. A ResultRelInfo with no
         // range table index is what index maintenance takes for "not from a query".
         unsafe {
@@ -55,7 +122,7 @@ impl Writer {
                 pg_sys::palloc0(size_of::<pg_sys::ResultRelInfo>()).cast();
             (*result).type_ = pg_sys::NodeTag::T_ResultRelInfo;
             pg_sys::InitResultRelInfo(result, relation, 0, std::ptr::null_mut(), 0);
-            let checks = keep_constraint_checks(result);
+            let checks = keep_constraint_checks(result, deferrable);
             if checks {
                 pg_sys::AfterTriggerBeginQuery();
             }
@@ -214,12 +281,12 @@ impl Writer {
     }
 }
 
-/// Of the table's triggers, leaves in `result` only PostgreSQL's own checks of the row's constraints;
-/// whether there are any.
+/// Of the table's triggers, leaves in `result` only PostgreSQL's own checks of the row's constraints, or
+/// none of them; whether there are any.
 ///
 /// # Safety
 /// `result` has just been initialised; its trigger description is its own copy.
-unsafe fn keep_constraint_checks(result: *mut pg_sys::ResultRelInfo) -> bool {
+unsafe fn keep_constraint_checks(result: *mut pg_sys::ResultRelInfo, any: bool) -> bool {
     // SAFETY: as said; the array is compacted in place and only gets shorter.
     unsafe {
         let desc = (*result).ri_TrigDesc;
@@ -230,7 +297,8 @@ unsafe fn keep_constraint_checks(result: *mut pg_sys::ResultRelInfo) -> bool {
         for i in 0..(*desc).numtriggers as usize {
             let trigger = (*desc).triggers.add(i);
             let function = (*trigger).tgfoid.to_u32();
-            if (*trigger).tgisinternal
+            if any
+                && (*trigger).tgisinternal
                 && [pg_sys::F_RI_FKEY_CHECK_UPD, pg_sys::F_UNIQUE_KEY_RECHECK].contains(&function)
             {
                 std::ptr::copy(trigger, (*desc).triggers.add(kept), 1);

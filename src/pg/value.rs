@@ -189,6 +189,17 @@ pub fn scratch<R: 'static>(f: impl FnOnce() -> R) -> R {
     }
 }
 
+/// Runs `f` in the memory context that lives to the transaction's end.
+pub fn until_transaction_end<R>(f: impl FnOnce() -> R) -> R {
+    // SAFETY: switched back here; an error resets the current context itself.
+    unsafe {
+        let before = pg_sys::MemoryContextSwitchTo(pg_sys::TopTransactionContext);
+        let r = f();
+        pg_sys::MemoryContextSwitchTo(before);
+        r
+    }
+}
+
 /// An array of `element` type as a value. The elements are copied.
 pub fn array(element: Oid, items: &[Datum]) -> Value {
     let s = Storage::of(element);

@@ -4,7 +4,7 @@
 //! gone with the one that made it, handed to the parent when it commits.
 
 use super::Oid;
-use crate::{attachment, session, settings};
+use crate::{attachment, session, settings, triggers};
 use pgrx::pg_sys::{self, PgTryBuilder, panic::CaughtError};
 use pgrx::{PgSqlErrorCode, pg_guard};
 use std::ffi::c_void;
@@ -30,18 +30,17 @@ pub fn register_callbacks() {
 unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _arg: *mut c_void) {
     use pg_sys::XactEvent::*;
     if matches!(event, XACT_EVENT_PRE_COMMIT | XACT_EVENT_PRE_PREPARE)
-        && session::in_flight()
+        && session::unsettled()
         && attachment::home().is_some()
     {
-        // A statement that its caller stopped early (SPI's row limit) fires no AFTER STATEMENT
-        // trigger. Our own table has no trigger that could be queued so late. The transaction may
-        // have been made read only since it wrote.
+        // Behind the last deferred trigger: nothing that is done here may queue one. The transaction
+        // may have been made read only since it wrote.
         let _snapshot = super::spi::Pushed::new();
         // SAFETY: a backend variable, put back here, or by the abort that an error brings.
         let read_only = unsafe { pg_sys::XactReadOnly };
         // SAFETY: as above.
         unsafe { pg_sys::XactReadOnly = false };
-        crate::pending::everything("a statement ended without its trigger");
+        super::value::scratch(triggers::before_commit);
         // SAFETY: as above.
         unsafe { pg_sys::XactReadOnly = read_only };
     }
@@ -83,6 +82,9 @@ pub fn subtransaction_id() -> u32 {
     // SAFETY: reads a backend variable.
     unsafe { pg_sys::GetCurrentSubTransactionId() }
 }
+
+/// The transaction outside of every subtransaction (TopSubTransactionId, c.h).
+pub const TOP_SUBTRANSACTION: u32 = 1;
 
 /// The current command's id; a statement nested in another has a greater one (SPI increments it).
 pub fn command_id() -> u32 {
