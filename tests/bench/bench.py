@@ -58,7 +58,7 @@ class Bench:
 
     def __init__(self, server, options):
         self.server, self.options, self.rows, self.start = server, options, [], time.monotonic()
-        self.few_rounds = max(options.rounds // 2, 1)  # for what takes long, or is only a point of a curve
+        self.few_rounds = max(options.rounds - 2, 1)  # for what takes long, or is only a point of a curve
         self.log = RESULTS / "redis.log"
 
     def say(self, text):

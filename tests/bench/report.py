@@ -117,7 +117,7 @@ def about(results):
     m, o = results["machine"], results["options"]
     return (
         f"{m['date']}, PostgreSQL {m['PostgreSQL']}, {m['cpu']}, {m['cores']} cores, {m['memory']}, {m['system']}, data on {m['disk']}; "
-        f"{o['users']:,} users, {o['rounds']} rounds of {o['seconds']} s.\n"
+        f"{o['users']:,} users, rounds of {o['seconds']} s, {o['rounds']} of most.\n"
     )
 
 
