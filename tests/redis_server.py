@@ -15,8 +15,9 @@ class Redis:
         self.url = f"unix://{self.socket}?db=0"
 
     def __enter__(self):
-        command = ["setpriv", "--pdeathsig", "KILL", "redis-server", "--port", "0", "--unixsocket", self.socket, "--save", "", "--appendonly", "no"]
+        command = ["setpriv", "--pdeathsig", "KILL", "redis-server", "--port", "0", "--unixsocket", self.socket]
         with self.log.open("w") as log:
+            command += ["--save", "", "--appendonly", "no"]
             self.server = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
         deadline = time.monotonic() + 10
         while not self.answers():

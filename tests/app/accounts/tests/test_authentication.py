@@ -54,7 +54,8 @@ class AcceptedTokens(AppTestCase):
         self.assertEqual(request("get_profile", self.ada.supabase_user_id).json()["full_name"], "Ada")
 
     def test_update_profile(self):
-        response = request("get_profile", self.ada.supabase_user_id, "patch", data={"full_name": "Ada L.", "preferences": {"theme": "dark"}})
+        data = {"full_name": "Ada L.", "preferences": {"theme": "dark"}}
+        response = request("get_profile", self.ada.supabase_user_id, "patch", data=data)
         self.assertEqual((response.status_code, response.json()["full_name"]), (200, "Ada L."))
         _, _, profile = self.assert_same_id(self.ada.supabase_user_id)
         self.assertEqual((profile["full_name"], profile["preferences"]), ("Ada L.", {"theme": "dark"}))

@@ -16,10 +16,14 @@ from django.test.utils import CaptureQueriesContext
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-EXAMPLES = int(os.environ.get("APP_EXAMPLES", "1000"))
+EXAMPLES = int(os.environ.get("APP_EXAMPLES", "2000"))
 
-NASTY = ["", " ", "O'Hara", 'say "hi"', "back\\slash", "tab\tline\nreturn\r", "</script>", "%s %(a)s {}", "naïve Straße", "山田 太郎", "שלום", "👩‍👩‍👧‍👦 🏳️‍🌈", "e\u0301 \u200f\ufeff",
-         "\x01\x1f\x7f", "null", "\u2028", "𝒳 \U0010ffff", "$1 :name", "\\u0041"]  # fmt: skip
+NASTY = [
+    "", " ", "O'Hara", 'say "hi"', "back\\slash", "tab\tline\nreturn\r", "</script>", "%s %(a)s {}", "$1 :name", "\\u0041", "null",
+    "naïve Straße", "山田 太郎", "שלום",
+    "👩‍👩‍👧‍👦 🏳️‍🌈", "𝒳 \U0010ffff", "e\u0301 \u200f\ufeff", "\x01\x1f\x7f", "\u2028",
+]  # fmt: skip
+ROLES = [*NASTY, "admin", "Admin", "ädmin", "z", "Z"]
 
 # PostgreSQL has no \0 in text or jsonb, and no half of a surrogate pair.
 characters = st.characters(exclude_categories=["Cs"], exclude_characters="\0")
@@ -37,11 +41,10 @@ values = st.recursive(
 )
 moments = st.one_of(
     st.datetimes(datetime.datetime(1, 1, 2), datetime.datetime(9999, 12, 30), timezones=st.timezones()),
-    st.sampled_from([
-        datetime.datetime(2024, 2, 29, 23, 59, 59, 999999, tzinfo=datetime.UTC), datetime.datetime(2024, 5, 1, 12, 0, 0, 1, tzinfo=datetime.UTC),
-        datetime.datetime(1969, 12, 31, 23, 59, 59, 500000, tzinfo=datetime.UTC), datetime.datetime(1, 1, 1, tzinfo=datetime.UTC),
-    ]),
-)  # fmt: skip
+    st.sampled_from(["2024-02-29T23:59:59.999999Z", "2024-05-01T12:00:00.000001Z", "1969-12-31T23:59:59.5Z", "0001-01-01T00:00:00Z"]).map(
+        datetime.datetime.fromisoformat
+    ),
+)
 profiles = st.fixed_dictionaries({
     "full_name": text(255), "avatar_url": text(200), "phone": st.none() | text(20), "organization": text(255), "pronouns": text(50),
     "job_title": text(100), "timezone": text(50), "language": text(10), "is_active": st.booleans(), "is_verified": st.booleans(),
@@ -50,24 +53,26 @@ profiles = st.fixed_dictionaries({
 })  # fmt: skip
 ends = st.none() | st.sampled_from([-40000, -1, -0.01, 0.01, 1, 40000]).map(in_days) | moments
 subscriptions = st.none() | st.fixed_dictionaries({
-    "plan_id": st.sampled_from(NASTY + ["free", "pro"]), "status": st.sampled_from(UserSubscription.Status.values), "current_period_end": ends,
+    "plan_id": st.sampled_from([*NASTY, "free", "pro"]), "status": st.sampled_from(UserSubscription.Status.values),
+    "current_period_end": ends,
 })  # fmt: skip
-role_names = st.lists(st.sampled_from(NASTY + ["admin", "Admin", "ädmin", "z", "Z"]), unique=True)
+role_names = st.lists(st.sampled_from(ROLES), unique=True)
 
 
 class Contract(AppTestCase):
     def test_generated_users(self):
         SubscriptionPlan.objects.bulk_create(
-            SubscriptionPlan(id=name, display_name=name * 2, ai_daily_limit=n - 5, features=[None, {}, {name: [n, None, {"deep": 1e300}]}][n % 3])
+            SubscriptionPlan(id=name, display_name=name * 2, ai_daily_limit=n - 5, features=[None, {}, {name: [n, {"deep": 1e300}]}][n % 3])
             for n, name in enumerate(NASTY)
         )
-        names = {*NASTY, "admin", "Admin", "ädmin", "z", "Z"} - {"admin"}
-        Role.objects.bulk_create(Role(name=name, permissions=[None, [], [name, {"n": n}]][n % 3]) for n, name in enumerate(sorted(names)))
+        Role.objects.all().delete()
+        Role.objects.bulk_create(Role(name=name, permissions=[None, [], [name, {"n": n}]][n % 3]) for n, name in enumerate(ROLES))
         roles = {role.name: role.id for role in Role.objects.all()}
         call_command("refresh_profiles")
         seen = []
 
-        @settings(max_examples=EXAMPLES, deadline=None, database=None, derandomize=True, phases=[Phase.generate, Phase.shrink], suppress_health_check=list(HealthCheck))
+        @settings(max_examples=EXAMPLES, derandomize=True, deadline=None, database=None,
+                  phases=[Phase.generate, Phase.shrink], suppress_health_check=list(HealthCheck))  # fmt: skip
         @given(profiles, subscriptions, role_names)
         def answers_are_equal(fields, subscription, names):
             user_id = uuid.uuid4()
@@ -89,14 +94,15 @@ class Contract(AppTestCase):
 
     def test_the_document_is_the_serializers(self):
         """Spelled out once, so that the four are not equal by all being wrong."""
-        UserProfile.objects.filter(id=self.bob.id).update(created_at="2024-05-01T14:00:00+02", updated_at="2024-05-01T12:00:00.000001Z")
+        times = {"created_at": "2024-05-01T14:00:00+02", "updated_at": "2024-05-01T12:00:00.000001Z"}
+        UserProfile.objects.filter(id=self.bob.id).update(**times)
         cache.clear()  # Redis does not notice update()
         _, content_type, document = self.assert_same_id(self.bob.supabase_user_id)
         self.assertEqual(content_type, "application/json")
         self.assertEqual(document, {
-            "supabase_user_id": str(self.bob.supabase_user_id), "email": self.bob.email, "full_name": "Bob", "avatar_url": "", "phone": None,
-            "organization": "", "pronouns": "", "job_title": "", "timezone": "UTC", "language": "en", "is_active": True, "is_verified": False,
-            "onboarding_completed": False, "login_count": 0, "preferences": {}, "last_login": None,
+            "supabase_user_id": str(self.bob.supabase_user_id), "email": self.bob.email, "full_name": "Bob", "avatar_url": "",
+            "phone": None, "organization": "", "pronouns": "", "job_title": "", "timezone": "UTC", "language": "en",
+            "is_active": True, "is_verified": False, "onboarding_completed": False, "login_count": 0, "preferences": {}, "last_login": None,
             "created_at": "2024-05-01T12:00:00Z", "updated_at": "2024-05-01T12:00:00.000001Z",
             "subscription_plan": "team", "subscription_status": "trialing", "subscription_display_name": "Team", "ai_daily_limit": 900,
             "subscription_data": {"plan": "team", "status": "trialing", "display_name": "Team", "features": {"seats": [1, {"max": 9}]}},
@@ -104,9 +110,9 @@ class Contract(AppTestCase):
         })  # fmt: skip
 
     def test_headers_are_the_same(self):
-        as_it_was, *others = ({k: v for k, v in request(name, self.ada.supabase_user_id).headers.items() if k != "Content-Length"} for name in SOURCES)
-        for headers in others:
-            self.assertEqual(headers, as_it_was)
+        responses = [request(name, self.ada.supabase_user_id) for name in SOURCES]
+        headers = [{k: v for k, v in response.headers.items() if k != "Content-Length"} for response in responses]
+        self.assertEqual(headers, headers[:1] * len(SOURCES))
 
     def test_unknown_user(self):
         answers = [answer(name, uuid.uuid4()) for name in SOURCES]

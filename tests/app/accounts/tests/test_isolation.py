@@ -43,8 +43,9 @@ class Isolation(AppTestCase):
         """As by a bug that takes the id from somewhere else than the token."""
         for state in self.hit_and_miss():
             for variant in FROM_DATABASE:
-                with self.subTest(state, variant=variant), self.assertRaises(UserProfile.DoesNotExist), as_user(self.ada.supabase_user_id):
-                    SOURCES[variant](self.bob.supabase_user_id)
+                with self.subTest(state, variant=variant), self.assertRaises(UserProfile.DoesNotExist):
+                    with as_user(self.ada.supabase_user_id):
+                        SOURCES[variant](self.bob.supabase_user_id)
 
     def test_row_security_does_not_reach_into_redis(self):
         """There only the key keeps users apart: what the three others refuse, a hit gives away."""
@@ -58,9 +59,8 @@ class Isolation(AppTestCase):
         other = str(self.bob.supabase_user_id)
         for variant in SOURCES:
             with override_settings(PROFILE_SOURCE=variant), self.subTest(variant):
-                response = client(self.ada.supabase_user_id).get(
-                    URL, {"user_id": other, "supabase_user_id": other}, headers={"X-User-Id": other, "Cookie": f"user_id={other}; sub={other}"}
-                )
+                headers = {"X-User-Id": other, "Cookie": f"user_id={other}; sub={other}"}
+                response = client(self.ada.supabase_user_id).get(URL, {"user_id": other, "supabase_user_id": other}, headers=headers)
                 self.assertEqual(response.json()["email"], self.ada.email)
 
     def test_tables_and_cache_show_only_ones_own(self):
@@ -87,7 +87,8 @@ class Isolation(AppTestCase):
     def test_a_connection_carries_nothing_over(self):
         for user_id, status in ((self.ada.supabase_user_id, 200), (uuid.uuid4(), 404)):
             self.assertEqual(answer("get_profile", user_id)[0], status)
-            self.assertEqual(sql("SELECT current_user = session_user, nullif(current_setting('request.jwt.claims', true), '')"), [(True, None)])
+            left = sql("SELECT current_user = session_user, nullif(current_setting('request.jwt.claims', true), '')")
+            self.assertEqual(left, [(True, None)])
 
     def test_many_users_at_once_over_few_connections(self):
         def requests(first):
@@ -110,7 +111,8 @@ class Isolation(AppTestCase):
         self.assertEqual(explain(self.ada.supabase_user_id), ("cache", "fresh"))
         with as_user(self.ada.supabase_user_id):
             self.assertEqual(UserProfile.objects.exclude(id=self.ada.id).update(full_name="mine"), 0)
-            self.assertEqual(sql("UPDATE user_profile SET cached_profile = '{}', cached_profile_epoch = 1 RETURNING cached_profile ->> 'full_name'"), [("Ada L.",)])
+            kept = sql("UPDATE user_profile SET cached_profile = '{}', cached_profile_epoch = 1 RETURNING cached_profile ->> 'full_name'")
+            self.assertEqual(kept, [("Ada L.",)])
             with self.assertRaisesMessage(DatabaseError, "permission denied"), transaction.atomic():
                 UserRole.objects.create(user=self.ada, role=self.admin)
         self.assert_same()

@@ -21,7 +21,7 @@ WRITES = []
 
 
 def write(unseen=False, later=False, changes=True):
-    """A kind of write. unseen: Django sends no signal. later: refresh has something to do. changes: some answer differs afterwards."""
+    """A kind of write. unseen: no signal tells of it. later: refresh has work to do. changes: some answer differs afterwards."""
 
     def register(function):
         WRITES.append(function)
@@ -393,8 +393,8 @@ def admin_form(t):
     response = admin_client().post(
         reverse("admin:accounts_userprofile_change", args=[t.bob.id]),
         {
-            "supabase_user_id": t.bob.supabase_user_id, "email": "robert@example.com", "full_name": "Robert", "timezone": "UTC", "language": "de",
-            "login_count": 3, "preferences": '{"a": 1}', "is_active": "on",
+            "supabase_user_id": t.bob.supabase_user_id, "email": "robert@example.com", "full_name": "Robert",
+            "timezone": "UTC", "language": "de", "login_count": 3, "preferences": '{"a": 1}', "is_active": "on",
             "subscription-TOTAL_FORMS": 1, "subscription-INITIAL_FORMS": 1, "subscription-0-id": t.bob.subscription.id,
             "subscription-0-user": t.bob.id, "subscription-0-plan": "pro", "subscription-0-status": "active",
             "subscription-0-current_period_start_0": "2024-05-01", "subscription-0-current_period_start_1": "12:00:00",

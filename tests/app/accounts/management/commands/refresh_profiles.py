@@ -15,3 +15,7 @@ class Command(BaseCommand):
         # It commits as it goes: not inside atomic().
         with connection.cursor() as cursor:
             cursor.execute("CALL profile_cache.refresh(%s)", [batch_size])
+            # Django hides what attach() said in a migration; what still holds is here.
+            cursor.execute("SELECT unnest(warnings) FROM profile_cache.status")
+            for (warning,) in cursor:
+                self.stderr.write(warning)
