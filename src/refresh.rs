@@ -284,9 +284,8 @@ fn concerned(a: &Attached, epoch: i64) -> (String, Vec<Vec<String>>) {
                 continue;
             }
             for (l, link) in used.links.iter().enumerate() {
-                // A member's link, or a constant's, writes no such row.
-                let leads = !link.member && !link.route.is_empty();
-                if leads && link.column_names() == columns {
+                // A constant's link writes no such row.
+                if !link.route.is_empty() && link.column_names() == columns {
                     let rows = values.chunks(columns.len().max(1)).map(<[String]>::to_vec);
                     by_link.entry((t, l)).or_default().extend(rows);
                     known = true;

@@ -6,7 +6,7 @@
 
 use crate::attachment::Attached;
 use crate::pg::Oid;
-use crate::pg::trigger::{Column, Tuple};
+use crate::pg::trigger::Column;
 use crate::pg::value::{Value, until_transaction_end};
 use crate::pg::xact::{TOP_SUBTRANSACTION, command_id, subtransaction_id};
 use std::cell::RefCell;
@@ -144,23 +144,19 @@ pub fn other_in_flight(table: Oid, command: Option<u32>) -> bool {
     .unwrap_or(true)
 }
 
-/// A row of `place` has changed: the profiles that its `columns` lead to are to be computed before the
-/// transaction ends. A row with a NULL among them leads nowhere. True where that is news.
-pub fn touch(place: Place, row: &Tuple, columns: &[Column]) -> bool {
-    let Some((images, values)) = row.values(columns) else {
-        return false;
-    };
+/// Rows of `place` have changed: the profiles that these values of its `columns` (by their images) lead
+/// to are to be computed before the transaction ends.
+pub fn touch(place: Place, columns: &[Column], rows: HashMap<Vec<Vec<u8>>, Vec<Value>>) {
     let subtransaction = subtransaction_id();
     with(|s| {
-        let before = s.touched.len();
-        // One of an enclosing subtransaction stays: it lives longer.
-        s.touched.entry((place, images)).or_insert_with(|| Touched {
-            values: until_transaction_end(|| Column::copy(columns, &values)),
-            subtransaction,
-        });
-        s.touched.len() > before
-    })
-    .unwrap_or(true)
+        for (images, values) in rows {
+            // One of an enclosing subtransaction stays: it lives longer.
+            s.touched.entry((place, images)).or_insert_with(|| Touched {
+                values: until_transaction_end(|| Column::copy(columns, &values)),
+                subtransaction,
+            });
+        }
+    });
 }
 
 /// Whether the links that this transaction has touched are those of `a`; where they are not, they mean

@@ -112,7 +112,6 @@ fn hand_on(a: &Rc<Attached>, t: usize, firing: &Firing) {
     if session::everything_is_pending() {
         return;
     }
-    let bound = settings::max_immediate();
     // Of a deleted profile there is nothing to compute: its document went with it.
     let gone = |l: &UsedLink| is_profile && event == Event::Delete && l.link.member;
     let links = table.links.iter().enumerate().filter(|(_, l)| !gone(l));
@@ -121,7 +120,6 @@ fn hand_on(a: &Rc<Attached>, t: usize, firing: &Firing) {
     if links.is_empty() {
         return;
     }
-    let mut touched = 0;
     let mut over = false;
     // A BEFORE trigger behind ours could have put an old stamp back: on the profile, our own columns
     // are looked at too.
@@ -144,7 +142,7 @@ fn hand_on(a: &Rc<Attached>, t: usize, firing: &Firing) {
     let mut taken = Leads::default();
     firing.rows(|old, new| {
         let mut changed = false;
-        for (l, link, leads) in &mut links {
+        for (_, link, leads) in &mut links {
             let also = if link.link.member { &ours[..] } else { &[] };
             if let (Some(old), Some(new)) = (old, new)
                 && link.watched.iter().chain(also).all(|c| c.same(old, new))
@@ -153,13 +151,9 @@ fn hand_on(a: &Rc<Attached>, t: usize, firing: &Firing) {
             }
             changed = true;
             for row in [old, new].into_iter().flatten() {
-                if link.link.member {
-                    touched += usize::from(session::touch((t, *l), row, &link.columns));
-                } else {
-                    leads.add(row, &link.columns);
-                }
+                leads.add(row, &link.columns);
             }
-            over |= leads.0.len().max(touched) > bound;
+            over |= leads.0.len() > LINKED;
         }
         if let Some(new) = new.filter(|_| changed)
             && !referenced
@@ -176,19 +170,24 @@ fn hand_on(a: &Rc<Attached>, t: usize, firing: &Firing) {
         }
     });
     if over {
-        return pending::everything("more rows changed than profile_cache.max_immediate");
+        return pending::everything("more rows changed than are named one by one");
     }
     pending::keys(
         std::slice::from_ref(&a.definition.key),
         taken.texts().into_iter(),
         "new in a REPEATABLE READ transaction",
     );
-    for (_, link, leads) in links {
-        if !leads.0.is_empty() {
-            dimension(table, link, leads.texts());
+    for (l, link, leads) in links {
+        if link.link.member && leads.0.len() <= settings::max_immediate() {
+            session::touch((t, l), &link.columns, leads.0);
+        } else {
+            follow_later(table, link, leads.texts());
         }
     }
 }
+
+/// Of one link, values that are written down for refresh. Beyond that everything is pending.
+const LINKED: usize = 100_000;
 
 /// Distinct values (by image) of one link's columns on changed rows. A row with a NULL among them
 /// leads nowhere.
@@ -211,8 +210,12 @@ impl Leads {
     }
 }
 
-/// A changed row of a dimension: whom it concerns is found by refresh, from the linking values.
-fn dimension(table: &UsedTable, link: &UsedLink, texts: Vec<Vec<String>>) {
+/// Changed rows of a dimension, or many of a member: whom they concern is found by refresh, from the
+/// linking values.
+fn follow_later(table: &UsedTable, link: &UsedLink, texts: Vec<Vec<String>>) {
+    if texts.is_empty() {
+        return;
+    }
     if link.renamable {
         // Labels can be renamed, even swapped, before refresh reads them.
         return pending::everything("a row that an enum leads from changed");
@@ -231,10 +234,12 @@ fn dimension(table: &UsedTable, link: &UsedLink, texts: Vec<Vec<String>>) {
 /// of the app's may run inside such a statement before our own BEFORE STATEMENT trigger has marked it,
 /// hence the depth.
 fn settle_early(a: &Attached, command: Option<u32>) {
-    if xact::trigger_depth() > 1 || session::other_in_flight(a.profile, command) {
-        pending::everything("more rows changed than profile_cache.max_immediate");
-    } else {
-        settle(a, By::Writer);
+    if xact::trigger_depth() == 1 && !session::other_in_flight(a.profile, command) {
+        return settle(a, By::Writer);
+    }
+    for ((t, l), values) in session::settle() {
+        let table = &a.tables[t];
+        follow_later(table, &table.links[l], document::texts_of(&values));
     }
 }
 
