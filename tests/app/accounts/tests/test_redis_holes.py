@@ -1,13 +1,12 @@
 """Where a cache beside the database goes stale, though the app does all that Django's signals allow: the reasons for
 this extension. Each test shows Redis giving an old answer, for up to 15 minutes, and get_profile the right one."""
 
-import functools
 from unittest import mock
 
 from accounts import sources
 from accounts.models import UserSubscription
 from accounts.tests.support import FROM_DATABASE, AppTestCase, answer, explain, in_another_session, in_days, sql
-from accounts.tests.test_writes import WRITES, rename
+from accounts.tests.test_writes import WRITES, make_tests, rename
 from django.core.cache import cache
 from django.test import override_settings
 
@@ -62,6 +61,4 @@ class RedisIsStale(AppTestCase):
 
 
 # Every kind of write that sends no signal.
-for function in WRITES:
-    if function.unseen:
-        setattr(RedisIsStale, f"test_{function.__name__}", functools.partialmethod(RedisIsStale.check_unseen, function))
+make_tests(RedisIsStale, RedisIsStale.check_unseen, [do for do in WRITES if do.unseen])

@@ -4,8 +4,6 @@ Where Django sends signals the Redis variant keeps up too; where it does not, se
 Each write is a function in WRITES. `later` marks those that concern many users through one row: reads use the
 view until the next refresh, and are right before and after it."""
 
-import functools
-
 from accounts.models import Role, Session, SubscriptionHistory, SubscriptionPlan, UserProfile, UserRole, UserSubscription
 from accounts.sources import SOURCES
 from accounts.tests.support import FROM_DATABASE, AppTestCase, answer, explain, in_another_session, in_days, request, sql
@@ -426,6 +424,20 @@ def rename(profile_id, name):
     profile.save()
 
 
+def make_tests(case, check, writes):
+    """A test for each write, under its name."""
+
+    def make(do):
+        def test(self):
+            check(self, do)
+
+        test.__doc__ = do.__doc__
+        setattr(case, f"test_{do.__name__}", test)
+
+    for do in writes:
+        make(do)
+
+
 class Writes(AppTestCase):
     def check(self, do):
         ids = [user.supabase_user_id for user in self.users]
@@ -445,5 +457,4 @@ class Writes(AppTestCase):
         self.assertEqual({explain(user_id)[0] for user_id in ids} - {"none"}, {"cache"})
 
 
-for function in WRITES:
-    setattr(Writes, f"test_{function.__name__}", functools.partialmethod(Writes.check, function))
+make_tests(Writes, Writes.check, WRITES)
