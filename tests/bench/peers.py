@@ -167,12 +167,8 @@ def same_documents(server, s, peers):
         "matview": "SELECT document FROM profile_materialized WHERE supabase_user_id = key",
     }
     sample = f"(SELECT n, {KEY} AS key FROM generate_series(1, {s.users}, greatest({s.users} / 1000, 1)) n) sample"
-    sums = {
-        peer: server.run(
-            getattr(s, peer), f"SELECT count(doc), md5(string_agg(doc::text, '' ORDER BY n)) FROM {sample}, LATERAL ({sources[peer]}) d (doc)"
-        )
-        for peer in peers
-    }
+    digest = "SELECT count(doc), md5(string_agg(doc::text, '' ORDER BY n))"
+    sums = {peer: server.run(getattr(s, peer), f"{digest} FROM {sample}, LATERAL ({sources[peer]}) d (doc)") for peer in peers}
     if len(set(sums.values())) != 1 or sums["bare"].startswith("0|"):
         raise RuntimeError(f"the peers' documents differ: {sums}")
 
@@ -232,7 +228,8 @@ def redis(server, s, log):
                 loader.stdin.write(b"*3\r\n" + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in words))
         user7 = subprocess.run([*client, "GET", f"profile:{7:012}"], capture_output=True, text=True, check=True).stdout.strip()
         size = subprocess.run([*client, "DBSIZE"], capture_output=True, text=True, check=True).stdout.strip()
-        if rows.returncode or loader.returncode or size != str(s.users) or user7 != server.run(s.cached, "SELECT get_profile(md5('user7')::uuid)"):
+        expected = str(s.users), server.run(s.cached, "SELECT get_profile(md5('user7')::uuid)")
+        if rows.returncode or loader.returncode or (size, user7) != expected:
             raise RuntimeError(f"Redis has {size} documents; that of user 7: {user7}")
 
         def get(requests):

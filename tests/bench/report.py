@@ -18,7 +18,7 @@ import matplotlib.pyplot as plt
 # One colour for each peer wherever it appears; the order is that of the legend.
 COLOURS = {
     "bare": "#8a8f98", "cached": "#1f6fd6", "plpgsql": "#e07b1a", "matview": "#4c9f70", "prepared": "#1f6fd6", "simple": "#9cc3f0",
-    "refresh": "#1f6fd6", "view": "#8a8f98", "heap": "#1f6fd6", "indexes": "#9cc3f0",
+    "view": "#8a8f98", "": "#1f6fd6",
 }  # fmt: skip
 
 
@@ -46,8 +46,9 @@ def met(values, target):
     if target is None:
         return "", ""
     sign, limit = target.split()
-    median = statistics.median(values)
-    return f"{'≥' if sign == '>=' else '≤'} {limit}", "yes" if (median >= float(limit) if sign == ">=" else median <= float(limit)) else "**no**"
+    median, limit = statistics.median(values), float(limit)
+    reached = median >= limit if sign == ">=" else median <= limit
+    return f"{'≥' if sign == '>=' else '≤'} {limit:g}", "yes" if reached else "**no**"
 
 
 def comparisons(rows):
@@ -116,7 +117,7 @@ def charts(rows, folder):
 def about(results):
     m, o = results["machine"], results["options"]
     return (
-        f"{m['date']}, PostgreSQL {m['PostgreSQL']}, {m['cpu']}, {m['cores']} cores, {m['memory']}, {m['system']}, data on {m['disk']}; "
+        f"{m['date']}, PostgreSQL {m['PostgreSQL']}, {m['cpu']}, {m['cores']} cores, {m['memory']}, {m['system']}, {m['disk']}; "
         f"{o['users']:,} users, rounds of {o['seconds']} s, {o['rounds']} of most.\n"
     )
 
