@@ -28,7 +28,7 @@ class SupabaseAuthentication(BaseAuthentication):
             )  # fmt: skip
             return SupabaseUser(uuid.UUID(claims["sub"])), token
         except (jwt.InvalidTokenError, ValueError):
-            raise AuthenticationFailed("Invalid or expired token")
+            raise AuthenticationFailed("Invalid or expired token") from None
 
     def authenticate_header(self, request):
         return "Bearer"  # so that a refusal is a 401, not a 403

@@ -1,6 +1,7 @@
-from accounts.views import ProfileView
 from django.contrib import admin
 from django.urls import path
+
+from accounts.views import ProfileView
 
 urlpatterns = [
     path("api/v1/auth/profile/", ProfileView.as_view(), name="profile"),

@@ -7,14 +7,15 @@ import json
 import uuid
 
 import jwt
-from accounts.models import Role, SubscriptionPlan, UserProfile, UserRole, UserSubscription
-from accounts.sources import SOURCES
 from django.conf import settings
 from django.core.cache import cache
 from django.core.management import call_command
 from django.db import connection, connections
 from django.test import Client, TransactionTestCase, override_settings
 from django.utils import timezone
+
+from accounts.models import Role, SubscriptionPlan, UserProfile, UserRole, UserSubscription
+from accounts.sources import SOURCES
 
 URL = "/api/v1/auth/profile/"
 FROM_DATABASE = [name for name in SOURCES if name != "redis"]
@@ -55,7 +56,7 @@ def differences(a, b, path="$"):
             else:
                 yield from differences(a[key], b[key], f"{path}.{key}")
     elif isinstance(a, list | tuple) and isinstance(b, list | tuple) and len(a) == len(b):
-        for i, (x, y) in enumerate(zip(a, b)):
+        for i, (x, y) in enumerate(zip(a, b, strict=True)):
             yield from differences(x, y, f"{path}[{i}]")
     elif a != b or isinstance(a, bool) != isinstance(b, bool):
         yield f"{path}: {a!r} != {b!r}"

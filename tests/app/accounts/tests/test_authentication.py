@@ -3,8 +3,9 @@
 import uuid
 
 import jwt
-from accounts.tests.support import URL, AppTestCase, in_days, request, token
 from django.test import Client, SimpleTestCase
+
+from accounts.tests.support import URL, AppTestCase, in_days, request, token
 
 
 class RefusedTokens(SimpleTestCase):  # which fails a test that touches the database

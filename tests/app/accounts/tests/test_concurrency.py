@@ -1,10 +1,11 @@
 """Two sessions at once, each interleaving spelled out: what one has not committed the other does not see, what is
 locked is not waited for, and no order of commits leaves an old document."""
 
-from accounts.models import SubscriptionPlan, UserProfile, UserRole, UserSubscription
-from accounts.tests.support import FROM_DATABASE, AppTestCase, answer, explain, in_another_session, sql
 from django.core.management import call_command
 from django.db import transaction
+
+from accounts.models import SubscriptionPlan, UserProfile, UserRole, UserSubscription
+from accounts.tests.support import FROM_DATABASE, AppTestCase, answer, explain, in_another_session, sql
 
 
 class Concurrency(AppTestCase):

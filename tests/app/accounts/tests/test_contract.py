@@ -6,15 +6,16 @@ import datetime
 import os
 import uuid
 
-from accounts.models import Role, SubscriptionPlan, UserProfile, UserRole, UserSubscription
-from accounts.sources import SOURCES
-from accounts.tests.support import AppTestCase, answer, explain, in_days, request
 from django.core.cache import cache
 from django.core.management import call_command
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+
+from accounts.models import Role, SubscriptionPlan, UserProfile, UserRole, UserSubscription
+from accounts.sources import SOURCES
+from accounts.tests.support import AppTestCase, answer, explain, in_days, request
 
 EXAMPLES = int(os.environ.get("APP_EXAMPLES", "2000"))
 

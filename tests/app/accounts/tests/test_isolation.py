@@ -5,14 +5,15 @@ import concurrent.futures
 import itertools
 import uuid
 
-from accounts.models import UserProfile, UserRole
-from accounts.row_security import as_user
-from accounts.sources import SOURCES
-from accounts.tests.support import FROM_DATABASE, URL, AppTestCase, answer, client, explain, request, sql
 from django.core.cache import cache
 from django.db import connections, transaction
 from django.db.utils import DatabaseError
 from django.test import override_settings
+
+from accounts.models import UserProfile, UserRole
+from accounts.row_security import as_user
+from accounts.sources import SOURCES
+from accounts.tests.support import FROM_DATABASE, URL, AppTestCase, answer, client, explain, request, sql
 
 
 @override_settings(ROW_SECURITY=True)

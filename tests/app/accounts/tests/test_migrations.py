@@ -4,12 +4,13 @@ import io
 import json
 import tempfile
 
-from accounts.models import SubscriptionPlan, UserProfile, UserRole, UserSubscription
-from accounts.tests.support import FROM_DATABASE, AppTestCase, answer, explain, sql
 from django.core.management import call_command
 from django.db import connection, transaction
 from django.db.utils import InternalError
 from django.test import TestCase
+
+from accounts.models import SubscriptionPlan, UserProfile, UserRole, UserSubscription
+from accounts.tests.support import FROM_DATABASE, AppTestCase, answer, explain, sql
 
 
 def columns(table):

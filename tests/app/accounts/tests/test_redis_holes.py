@@ -3,12 +3,13 @@ this extension. Each test shows Redis giving an old answer, for up to 15 minutes
 
 from unittest import mock
 
+from django.core.cache import cache
+from django.test import override_settings
+
 from accounts import sources
 from accounts.models import UserSubscription
 from accounts.tests.support import FROM_DATABASE, AppTestCase, answer, explain, in_another_session, in_days, sql
 from accounts.tests.test_writes import WRITES, make_tests, rename
-from django.core.cache import cache
-from django.test import override_settings
 
 
 class RedisIsStale(AppTestCase):

@@ -2,11 +2,12 @@
 
 import logging
 
-from accounts.sources import SOURCES
-from accounts.tests.support import FROM_DATABASE, AppTestCase, answer, in_another_session
 from django.core.cache import cache
 from django.db import connection, transaction
 from django.test import override_settings
+
+from accounts.sources import SOURCES
+from accounts.tests.support import FROM_DATABASE, AppTestCase, answer, in_another_session
 
 ERROR = (500, "application/json", {"error": "Profile not available"})
 

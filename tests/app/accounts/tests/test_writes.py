@@ -4,9 +4,6 @@ Where Django sends signals the Redis variant keeps up too; where it does not, se
 Each write is a function in WRITES. `later` marks those that concern many users through one row: reads use the
 view until the next refresh, and are right before and after it."""
 
-from accounts.models import Role, Session, SubscriptionHistory, SubscriptionPlan, UserProfile, UserRole, UserSubscription
-from accounts.sources import SOURCES
-from accounts.tests.support import FROM_DATABASE, AppTestCase, answer, explain, in_another_session, in_days, request, sql
 from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.db import connection, transaction
@@ -14,6 +11,10 @@ from django.db.models import F, Value
 from django.db.models.functions import Concat, Upper
 from django.test import Client
 from django.urls import reverse
+
+from accounts.models import Role, Session, SubscriptionHistory, SubscriptionPlan, UserProfile, UserRole, UserSubscription
+from accounts.sources import SOURCES
+from accounts.tests.support import FROM_DATABASE, AppTestCase, answer, explain, in_another_session, in_days, request, sql
 
 WRITES = []
 
