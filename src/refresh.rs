@@ -234,7 +234,7 @@ fn pass(a: &Attached, d: &Drain, batch: i32) -> u64 {
         Arg::int8(Some(d.epoch)),
     ];
     args.extend(links.iter().map(|v| Arg::texts(v)));
-    let keys = as_owner(a, &a.sql.older(&condition), &args);
+    let keys = as_owner(a, spi::by_long_arrays(&a.sql.older(&condition)), &args);
     let stored = by_key(a, &keys, true);
     let _us = as_ourselves();
     let epoch = Arg::int8(Some(d.epoch));
@@ -306,7 +306,7 @@ fn concerned(a: &Attached, epoch: i64) -> (String, Vec<Vec<String>>) {
 }
 
 /// The keys that a query of the profile table returns, read as the tables' owner.
-fn as_owner(a: &Attached, sql: &str, args: &[Arg]) -> Vec<Uuid> {
+fn as_owner<'a>(a: &Attached, sql: impl Into<spi::Statement<'a>>, args: &[Arg]) -> Vec<Uuid> {
     let _pinned = Pinned::new();
     let _owner = Identity::restricted(a.owner);
     spi::all(sql, At::New, args, |r| r.uuid(1))

@@ -198,7 +198,7 @@ impl Drop for Connection {
 /// A kept plan, and what beside its text it was made for.
 struct Kept {
     types: Vec<Oid>,
-    generic: bool,
+    planned: Planned,
     plan: pg_sys::SPIPlanPtr,
 }
 
@@ -222,18 +222,26 @@ pub fn forget_plans() {
     }
 }
 
-/// A statement's text, and whether it is planned once and for all.
+/// Whether a statement's plan knows its parameters.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Planned {
+    AsPostgresSees,
+    OnceForAll,
+    EachTime,
+}
+
+/// A statement's text, and how it is planned.
 #[derive(Clone, Copy)]
 pub struct Statement<'a> {
     text: &'a str,
-    generic: bool,
+    planned: Planned,
 }
 
 impl<'a, T: AsRef<str> + ?Sized> From<&'a T> for Statement<'a> {
     fn from(text: &'a T) -> Statement<'a> {
         Statement {
             text: text.as_ref(),
-            generic: false,
+            planned: Planned::AsPostgresSees,
         }
     }
 }
@@ -243,13 +251,21 @@ impl<'a, T: AsRef<str> + ?Sized> From<&'a T> for Statement<'a> {
 pub fn point(text: &str) -> Statement<'_> {
     Statement {
         text,
-        generic: true,
+        planned: Planned::OnceForAll,
+    }
+}
+
+/// A statement with arrays that may be long: a plan that does not know them takes them for ten elements.
+pub fn by_long_arrays(text: &str) -> Statement<'_> {
+    Statement {
+        text,
+        planned: Planned::EachTime,
     }
 }
 
 fn plan(statement: Statement, args: &[Arg]) -> pg_sys::SPIPlanPtr {
     let matches =
-        |k: &Kept| k.generic == statement.generic && k.types.iter().eq(args.iter().map(|a| &a.oid));
+        |k: &Kept| k.planned == statement.planned && k.types.iter().eq(args.iter().map(|a| &a.oid));
     let known = PLANS.with(|p| {
         p.borrow()
             .get(statement.text)
@@ -260,10 +276,10 @@ fn plan(statement: Statement, args: &[Arg]) -> pg_sys::SPIPlanPtr {
     }
     let mut types: Vec<Oid> = args.iter().map(|a| a.oid).collect();
     let text = CString::new(statement.text).unwrap_or_default();
-    let options = if statement.generic {
-        pg_sys::CURSOR_OPT_GENERIC_PLAN as i32
-    } else {
-        0
+    let options = match statement.planned {
+        Planned::AsPostgresSees => 0,
+        Planned::OnceForAll => pg_sys::CURSOR_OPT_GENERIC_PLAN as i32,
+        Planned::EachTime => pg_sys::CURSOR_OPT_CUSTOM_PLAN as i32,
     };
     // SAFETY: text and types live through the call; the plan is moved to permanent memory.
     let plan = unsafe {
@@ -274,7 +290,7 @@ fn plan(statement: Statement, args: &[Arg]) -> pg_sys::SPIPlanPtr {
     };
     let kept = Kept {
         types,
-        generic: statement.generic,
+        planned: statement.planned,
         plan,
     };
     PLANS.with(|m| {
