@@ -191,10 +191,11 @@ fn check_extension_member(user: Oid) {
     }
 }
 
-/// Adds what is missing of the four columns. Nullable and without default: instant.
+/// Adds what is missing of the four columns. Nullable and without default: instant. The document comes
+/// last: where the stamp before it changes, WAL need not repeat it.
 fn add_columns(profile: &Named) -> bool {
     let mut added = vec![];
-    for (name, wanted) in routes::COLUMNS {
+    for (name, wanted) in routes::COLUMNS.into_iter().rev() {
         match catalog::column_number(profile.oid, name) {
             None => added.push(format!("ADD COLUMN {} {wanted}", quote_identifier(name))),
             Some(number) => {

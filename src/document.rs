@@ -10,7 +10,7 @@ use crate::attachment::Attached;
 use crate::error::check_interrupts;
 use crate::pending;
 use crate::pg::identity::{Identity, Pinned};
-use crate::pg::scan::{Look, Probe};
+use crate::pg::scan::Probe;
 use crate::pg::spi::{self, Arg, At, Pushed};
 use crate::pg::tuple::{self, Locker, Stored, Writer};
 use crate::pg::value::{Uuid, Value, array};
@@ -190,7 +190,7 @@ pub fn prepare(a: &Attached, rows: &[Locked]) -> Prepared {
     // stamped: what ends that state need not be DDL that we see.
     let stamp = stamp.filter(|_| a.distrust.is_none());
     // A later epoch was assigned since the snapshot: whoever assigned it has not waited for us.
-    let stamp = stamp.filter(|stamp| a.epochs.current(Look::Latest) == Some(*stamp));
+    let stamp = stamp.filter(|stamp| a.epochs.latest() == Some(*stamp));
     let updated_at = xact::now();
     for row in rows {
         let Some((key, c)) = row.key.and_then(|key| computed.remove_entry(&key)) else {
@@ -260,7 +260,7 @@ fn statement(sql: &str, keys: usize) -> spi::Statement<'_> {
 /// Stamp and documents, of one snapshot.
 fn compute(a: &Attached, keys: &[Uuid]) -> (Option<i64>, HashMap<Uuid, Computed>) {
     let _snapshot = Pushed::new();
-    let stamp = a.epochs.current(Look::Active);
+    let stamp = a.epochs.current();
     let computed = match xact::subtransaction(|| view_rows(a, keys)) {
         Ok(found) => found,
         Err(failure) if keys.len() == 1 => keys
@@ -301,11 +301,11 @@ fn view_rows(a: &Attached, keys: &[Uuid]) -> HashMap<Uuid, Computed> {
         .collect();
     let mut seen = std::collections::HashSet::new();
     let (sql, asked) = match keys {
-        [one] => (a.sql.compute_one(), Arg::uuid(Some(one))),
-        _ => (a.sql.compute(), Arg::uuids(keys)),
+        [one] => (&a.sql.compute_one, Arg::uuid(Some(one))),
+        _ => (&a.sql.compute, Arg::uuids(keys)),
     };
     spi::query(
-        statement(&sql, keys.len()),
+        statement(sql, keys.len()),
         At::Active,
         &[asked],
         |r| {

@@ -11,7 +11,7 @@ use crate::pg::identity::{Identity, Pinned, current_user};
 use crate::pg::spi::{self, Arg, At};
 use crate::pg::value::{Uuid, Value};
 use crate::pg::catalog;
-use crate::pg::scan::Look;
+use crate::pg::scan::State;
 use crate::routes::display;
 use crate::session;
 use crate::settings;
@@ -31,8 +31,9 @@ pub enum Found {
     },
 }
 
-/// Looks a profile up for the current user, without computing anything.
-pub fn look(a: &Attached, key: &Uuid) -> Found {
+/// Looks a profile up for the current user, without computing anything. `closely`: not only whether it
+/// may be served, but all that may be said of its row.
+fn look(a: &Attached, key: &Uuid, closely: bool) -> Found {
     if !visible(a, key) {
         return Found::Nothing;
     }
@@ -40,7 +41,7 @@ pub fn look(a: &Attached, key: &Uuid) -> Found {
         Some(Miss::Disabled)
     } else if a.distrust.is_some() {
         Some(Miss::Triggers)
-    } else if session::unsettled() {
+    } else if session::unsure() {
         Some(Miss::Unsettled)
     } else {
         None
@@ -51,8 +52,19 @@ pub fn look(a: &Attached, key: &Uuid) -> Found {
             looked: None,
         };
     }
-    if let Some(found) = look_directly(a, key) {
-        return found;
+    match a.epochs.state() {
+        State::Settled(current) => {
+            if let Some(found) = look_directly(a, key, current) {
+                return found;
+            }
+        }
+        State::Unnumbered if !closely => {
+            return Found::Miss {
+                reason: Miss::Pending,
+                looked: None,
+            };
+        }
+        _ => {}
     }
     let judge = Judge::new(a, At::Active);
     let (named, args) = judge.pending.named(a, 2);
@@ -81,10 +93,8 @@ fn judged(judge: &Judge, looked: Looked, document: impl FnOnce() -> Option<Value
     }
 }
 
-/// The same without SQL, where nothing is pending: the current epoch is then the only row to look at
-/// beside the profile's.
-fn look_directly(a: &Attached, key: &Uuid) -> Option<Found> {
-    let current = a.epochs.current(Look::Alone)?;
+/// The same without SQL, where nothing is pending: the profile's row is then the only one to look at.
+fn look_directly(a: &Attached, key: &Uuid, current: i64) -> Option<Found> {
     let judge = Judge::nothing_pending(a, current);
     let [document, valid_until, epoch, updated_at] = a.columns;
     let found = a.probe?.find(a.profile, Value::uuid(key).datum, |row| {
@@ -103,7 +113,7 @@ fn look_directly(a: &Attached, key: &Uuid) -> Option<Found> {
 /// The document of a profile for the current user.
 pub fn get(key: &Uuid) -> Option<Value> {
     let a = attachment::required();
-    match look(&a, key) {
+    match look(&a, key, false) {
         Found::Nothing => None,
         Found::Hit { document, .. } => document,
         Found::Miss { .. } => live(&a, key),
@@ -115,7 +125,7 @@ fn live(a: &Attached, key: &Uuid) -> Option<Value> {
     let _pinned = Pinned::new();
     let _owner = Identity::restricted(a.owner);
     let rows = spi::all(
-        spi::point(&a.sql.live()),
+        spi::point(&a.sql.live),
         At::Active,
         &[Arg::uuid(Some(key))],
         |r| r.jsonb(1),
@@ -161,7 +171,7 @@ fn exists(a: &Attached, key: &Uuid) -> bool {
 /// `explain`: where the document would come from, and why.
 pub fn explain(key: &Uuid) -> serde_json::Value {
     let a = attachment::required();
-    let found = match look(&a, key) {
+    let found = match look(&a, key, true) {
         // Decided before the row was looked for.
         Found::Miss { looked: None, .. } if !exists(&a, key) => Found::Nothing,
         found => found,

@@ -10,7 +10,6 @@ use crate::document::{self, By};
 use crate::error::{Error, check_interrupts};
 use crate::pending;
 use crate::pg::identity::{Identity, Pinned, current_user};
-use crate::pg::scan::Look;
 use crate::pg::spi::{self, Arg, At};
 use crate::pg::value::{Uuid, Value};
 use crate::routes::{Step, array_rows, by_column, value_columns, value_rows};
@@ -558,7 +557,7 @@ fn delete(ids: &[Uuid]) {
 
 /// One batch of documents that no reader trusts: missing, foreign, expired.
 fn fill(a: &Attached, after: Option<Uuid>, batch: i32) -> (Option<Uuid>, u64) {
-    let Some(current) = a.epochs.current(Look::Latest) else {
+    let Some(current) = a.epochs.latest() else {
         return (None, 0);
     };
     let keys = as_owner(

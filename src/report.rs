@@ -84,7 +84,7 @@ fn page(
             continue;
         };
         let trusted =
-            a.distrust.is_none() && !session::unsettled() && judge.of(looked).is_ok();
+            a.distrust.is_none() && !session::unsure() && judge.of(looked).is_ok();
         if *n > 1 {
             report(
                 &key,

@@ -339,21 +339,36 @@ pub struct Sql {
     document: String,
     key: String,
     view_key: String,
-    valid_until: &'static str,
+    /// $1: keys. Returns key, document, valid_until.
+    pub compute: String,
+    /// The same for one key in $1.
+    pub compute_one: String,
+    /// $1: one key. Returns the document.
+    pub live: String,
 }
 
 impl Sql {
     pub fn new(profile: String, document: String, d: &Definition) -> Sql {
+        let view_key = quote_identifier(&d.view_key);
+        let until = if d.expires {
+            "v.valid_until"
+        } else {
+            "NULL::pg_catalog.timestamptz"
+        };
+        let rows = |columns: &str, keys: &str| {
+            format!(
+                "SELECT {columns} FROM {document} AS v WHERE v.{view_key} OPERATOR(pg_catalog.=) {keys}"
+            )
+        };
+        let all = format!("v.{view_key}, v.document, {until}");
         Sql {
+            compute: rows(&all, "ANY ($1)"),
+            compute_one: rows(&all, "$1"),
+            live: rows("v.document", "$1"),
             profile,
             document,
             key: quote_identifier(&d.key),
-            view_key: quote_identifier(&d.view_key),
-            valid_until: if d.expires {
-                "v.valid_until"
-            } else {
-                "NULL::pg_catalog.timestamptz"
-            },
+            view_key,
         }
     }
 
@@ -392,35 +407,6 @@ impl Sql {
             locked = array_rows(n, n + 1),
             columns = value_columns(n),
             equal = step.equal("r", "k"),
-        )
-    }
-
-    /// $1: keys. Returns key, document, valid_until.
-    pub fn compute(&self) -> String {
-        self.documents("ANY ($1)")
-    }
-
-    /// The same for one key in $1.
-    pub fn compute_one(&self) -> String {
-        self.documents("$1")
-    }
-
-    fn documents(&self, keys: &str) -> String {
-        format!(
-            "SELECT v.{key}, v.document, {until} FROM {view} AS v \
-             WHERE v.{key} OPERATOR(pg_catalog.=) {keys}",
-            key = self.view_key,
-            until = self.valid_until,
-            view = self.document,
-        )
-    }
-
-    /// $1: one key. Returns the document.
-    pub fn live(&self) -> String {
-        format!(
-            "SELECT v.document FROM {view} AS v WHERE v.{key} OPERATOR(pg_catalog.=) $1",
-            view = self.document,
-            key = self.view_key,
         )
     }
 
@@ -693,7 +679,7 @@ mod tests {
              pg_catalog.unnest($3::pg_catalog.text[]::bigint[])) AS k(c0, c1) \
              WHERE p.\"t\" = k.c0 AND p.\"n\" = k.c1)";
         assert_eq!(sql().dependents(&link, 2), among);
-        assert!(sql().lock(&link.route[0]).contains(
+        assert!(sql().find(&link.route[0]).contains(
             "SELECT p.ctid, p.\"k\", p.\"t\", p.\"n\" FROM \"s\".\"p\" AS p \
              WHERE p.\"t\" = ANY ($1) AND p.\"n\" = ANY ($2) FOR"
         ));

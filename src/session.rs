@@ -21,6 +21,7 @@ struct Mark {
 }
 
 /// Values of one link's columns on changed rows.
+#[derive(Clone)]
 struct Touched {
     values: Vec<Value>,
     subtransaction: u32,
@@ -39,6 +40,8 @@ struct Session {
     touched: TouchedRows,
     /// What has been computed by subtransactions that may still be rolled back.
     settled: Vec<(u32, TouchedRows)>,
+    /// Something has been computed before the transaction's end.
+    settled_early: bool,
     /// The attachment whose links those are.
     attached: Option<Rc<Attached>>,
     /// Values of referenced profile columns, by columns, of rows this transaction deleted.
@@ -70,12 +73,17 @@ pub fn transaction_ended() {
 pub fn subtransaction_aborted(id: u32) {
     with(|s| {
         s.marks.retain(|m| m.subtransaction != id);
+        s.touched.retain(|_, t| t.subtransaction != id);
         let (undone, settled) = std::mem::take(&mut s.settled)
             .into_iter()
             .partition(|(sub, _)| *sub == id);
         s.settled = settled;
-        s.touched.extend(undone.into_iter().flat_map(|(_, t)| t));
-        s.touched.retain(|_, t| t.subtransaction != id);
+        let undone = undone.into_iter().flat_map(|(_, touched)| touched);
+        for (what, t) in undone.filter(|(_, t)| t.subtransaction != id) {
+            // Of several, the one of the outermost subtransaction: it lives longest.
+            let known = s.touched.entry(what).or_insert_with(|| t.clone());
+            known.subtransaction = known.subtransaction.min(t.subtransaction);
+        }
         s.deleted.retain(|_, sub| *sub != id);
         s.named.retain(|_, sub| *sub != id);
         s.everything = s.everything.filter(|sub| *sub != id);
@@ -183,6 +191,7 @@ pub fn settle() -> Vec<(Place, Vec<Vec<Value>>)> {
             by_place.entry(*place).or_default().push(t.values.clone());
         }
         let touched = std::mem::take(&mut s.touched);
+        s.settled_early = true;
         if id != TOP_SUBTRANSACTION {
             s.settled.push((id, touched));
         }
@@ -191,10 +200,16 @@ pub fn settle() -> Vec<(Place, Vec<Vec<Value>>)> {
     touched.unwrap_or_default()
 }
 
-/// Whether reads must be live: a statement on a used table is half visible, or what ended ones changed
-/// is not computed yet.
+/// Whether there is something to do before the transaction ends: a statement on a used table is half
+/// visible, or what ended ones changed is not computed yet.
 pub fn unsettled() -> bool {
     with(|s| !s.marks.is_empty() || !s.touched.is_empty()).unwrap_or(true)
+}
+
+/// Whether reads must be live: also once something has been computed early, since a cursor's snapshot
+/// from before that shows the change and the old document.
+pub fn unsure() -> bool {
+    unsettled() || with(|s| s.settled_early).unwrap_or(true)
 }
 
 /// Records that this transaction deleted the profile whose `columns` held `values`.

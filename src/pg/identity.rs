@@ -88,7 +88,7 @@ impl Pinned {
             // SAFETY: constant C strings; the setting goes back at AtEOXact_GUC or at abort.
             unsafe {
                 let now = pg_sys::GetConfigOption(name.as_ptr(), true, false);
-                if !now.is_null() && CStr::from_ptr(now) == value {
+                if !now.is_null() && same(name, CStr::from_ptr(now), value) {
                     continue;
                 }
                 if pinned.level.is_none() {
@@ -115,6 +115,15 @@ impl Pinned {
             Pinned { level: Some(level) }
         }
     }
+}
+
+/// Whether a setting's value is as good as the pinned one. C.UTF-8 is C but for its character types,
+/// which none of the pinned categories is (glibc's localedata/locales/C).
+fn same(name: &CStr, now: &CStr, pinned: &CStr) -> bool {
+    now == pinned
+        || name.to_bytes().starts_with(b"lc_")
+            && pinned == c"C"
+            && [c"POSIX", c"C.UTF-8", c"C.utf8"].contains(&now)
 }
 
 /// # Safety

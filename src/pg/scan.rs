@@ -15,30 +15,65 @@ pub struct Epochs {
     pub epoch: i16,
 }
 
-/// Which rows of it a look concerns.
+/// What a snapshot shows of it, as far as a read looks by itself.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Look {
-    /// The current epoch in the active snapshot, and only if nothing is pending there.
-    Alone,
-    /// The current epoch in the active snapshot.
-    Active,
-    /// The latest committed one.
-    Latest,
+pub enum State {
+    /// Nothing but the current epoch.
+    Settled(i64),
+    /// A pending epoch without a number: no stamp is beyond it.
+    Unnumbered,
+    Other,
 }
 
 impl Epochs {
-    pub fn current(&self, look: Look) -> Option<i64> {
+    /// In the active snapshot.
+    pub fn state(&self) -> State {
+        const FEW: i32 = 10;
+        let (mut rows, mut state) = (0, State::Other);
+        // SAFETY: a backend variable; the calling query has an active snapshot.
+        let snapshot = unsafe { pg_sys::GetActiveSnapshot() };
+        self.scan(snapshot, |kind, epoch| {
+            rows += 1;
+            state = match (kind, epoch) {
+                ("current", Some(epoch)) if rows == 1 => State::Settled(epoch),
+                ("epoch", None) => State::Unnumbered,
+                _ => State::Other,
+            };
+            state == State::Unnumbered || rows == FEW
+        });
+        state
+    }
+
+    /// The current epoch in the active snapshot.
+    pub fn current(&self) -> Option<i64> {
+        // SAFETY: as above.
+        self.current_in(unsafe { pg_sys::GetActiveSnapshot() })
+    }
+
+    /// The latest committed one, whatever the isolation level.
+    pub fn latest(&self) -> Option<i64> {
+        // SAFETY: returns a static snapshot, which `scan` registers.
+        self.current_in(unsafe { pg_sys::GetLatestSnapshot() })
+    }
+
+    fn current_in(&self, snapshot: pg_sys::Snapshot) -> Option<i64> {
+        let mut found = None;
+        self.scan(snapshot, |kind, epoch| {
+            found = epoch.filter(|_| kind == "current");
+            kind == "current"
+        });
+        found
+    }
+
+    /// Hands kind and epoch of rows to `enough` until it says so.
+    fn scan(&self, snapshot: pg_sys::Snapshot, mut enough: impl FnMut(&str, Option<i64>) -> bool) {
         // SAFETY: the relation is open and locked during the scan; a tuple lives until the next is
-        // fetched; a snapshot that is not the active one is registered meanwhile.
+        // fetched; the snapshot is registered meanwhile.
         unsafe {
             let relation = pg_sys::try_table_open(self.table, pg_sys::AccessShareLock as i32);
             if relation.is_null() {
-                return None;
+                return;
             }
-            let snapshot = match look {
-                Look::Latest => pg_sys::GetLatestSnapshot(),
-                _ => pg_sys::GetActiveSnapshot(),
-            };
             let snapshot = pg_sys::RegisterSnapshot(snapshot);
             let flags = pg_sys::ScanOptions::SO_TYPE_SEQSCAN
                 | pg_sys::ScanOptions::SO_ALLOW_STRAT
@@ -46,32 +81,25 @@ impl Epochs {
             let none = std::ptr::null_mut();
             let scan =
                 pg_sys::heap_beginscan(relation, snapshot, 0, none, std::ptr::null_mut(), flags);
-            let next = || pg_sys::heap_getnext(scan, pg_sys::ScanDirection::ForwardScanDirection);
-            let get = |tuple, column: i16| {
-                let mut null = false;
-                let desc = (*relation).rd_att;
-                let datum = pg_sys::heap_getattr(tuple, i32::from(column), desc, &mut null);
-                (!null).then_some(datum)
-            };
-            let mut found = None;
-            let mut tuple = next();
-            while !tuple.is_null() {
-                let is = value::from::<&str>(get(tuple, self.kind)) == Some("current");
-                if is {
-                    found = get(tuple, self.epoch).map(|d| d.value() as i64);
-                }
-                if is != (look == Look::Alone) {
+            let desc = (*relation).rd_att;
+            loop {
+                let tuple = pg_sys::heap_getnext(scan, pg_sys::ScanDirection::ForwardScanDirection);
+                if tuple.is_null() {
                     break;
                 }
-                tuple = next();
-            }
-            if look == Look::Alone && !tuple.is_null() {
-                found = None;
+                let get = |column: i16| {
+                    let mut null = false;
+                    let datum = pg_sys::heap_getattr(tuple, i32::from(column), desc, &mut null);
+                    (!null).then_some(datum)
+                };
+                let kind = value::from::<&str>(get(self.kind)).unwrap_or_default();
+                if enough(kind, get(self.epoch).map(|d| d.value() as i64)) {
+                    break;
+                }
             }
             pg_sys::heap_endscan(scan);
             pg_sys::UnregisterSnapshot(snapshot);
             pg_sys::table_close(relation, pg_sys::NoLock as i32);
-            found
         }
     }
 }
