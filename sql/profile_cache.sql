@@ -36,7 +36,10 @@ CREATE TABLE profile_cache.pending (
     key_columns  name[],
     key_values   text[],
     created_at   timestamptz NOT NULL DEFAULT pg_catalog.now()
-);
+)
+-- Every read scans it. The room keeps the current epoch's new versions on the first page, so that
+-- vacuum can cut off all others once nothing is pending.
+WITH (fillfactor = 40, autovacuum_vacuum_threshold = 50, autovacuum_vacuum_scale_factor = 0);
 COMMENT ON TABLE profile_cache.pending IS 'the current epoch, and what refresh has still to do';
 COMMENT ON COLUMN profile_cache.pending.kind IS 'current: the current epoch; epoch: a change that may concern many profiles; key: one profile';
 COMMENT ON COLUMN profile_cache.pending.epoch IS 'the epoch; null for a pending one until refresh assigns it';

@@ -681,7 +681,7 @@ mod tests {
         assert_eq!(sql().dependents(&link, 2), among);
         assert!(sql().find(&link.route[0]).contains(
             "SELECT p.ctid, p.\"k\", p.\"t\", p.\"n\" FROM \"s\".\"p\" AS p \
-             WHERE p.\"t\" = ANY ($1) AND p.\"n\" = ANY ($2) FOR"
+             WHERE p.\"t\" = ANY ($1) AND p.\"n\" = ANY ($2)"
         ));
         assert_eq!(
             Sql::not_locked(&link.route[0]),

@@ -52,8 +52,13 @@ impl Epochs {
 
     /// The latest committed one, whatever the isolation level.
     pub fn latest(&self) -> Option<i64> {
-        // SAFETY: returns a static snapshot, which `scan` registers.
-        self.current_in(unsafe { pg_sys::GetLatestSnapshot() })
+        // SAFETY: a static snapshot, registered while it is used; on an error the abort forgets it.
+        unsafe {
+            let snapshot = pg_sys::RegisterSnapshot(pg_sys::GetLatestSnapshot());
+            let found = self.current_in(snapshot);
+            pg_sys::UnregisterSnapshot(snapshot);
+            found
+        }
     }
 
     fn current_in(&self, snapshot: pg_sys::Snapshot) -> Option<i64> {
@@ -68,13 +73,12 @@ impl Epochs {
     /// Hands kind and epoch of rows to `enough` until it says so.
     fn scan(&self, snapshot: pg_sys::Snapshot, mut enough: impl FnMut(&str, Option<i64>) -> bool) {
         // SAFETY: the relation is open and locked during the scan; a tuple lives until the next is
-        // fetched; the snapshot is registered meanwhile.
+        // fetched; the snapshot is active or registered.
         unsafe {
             let relation = pg_sys::try_table_open(self.table, pg_sys::AccessShareLock as i32);
             if relation.is_null() {
                 return;
             }
-            let snapshot = pg_sys::RegisterSnapshot(snapshot);
             let flags = pg_sys::ScanOptions::SO_TYPE_SEQSCAN
                 | pg_sys::ScanOptions::SO_ALLOW_STRAT
                 | pg_sys::ScanOptions::SO_ALLOW_PAGEMODE;
@@ -98,7 +102,6 @@ impl Epochs {
                 }
             }
             pg_sys::heap_endscan(scan);
-            pg_sys::UnregisterSnapshot(snapshot);
             pg_sys::table_close(relation, pg_sys::NoLock as i32);
         }
     }
