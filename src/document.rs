@@ -133,6 +133,11 @@ pub struct Prepared {
 }
 
 impl Prepared {
+    /// Their keys.
+    pub fn keys(&self) -> impl Iterator<Item = Uuid> {
+        self.rows.iter().map(|row| row.key)
+    }
+
     /// Writes them, under the settings and, in a trigger, as the user that the app's own statement
     /// has: index expressions are evaluated.
     pub fn write(self, a: &Attached, by: By) -> Outcome {

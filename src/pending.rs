@@ -205,6 +205,7 @@ pub fn full_xid(xmin: u32, next: u64) -> u64 {
 
 /// Everything is to be computed anew. O(1), once a transaction.
 pub fn everything(reason: &str) {
+    session::many();
     if !session::distrust_everything() {
         return;
     }
@@ -217,6 +218,7 @@ pub fn everything(reason: &str) {
 
 /// The profiles that rows of a table lead to, by old and new values of its `columns`.
 pub fn linked(schema: &str, table: &str, columns: &[String], values: &[Vec<String>]) {
+    session::many();
     if session::everything_is_pending() {
         return;
     }
@@ -261,6 +263,7 @@ pub fn keys(columns: &[String], values: impl Iterator<Item = Vec<String>>, reaso
     if new.is_empty() {
         return;
     }
+    session::many();
     if session::keys_named() > settings::max_immediate().max(1) {
         return everything("more pending keys than profile_cache.max_immediate in one transaction");
     }

@@ -7,10 +7,10 @@
 use crate::attachment::Attached;
 use crate::pg::Oid;
 use crate::pg::trigger::Column;
-use crate::pg::value::{Value, until_transaction_end};
+use crate::pg::value::{Uuid, Value, until_transaction_end};
 use crate::pg::xact::{TOP_SUBTRANSACTION, command_id, subtransaction_id};
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 
 /// A statement on a used table that has begun and whose effects are half visible.
@@ -48,6 +48,10 @@ struct Session {
     deleted: HashMap<(Vec<i16>, Vec<String>), u32>,
     /// Pending keys this transaction has inserted, by columns and values.
     named: HashMap<(Vec<String>, Vec<String>), u32>,
+    /// Profiles computed in this transaction, and whether more than those may have changed: for NOTIFY, so
+    /// that what is rolled back meanwhile may stay.
+    computed: BTreeSet<Uuid>,
+    many: bool,
     /// The subtransaction that made everything pending.
     everything: Option<u32>,
     /// Epochs have been assigned in this transaction.
@@ -210,6 +214,27 @@ pub fn unsettled() -> bool {
 /// from before that shows the change and the old document.
 pub fn unsure() -> bool {
     unsettled() || with(|s| s.settled_early).unwrap_or(true)
+}
+
+/// These profiles have been computed.
+pub fn computed(keys: impl Iterator<Item = Uuid>) {
+    with(|s| {
+        s.computed.extend(keys);
+        if s.computed.len() > REMEMBERED {
+            s.computed.clear();
+            s.many = true;
+        }
+    });
+}
+
+/// More profiles may have changed than are computed.
+pub fn many() {
+    with(|s| s.many = true);
+}
+
+/// The profiles that may have changed; None for any of them.
+pub fn changed() -> Option<BTreeSet<Uuid>> {
+    with(|s| (!s.many).then(|| std::mem::take(&mut s.computed))).flatten()
 }
 
 /// Records that this transaction deleted the profile whose `columns` held `values`.

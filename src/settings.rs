@@ -4,6 +4,7 @@ use crate::pg::identity;
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting};
 
 static ENABLED: GucSetting<bool> = GucSetting::<bool>::new(true);
+static NOTIFY: GucSetting<bool> = GucSetting::<bool>::new(false);
 static MAX_IMMEDIATE: GucSetting<i32> = GucSetting::<i32>::new(1000);
 
 /// Registers the settings; once, from `_PG_init`.
@@ -13,6 +14,14 @@ pub fn define() {
         c"Serves stored documents.",
         c"When off, get_profile always reads the document view; maintenance goes on.",
         &ENABLED,
+        GucContext::Userset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_bool_guc(
+        c"profile_cache.notify",
+        c"Notifies channel profile_cache of changed documents.",
+        c"The payload is the user's id, or * where more may have changed. A prepared transaction notifies nothing.",
+        &NOTIFY,
         GucContext::Userset,
         GucFlags::default(),
     );
@@ -31,6 +40,11 @@ pub fn define() {
 /// `profile_cache.enabled`.
 pub fn enabled() -> bool {
     ENABLED.get()
+}
+
+/// `profile_cache.notify`.
+pub fn notify() -> bool {
+    NOTIFY.get()
 }
 
 /// `profile_cache.max_immediate`, in profiles.

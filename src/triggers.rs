@@ -97,6 +97,21 @@ pub fn attachment_changed(call: &Call) -> Datum {
     Datum::null()
 }
 
+/// Tells who listens, before the transaction commits: whose document it may have changed, never what.
+/// More than one statement may compute is told as one `*`.
+pub fn announce() {
+    if !settings::notify() {
+        return;
+    }
+    match session::changed() {
+        Some(keys) if keys.len() <= settings::max_immediate() => {
+            let texts = keys.iter().map(|key| Value::uuid(key).to_text());
+            texts.for_each(|key| xact::notify(c"profile_cache", &key));
+        }
+        _ => xact::notify(c"profile_cache", "*"),
+    }
+}
+
 fn hand_on(a: &Rc<Attached>, t: usize, firing: &Firing) {
     let (event, table) = (firing.event(), &a.tables[t]);
     if event == Event::Truncate {
@@ -107,6 +122,7 @@ fn hand_on(a: &Rc<Attached>, t: usize, firing: &Firing) {
     }
     let is_profile = table.oid == a.profile;
     if is_profile && event == Event::Delete {
+        session::many();
         record_deleted(a, firing);
     }
     if session::everything_is_pending() {
@@ -273,6 +289,9 @@ fn settle(a: &Attached, by: By) {
         locked.extend(found);
     }
     let prepared = document::prepare(a, &locked);
+    if settings::notify() {
+        session::computed(prepared.keys());
+    }
     let unwritten = prepared.write(a, by).unwritten;
     let texts = unwritten.iter().map(|key| vec![Value::uuid(key).to_text()]);
     let key = std::slice::from_ref(&a.definition.key);

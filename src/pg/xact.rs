@@ -7,7 +7,8 @@ use super::Oid;
 use crate::{attachment, session, settings, triggers};
 use pgrx::pg_sys::{self, PgTryBuilder, panic::CaughtError};
 use pgrx::{PgSqlErrorCode, pg_guard};
-use std::ffi::c_void;
+use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
+use std::ffi::{CStr, CString, c_void};
 use std::panic::AssertUnwindSafe;
 
 /// Registers the backend's callbacks; once, from `_PG_init`.
@@ -43,6 +44,9 @@ unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _arg:
         super::value::scratch(triggers::before_commit);
         // SAFETY: as above.
         unsafe { pg_sys::XactReadOnly = read_only };
+    }
+    if event == XACT_EVENT_PRE_COMMIT {
+        triggers::announce();
     }
     if matches!(
         event,
@@ -186,6 +190,18 @@ pub fn attempt<R>(f: impl FnOnce() -> R) -> Result<R, Failure> {
         })
     })
     .execute()
+}
+
+// commands/async.h, which pgrx 0.18 does not bind.
+unsafe extern "C-unwind" {
+    fn Async_Notify(channel: *const std::ffi::c_char, payload: *const std::ffi::c_char);
+}
+
+/// NOTIFY, sent when the transaction commits; one of equal messages is enough.
+pub fn notify(channel: &CStr, payload: &str) {
+    let payload = CString::new(payload).unwrap_or_default();
+    // SAFETY: both strings are copied during the call.
+    unsafe { pg_guard_ffi_boundary(|| Async_Notify(channel.as_ptr(), payload.as_ptr())) };
 }
 
 /// Sleeps, but for a cancel.
