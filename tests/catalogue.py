@@ -233,13 +233,6 @@ class Session(Worker):
         table = self.test.table()
         return table, Step(table.write(self.rng, table.name in self.test.thin, table.name in self.test.unseen(), check))
 
-    def doubt(self):
-        """In an old snapshot a key may be there twice: as a row that another transaction has since deleted, and as one
-        inserted in its place. The planner takes keys for unique, so that what a view shows then depends on its plan."""
-        result = yield Step(self.test.twice)
-        self.doubtful = self.doubtful or result.rows == [["t"]]
-        return result
-
     def look(self):
         if self.chance(0.05):
             return Step("SELECT user_id, problem FROM profile_cache.verify()", "verify")

@@ -400,7 +400,7 @@ class Session(Worker):
         yield Step(f"BEGIN ISOLATION LEVEL {isolation}")
         if self.chance(0.3):
             yield Step("SET LOCAL app.watchful = 'on'")
-        if self.chance(0.12):
+        if self.chance(0.25):
             yield Step(f"SET LOCAL profile_cache.max_immediate = {rng.randrange(0, 4)}")
         if self.chance(0.3):
             yield Step("SET CONSTRAINTS ALL DEFERRED")
@@ -424,11 +424,15 @@ class Session(Worker):
                 result = yield Step(f"RELEASE p{savepoints}")
                 savepoints -= result.ok
             elif choice < 0.22:
+                # Perhaps between two changes: what is computed early for both is in no snapshot of it.
                 cursor = True
-                result = yield Step(f"DECLARE c{rng.randrange(10**6)} CURSOR FOR {ORACLE_FUNCTION}")
-                name, declared = self.step.sql.split()[1], self.mark
+                result = yield Step(self.write() if self.chance(0.5) else "SELECT 1")
                 if result.ok:
-                    result = yield Step(self.write())
+                    result = yield Step(f"DECLARE c{rng.randrange(10**6)} CURSOR FOR {ORACLE_FUNCTION}")
+                    name, declared = self.step.sql.split()[1], self.mark
+                for _ in range(rng.choice([1, 1, 2, 3])):
+                    if result.ok:
+                        result = yield Step(self.write())
                 if result.ok:
                     result = yield Step(f"FETCH ALL FROM {name}", "oracle", mark=declared)
             elif choice < 0.28:
@@ -463,7 +467,9 @@ class Session(Worker):
                 )
                 result = yield Step("SAVEPOINT undone")
                 if result.ok:
-                    yield Step(what())
+                    for _ in range(rng.choice([1, 1, 2, 3, 4])):
+                        if result.ok:
+                            result = yield Step(what())
                     result = yield Step("ROLLBACK TO undone")
                 for _ in range(rng.randrange(3)):
                     if result.ok:
@@ -512,6 +518,8 @@ class Session(Worker):
                         yield self.oracle()
                         continue
                 break
+            if isolation != "READ COMMITTED":
+                yield from self.doubt()
             if self.chance(0.25):
                 result = yield self.oracle()
                 if not result.ok:
@@ -525,7 +533,7 @@ class Session(Worker):
                 self.test.prepared.append(name)
         else:
             yield Step("COMMIT")
-        self.hurry = False
+        self.hurry = self.doubtful = False
         if self.chance(0.3):
             yield self.oracle()
 
@@ -573,8 +581,10 @@ class Session(Worker):
             result = yield Step(self.write())
         self.test.coveted = None
         if result.ok:
+            yield from self.doubt()
             result = yield self.oracle()
         yield Step("COMMIT" if result.ok else "ROLLBACK;")
+        self.doubtful = False
         yield self.oracle()
 
     def editor(self):
@@ -738,6 +748,8 @@ class Test(Scheduler):
         for role in ("app_writer", "reader"):
             must(f"DO $$ BEGIN IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{role}') THEN CREATE ROLE {role}; END IF; END $$")
         must(self.schema.sql())
+        keys = [("user_profile", self.schema.pk_column), ("user_profile", "supabase_user_id"), ("subscription_plan", "id"), ("role", "id"), ("user_subscription", "id")]
+        self.twice = "SELECT " + " OR ".join(f"EXISTS (SELECT FROM {t} GROUP BY {k} HAVING count(*) > 1)" for t, k in keys)
         filler = Filler(self)
         rows = [filler.insert_profile(i, self.schema.key(i)) for i in range(1, PROFILES + 1)]
         rows += [filler.insert_subscription() + " ON CONFLICT DO NOTHING" for _ in range(12)]

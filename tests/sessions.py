@@ -179,6 +179,13 @@ class Worker(Connection):
         # One in three has settings that documents must not follow.
         self.settings = {k: self.rng.choice(v) for k, v in UNPINNED.items()} if number % 3 == 1 else PINNED
 
+    def doubt(self):
+        """In an old snapshot a key may be there twice: as a row that another transaction has since deleted, and as one
+        inserted in its place. The planner takes keys for unique, so that what a view shows then depends on its plan."""
+        result = yield Step(self.test.twice)
+        self.doubtful = self.doubtful or result.rows == [["t"]]
+        return result
+
     def apply_settings(self):
         for k, v in self.settings.items():
             self.must(f"SET {k} = {literal(v) if k != 'DateStyle' else v}")
