@@ -36,6 +36,13 @@ enum Computed {
     Failed(String),
 }
 
+/// Takes the table locks that computing needs, if they are to be had at once: whoever waited here would
+/// wait with all that its transaction holds, and close a circle that is none without us.
+pub fn try_locks(a: &Attached) -> bool {
+    let read = a.tables.iter().map(|t| t.oid).chain([a.document]);
+    tuple::try_lock_for_writing(a.profile) && read.into_iter().all(tuple::try_lock_for_reading)
+}
+
 /// Locks the rows whose `step` columns equal some of `values`, but for those that another transaction
 /// holds or, where this one keeps one snapshot, has written since. `probe`: a way to find one of them.
 pub fn lock(
@@ -106,14 +113,13 @@ fn find(a: &Attached, step: &Step, values: &[Vec<Value>]) -> Vec<Locked> {
     .collect()
 }
 
-/// Who evaluates the profile table's index expressions when a row is written: in the app's transaction
-/// its current user, as for its own statements; in refresh the tables' owner.
+/// Who writes, and so evaluates the profile table's index expressions.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum By {
+    /// The app's transaction, as its current user, behind the last deferred trigger: what is deferred has
+    /// been checked, and nothing more can be queued.
     Writer,
-    /// The writer, behind the last deferred trigger: what is deferred has been checked, and nothing
-    /// more can be queued.
-    Committer,
+    /// Refresh, as the tables' owner.
     Owner,
 }
 
@@ -138,8 +144,7 @@ impl Prepared {
         self.rows.iter().map(|row| row.key)
     }
 
-    /// Writes them, under the settings and, in a trigger, as the user that the app's own statement
-    /// has: index expressions are evaluated.
+    /// Writes them, under the settings of the app's own statements: index expressions are evaluated.
     pub fn write(self, a: &Attached, by: By) -> Outcome {
         let mut unwritten = vec![];
         if self.rows.is_empty() {
@@ -235,7 +240,7 @@ pub fn prepare(a: &Attached, rows: &[Locked]) -> Prepared {
 
 /// Writes the rows; returns the keys of those that do not fit, remembered as failures.
 fn write(a: &Attached, work: &[Row], by: By) -> Vec<Uuid> {
-    let mut writer = Writer::open(a.profile, a.columns, by != By::Committer);
+    let mut writer = Writer::open(a.profile, a.columns, by == By::Owner);
     let skipped: Vec<Uuid> = {
         let _owner = (by == By::Owner).then(|| Identity::restricted(a.owner));
         work.iter()
@@ -309,25 +314,20 @@ fn view_rows(a: &Attached, keys: &[Uuid]) -> HashMap<Uuid, Computed> {
         [one] => (&a.sql.compute_one, Arg::uuid(Some(one))),
         _ => (&a.sql.compute, Arg::uuids(keys)),
     };
-    spi::query(
-        statement(sql, keys.len()),
-        At::Active,
-        &[asked],
-        |r| {
-            if let Some(key) = r.uuid(1) {
-                let c = if seen.insert(key) {
-                    Computed::Document {
-                        document: r.jsonb(2),
-                        valid_until: r.timestamptz(3),
-                    }
-                } else {
-                    // cardinality_violation: two rows for one profile, and no telling which is right.
-                    Computed::Failed("21000".into())
-                };
-                found.insert(key, c);
-            }
-        },
-    );
+    spi::query(statement(sql, keys.len()), At::Active, &[asked], |r| {
+        if let Some(key) = r.uuid(1) {
+            let c = if seen.insert(key) {
+                Computed::Document {
+                    document: r.jsonb(2),
+                    valid_until: r.timestamptz(3),
+                }
+            } else {
+                // cardinality_violation: two rows for one profile, and no telling which is right.
+                Computed::Failed("21000".into())
+            };
+            found.insert(key, c);
+        }
+    });
     found
 }
 

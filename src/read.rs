@@ -7,11 +7,11 @@
 use crate::attachment::{self, Attached};
 use crate::error::Error;
 use crate::pending::{Judge, Looked, Miss};
+use crate::pg::catalog;
 use crate::pg::identity::{Identity, Pinned, current_user};
+use crate::pg::scan::State;
 use crate::pg::spi::{self, Arg, At};
 use crate::pg::value::{Uuid, Value};
-use crate::pg::catalog;
-use crate::pg::scan::State;
 use crate::routes::display;
 use crate::session;
 use crate::settings;
@@ -41,7 +41,7 @@ fn look(a: &Attached, key: &Uuid, closely: bool) -> Found {
         Some(Miss::Disabled)
     } else if a.distrust.is_some() {
         Some(Miss::Triggers)
-    } else if session::unsure() {
+    } else if session::unsettled() {
         Some(Miss::Unsettled)
     } else {
         None

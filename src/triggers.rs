@@ -13,7 +13,6 @@ use crate::pg::fmgr::Call;
 use crate::pg::identity::{Identity, Pinned};
 use crate::pg::spi::{self, Arg, At};
 use crate::pg::trigger::{Column, Event, Firing, Tuple};
-use crate::pg::tuple;
 use crate::pg::value::Value;
 use crate::pg::xact;
 use crate::routes::{self, Sql, Step};
@@ -59,13 +58,10 @@ pub fn before_statement(call: &Call) -> Datum {
 /// AFTER … FOR EACH STATEMENT on every used table.
 pub fn after_statement(call: &Call) -> Datum {
     let firing = Firing::new(call, "profile_cache.after_statement()", false, false);
-    let command = session::lower_mark(firing.relation());
+    session::lower_mark(firing.relation());
     if let State::Ready(a) = attachment::load() {
         if let Some(t) = a.tables.iter().position(|t| t.oid == firing.relation()) {
             hand_on(&a, t, &firing);
-            if session::touched() > settings::max_immediate() {
-                settle_early(&a, command);
-            }
         } else if a.tables.is_empty() {
             pending::everything("the attachment is broken");
         }
@@ -79,14 +75,14 @@ pub fn before_commit() {
         // Its caller stopped it early (SPI's row limit): its AFTER STATEMENT trigger never fired.
         return pending::everything("a statement ended without its trigger");
     }
-    if let State::Ready(a) = attachment::load() {
-        tuple::lock_for_writing(a.profile);
-    }
-    // The lock may have waited for DDL.
     match attachment::load() {
-        State::Ready(a) if session::touches_links_of(&a) => settle(&a, By::Committer),
+        State::Ready(a) if session::touches_links_of(&a) => settle(&a),
         State::None => {}
         _ => pending::everything("what is attached has changed"),
+    }
+    if session::unsettled() {
+        // The app's code in an index expression has changed something.
+        pending::everything("changed while the transaction ended");
     }
 }
 
@@ -196,6 +192,9 @@ fn hand_on(a: &Rc<Attached>, t: usize, firing: &Firing) {
     for (l, link, leads) in links {
         if link.link.member && leads.0.len() <= settings::max_immediate() {
             session::touch((t, l), &link.columns, leads.0);
+            if session::touched() > LINKED {
+                pending::everything("more rows changed than are named one by one");
+            }
         } else {
             follow_later(table, link, leads.texts());
         }
@@ -245,36 +244,56 @@ fn follow_later(table: &UsedTable, link: &UsedLink, texts: Vec<Vec<String>>) {
     }
 }
 
-/// More profiles touched than one transaction should keep in mind. A row written now may be one that a
-/// statement around this one is about to update, which PostgreSQL refuses (27000). A trigger function
-/// of the app's may run inside such a statement before our own BEFORE STATEMENT trigger has marked it,
-/// hence the depth.
-fn settle_early(a: &Attached, command: Option<u32>) {
-    if xact::trigger_depth() == 1 && !session::other_in_flight(a.profile, command) {
-        return settle(a, By::Writer);
-    }
-    for ((t, l), values) in session::settle() {
-        let table = &a.tables[t];
-        follow_later(table, &table.links[l], document::texts_of(&values));
-    }
-}
-
 /// Lock, compute and write what this transaction has touched; what cannot be is pending.
-fn settle(a: &Attached, by: By) {
-    let touched = session::settle();
-    if session::everything_is_pending() {
+fn settle(a: &Attached) {
+    let many = session::touched() > settings::max_immediate();
+    let ours = session::touched_by_us();
+    let touched = session::take_touched();
+    if touched.is_empty() || session::everything_is_pending() {
         return;
     }
-    let mut locked = vec![];
+    let locks = !many && document::try_locks(a);
+    // DDL may have committed before the locks were taken.
+    let a = match attachment::load() {
+        State::Ready(now) if now.definition == a.definition => now,
+        _ => return pending::everything("what is attached has changed"),
+    };
+    let a = &*a;
+    let mut links = vec![];
     for ((t, l), values) in touched {
-        let link = &a.tables[t].links[l];
+        let link = a
+            .tables
+            .get(t)
+            .and_then(|table| Some((table, table.links.get(l)?)));
+        let Some((table, link)) = link else {
+            return pending::everything("the attachment is broken");
+        };
+        links.push((table, link, values));
+    }
+    if many {
+        for (table, link, values) in links {
+            follow_later(table, link, document::texts_of(&values));
+        }
+        return;
+    }
+    let not_now = if !locks {
+        Some("a table of the document is locked by another transaction")
+    } else if a.distrust.is_some() {
+        // With a trigger of ours off, no mark says what is in flight.
+        Some("changed while reads are live")
+    } else if a.fragile && !ours {
+        // The app's code in index expressions is to run as whoever changed something, and no one else.
+        Some("changed by another user than the transaction ends as")
+    } else {
+        None
+    };
+    let mut locked = vec![];
+    for (_, link, values) in links {
         let Some(step) = link.link.direct() else {
             continue;
         };
-        if a.distrust.is_some() {
-            // With a trigger of ours off, no mark says what is in flight.
-            let texts = document::texts_of(&values);
-            name_pending(a, link, step, texts, "changed while reads are live");
+        if let Some(reason) = not_now {
+            name_pending(a, link, step, document::texts_of(&values), reason);
             continue;
         }
         let found = document::lock(a, step, &values, link.probe.as_ref());
@@ -292,7 +311,7 @@ fn settle(a: &Attached, by: By) {
     if settings::notify() {
         session::computed(prepared.keys());
     }
-    let unwritten = prepared.write(a, by).unwritten;
+    let unwritten = prepared.write(a, By::Writer).unwritten;
     let texts = unwritten.iter().map(|key| vec![Value::uuid(key).to_text()]);
     let key = std::slice::from_ref(&a.definition.key);
     pending::keys(key, texts, "its row could not be written");

@@ -48,6 +48,17 @@ impl Drop for Identity {
     }
 }
 
+/// A user and a security context (SECURITY_* flags of miscadmin.h).
+pub type Context = (Oid, i32);
+
+/// Those in force now.
+pub fn security_context() -> Context {
+    let (mut user, mut context) = (Oid::INVALID, 0);
+    // SAFETY: out parameters.
+    unsafe { pg_sys::GetUserIdAndSecContext(&mut user, &mut context) };
+    (user, context)
+}
+
 pub fn current_user() -> Oid {
     // SAFETY: reads a backend variable.
     unsafe { pg_sys::GetUserId() }

@@ -148,6 +148,12 @@ impl Probe {
                 return None;
             }
             let index = pg_sys::index_open(self.index, pg_sys::AccessShareLock as i32);
+            // Since the attachment was loaded it may have been marked for a concurrent drop.
+            if !(*(*index).rd_index).indisvalid {
+                pg_sys::index_close(index, pg_sys::NoLock as i32);
+                pg_sys::table_close(relation, pg_sys::NoLock as i32);
+                return None;
+            }
             let slot = pg_sys::table_slot_create(relation, std::ptr::null_mut());
             let mut condition = pg_sys::ScanKeyData::default();
             pg_sys::ScanKeyInit(

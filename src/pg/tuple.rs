@@ -43,6 +43,18 @@ pub fn lock_for_writing(table: Oid) {
     unsafe { pg_sys::LockRelationOid(table, pg_sys::RowExclusiveLock as i32) };
 }
 
+/// The same if nobody holds or waits for a conflicting lock.
+pub fn try_lock_for_writing(table: Oid) -> bool {
+    // SAFETY: does not wait; released at the transaction's end.
+    unsafe { pg_sys::ConditionalLockRelationOid(table, pg_sys::RowExclusiveLock as i32) }
+}
+
+/// ACCESS SHARE, likewise.
+pub fn try_lock_for_reading(relation: Oid) -> bool {
+    // SAFETY: as above.
+    unsafe { pg_sys::ConditionalLockRelationOid(relation, pg_sys::AccessShareLock as i32) }
+}
+
 /// The profile table, open for locking rows.
 pub struct Locker {
     relation: pg_sys::Relation,

@@ -5,9 +5,9 @@
 
 use super::Oid;
 use crate::{attachment, session, settings, triggers};
+use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
 use pgrx::pg_sys::{self, PgTryBuilder, panic::CaughtError};
 use pgrx::{PgSqlErrorCode, pg_guard};
-use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
 use std::ffi::{CStr, CString, c_void};
 use std::panic::AssertUnwindSafe;
 
@@ -85,21 +85,6 @@ unsafe extern "C-unwind" fn on_syscache(_arg: pg_sys::Datum, _cache: i32, _hash:
 pub fn subtransaction_id() -> u32 {
     // SAFETY: reads a backend variable.
     unsafe { pg_sys::GetCurrentSubTransactionId() }
-}
-
-/// The transaction outside of every subtransaction (TopSubTransactionId, c.h).
-pub const TOP_SUBTRANSACTION: u32 = 1;
-
-/// The current command's id; a statement nested in another has a greater one (SPI increments it).
-pub fn command_id() -> u32 {
-    // SAFETY: reads a backend variable.
-    unsafe { pg_sys::GetCurrentCommandId(false) }
-}
-
-/// How many trigger functions are running in this backend, ours included.
-pub fn trigger_depth() -> i32 {
-    // SAFETY: the SQL function reads a static and uses no argument.
-    unsafe { pgrx::direct_function_call::<i32>(pg_sys::pg_trigger_depth, &[]) }.unwrap_or(0)
 }
 
 /// Whether the transaction keeps one snapshot: REPEATABLE READ or SERIALIZABLE.
