@@ -138,10 +138,10 @@ pub fn warn_of_whole_reads(owner: Oid, document: Oid, d: &Definition) {
     }
 }
 
-/// Whether a table is known to have a few blocks only.
+/// Whether a table has been vacuumed or analyzed and is known to have a few blocks only, or none.
 fn is_small(table: Oid) -> bool {
     spi::one(
-        "SELECT FROM pg_catalog.pg_class AS c WHERE c.oid = $1 AND c.relpages BETWEEN 1 AND 10",
+        "SELECT FROM pg_catalog.pg_class AS c WHERE c.oid = $1 AND c.reltuples >= 0 AND c.relpages <= 10",
         At::New,
         &[Arg::oid(table)],
         |_| (),

@@ -54,14 +54,14 @@ pub fn lock(
     if values.is_empty() {
         return vec![];
     }
-    tuple::lock_for_writing(a.profile);
+    // Opened before the snapshot that finds the rows: its lock may have waited for another writer's end.
+    let mut locker = Locker::open(a.profile);
     let _snapshot = Pushed::new();
     let found = match (probe, values) {
         (Some(probe), [one]) => find_one(a, probe, one),
         _ => None,
     };
     let found = found.unwrap_or_else(|| find(a, step, values));
-    let mut locker = Locker::open(a.profile);
     let locked = found.into_iter().filter_map(|mut row| {
         let (tid, moved) = locker.lock(row.tid, |newer| {
             // It may have become another profile's.

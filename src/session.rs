@@ -96,7 +96,10 @@ pub fn subtransaction_aborted(id: u32) {
 
 pub fn subtransaction_committed(id: u32, parent: u32) {
     with(|s| {
-        let Some(mut level) = s.levels.pop_if(|l| l.subtransaction == id) else {
+        if s.levels.last().map(|l| l.subtransaction) != Some(id) {
+            return;
+        }
+        let Some(mut level) = s.levels.pop() else {
             return;
         };
         level.subtransaction = parent;

@@ -62,6 +62,7 @@ pub struct Locker {
 }
 
 impl Locker {
+    /// Takes ROW EXCLUSIVE on the table to the end of the transaction.
     pub fn open(table: Oid) -> Locker {
         // SAFETY: closed in `close`, or by the abort.
         unsafe {
