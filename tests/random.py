@@ -424,7 +424,7 @@ class Session(Worker):
                 result = yield Step(f"RELEASE p{savepoints}")
                 savepoints -= result.ok
             elif choice < 0.22:
-                # Perhaps between two changes: what is computed early for both is in no snapshot of it.
+                # Perhaps between two changes.
                 cursor = True
                 result = yield Step(self.write() if self.chance(0.5) else "SELECT 1")
                 if result.ok:
