@@ -221,7 +221,7 @@ def app(part, options, server):
     with Redis(server.dir) as redis:
         env = server.env | {
             "PGUSER": "app", "PGDATABASE": "app", "REDIS_URL": redis.url, "PYTHONDONTWRITEBYTECODE": "1",
-            "HYPOTHESIS_STORAGE_DIRECTORY": str(OUTPUT / "hypothesis"),
+            "HYPOTHESIS_STORAGE_DIRECTORY": str(OUTPUT / "hypothesis"), "SCREENSHOTS": str(OUTPUT),
         }  # fmt: skip
         for command in ("makemigrations --check", "migrate", "refresh_profiles", "migrate accounts zero"):
             part.check(f"manage.py {command}", lambda: run([*manage, *command.split()], cwd=folder, env=env))

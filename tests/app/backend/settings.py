@@ -17,9 +17,17 @@ DATABASES = {
     "default": {
         "ENGINE": "django.db.backends.postgresql",
         "NAME": os.environ.get("PGDATABASE", "app"),
-        "CONN_MAX_AGE": 60,  # without it each request connects anew, which takes longer than the profile
+        # With 0 each request connects anew, which takes longer than the profile.
+        "CONN_MAX_AGE": int(os.environ.get("CONN_MAX_AGE", "60")),
+        # Through PgBouncer in transaction mode a cursor would outlive its connection. Prepared statements too, but Django
+        # makes none unless OPTIONS ask for it.
+        "DISABLE_SERVER_SIDE_CURSORS": os.environ.get("PGBOUNCER") == "on",
     }
 }
+
+# accounts.realtime listens there, on a connection that it keeps, so not through PgBouncer; libpq knows the rest, as above.
+LISTEN_TO = os.environ.get("LISTEN_TO", f"dbname={DATABASES['default']['NAME']} application_name=listener keepalives_idle=30")
+LOOKS_PER_SECOND = 200  # how many pages a process sends to look again, where a change concerns all
 
 CACHES = {
     "default": {

@@ -101,6 +101,13 @@ class Migrations(AppTestCase):
 
     test_rows_that_migrations_made_are_there_again = test_rows_that_migrations_made
 
+    def test_notify(self):
+        """0005, there and back, by the owner of the database."""
+        settings = "SELECT setconfig FROM pg_db_role_setting JOIN pg_database d ON d.oid = setdatabase WHERE datname = current_database()"
+        self.assertEqual(sql(settings), [(["profile_cache.notify=on"],)])
+        migrate("0004")
+        self.assertEqual(sql(settings), [])
+
     def test_flush(self):
         """TRUNCATE of every table, which is also how TransactionTestCase cleans up."""
         call_command("flush", interactive=False, verbosity=0)

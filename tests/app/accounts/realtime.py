@@ -1,0 +1,128 @@
+"""Tells open pages that their user's profile may have changed. A page then asks the endpoint for it.
+
+No profile passes through here: what a page shows has come by the one URL that checks who is asking, and a message that
+went to the wrong socket would give nothing away. Nor do messages have to be kept or counted: one says no more than
+"look again", and it comes after the commit, so whoever looks sees the change.
+
+The database notifies (profile_cache.notify, migration 0005) a user's id, or `*` where many may have changed. Each process
+listens on one connection of its own, however many sockets it has.
+"""
+
+import asyncio
+import collections
+import contextlib
+import logging
+import random
+import time
+
+import psycopg
+from channels.generic.websocket import AsyncWebsocketConsumer
+from django.conf import settings
+
+from .authentication import InvalidToken, user_of_token
+
+log = logging.getLogger(__name__)
+
+TOKEN_SECONDS = 5  # in which a socket has to say whose it is
+UNAUTHORIZED = 4401
+
+
+class ProfileSocket(AsyncWebsocketConsumer):
+    """Expects a token as the first message: in the URL it would be in every log. Ends with the token.
+
+    Sends `changed` where the user's profile was computed anew, and `look` where it may have been: at first, since nobody told
+    this page what happened before; where many changed; and where the database was out of reach."""
+
+    async def connect(self):
+        await self.accept()
+        listener.start()
+        self.words, self.woken = set(), asyncio.Event()  # what happens twice before it has been said is said once
+        self.token = asyncio.get_running_loop().create_future()
+        self.serving = asyncio.create_task(self.serve())
+
+    async def receive(self, text_data=None, bytes_data=None):
+        if not self.token.done():
+            self.token.set_result(text_data)
+
+    async def disconnect(self, code):
+        self.serving.cancel()
+
+    async def serve(self):
+        try:
+            async with asyncio.timeout(TOKEN_SECONDS):
+                user = user_of_token(await self.token)
+            with listener.knowing(self, user.id):
+                self.say("look")
+                async with asyncio.timeout(user.until - time.time()):
+                    await self.send_words()
+        except (InvalidToken, TimeoutError):
+            await self.close(UNAUTHORIZED)
+        except OSError:
+            pass  # the page went away while it was told something
+
+    def say(self, word):
+        self.words.add(word)
+        self.woken.set()
+
+    async def send_words(self):
+        while True:
+            await self.woken.wait()
+            self.woken.clear()
+            while self.words:
+                await self.send(self.words.pop())
+
+
+class Listener:
+    """Hears from the database, and wakes the sockets that it concerns."""
+
+    def __init__(self):
+        self.sockets = collections.defaultdict(set)  # of each user
+        self.waiting = set()  # sockets that are to look again, in their turn
+        self.listening = self.telling = None
+
+    def start(self):
+        self.listening = self.listening or asyncio.create_task(self.listen())
+
+    @contextlib.contextmanager
+    def knowing(self, socket, user_id):
+        self.sockets[str(user_id)].add(socket)
+        try:
+            yield
+        finally:
+            self.waiting.discard(socket)
+            self.sockets[str(user_id)].discard(socket)
+            if not self.sockets[str(user_id)]:
+                del self.sockets[str(user_id)]
+
+    async def listen(self):
+        while True:
+            try:
+                async with await psycopg.AsyncConnection.connect(settings.LISTEN_TO, autocommit=True) as connection:
+                    await connection.execute("LISTEN profile_cache")
+                    self.everyone()  # who knows what has been missed
+                    async for notification in connection.notifies():
+                        self.heard(notification.payload)
+            except psycopg.Error as error:
+                log.warning("not listening: %s", error)
+            await asyncio.sleep(random.uniform(0.5, 1.5))
+
+    def heard(self, payload):
+        if payload == "*":
+            self.everyone()
+        else:
+            for socket in self.sockets.get(payload, ()):
+                socket.say("changed")
+
+    def everyone(self):
+        self.waiting.update(*self.sockets.values())
+        if self.telling is None or self.telling.done():
+            self.telling = asyncio.create_task(self.tell())
+
+    async def tell(self):
+        """One after the other, at a pace that the endpoint can follow: each will come and ask."""
+        while self.waiting:
+            self.waiting.pop().say("look")
+            await asyncio.sleep(1 / settings.LOOKS_PER_SECOND)
+
+
+listener = Listener()

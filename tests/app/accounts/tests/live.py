@@ -1,0 +1,44 @@
+"""A server of the app for tests that need one: uvicorn, on a port of its own, with the test's database."""
+
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+import time
+
+from django.db import connection
+
+from accounts.tests.support import AppTestCase, sql
+
+APP = pathlib.Path(__file__).resolve().parents[2]
+UVICORN = ["uvicorn", "backend.asgi:application", "--log-level=warning", "--ws-max-size=16384", "--timeout-graceful-shutdown=1"]
+
+
+class LiveTestCase(AppTestCase):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        connection.close()  # what the migrations set for the database holds from the next connection on
+        cls.listening = socket.create_server(("127.0.0.1", 0))  # who connects waits in it until a server is there
+        cls.addClassCleanup(cls.listening.close)
+        cls.address = f"127.0.0.1:{cls.listening.getsockname()[1]}"
+        cls.start()
+        cls.addClassCleanup(cls.stop)
+
+    @classmethod
+    def start(cls):
+        cls.server = subprocess.Popen(
+            ["setpriv", "--pdeathsig", "KILL", sys.executable, "-m", *UVICORN, f"--fd={cls.listening.fileno()}"],
+            cwd=APP, pass_fds=[cls.listening.fileno()], env=os.environ | {"PGDATABASE": connection.settings_dict["NAME"]},
+        )  # fmt: skip
+
+    def wait_until_listening(self):
+        deadline = time.monotonic() + 20
+        while not sql("SELECT 1 FROM pg_stat_activity WHERE (application_name, query, state) = ('listener', 'LISTEN profile_cache', 'idle')"):
+            self.assertLess(time.monotonic(), deadline)
+
+    @classmethod
+    def stop(cls):
+        cls.server.terminate()
+        cls.server.wait()
