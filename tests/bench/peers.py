@@ -80,6 +80,19 @@ class Server(Cluster):
             raise RuntimeError(f"refresh in {database}, {peak} MB seen: {printed}")
         return timing(printed), peak
 
+    @contextlib.contextmanager
+    def cores(self, clients):
+        """One client and its backend take turns: on one core, so that the scheduler's choices are not what is measured."""
+        mine, postmaster = os.sched_getaffinity(0), int((self.dir / "data/postmaster.pid").read_text().split()[0])
+        wanted = {max(mine)} if clients == 1 else mine
+        try:
+            for pid in (0, postmaster):  # inherited by pgbench, and by new backends
+                os.sched_setaffinity(pid, wanted)
+            yield
+        finally:
+            for pid in (0, postmaster):
+                os.sched_setaffinity(pid, mine)
+
     def pgbench(self, database, script, users, mode="prepared", clients=1, role="app", latencies=False, transactions=None):
         """Transactions a second, and latencies if asked for, of one script of scripts/."""
         log = self.dir / "latencies"
@@ -88,7 +101,8 @@ class Server(Cluster):
             *(["-t", transactions] if transactions else ["-T", self.round]), "--max-tries=100",
             *(["-l", f"--log-prefix={log}"] if latencies else []), "-f", HERE / "scripts" / f"{script}.sql", database,
         ]  # fmt: skip
-        done = subprocess.run([str(c) for c in command], env=self.env, text=True, capture_output=True)
+        with self.cores(clients):
+            done = subprocess.run([str(c) for c in command], env=self.env, text=True, capture_output=True)
         said = dict(re.findall(r"^(.*?)(?: =|:) ([\d.]+)", done.stdout, re.MULTILINE))
         if done.returncode or said.get("number of failed transactions") != "0":
             raise RuntimeError(f"pgbench, {script} in {database}:\n{done.stdout}{done.stderr}")
@@ -235,7 +249,10 @@ def redis(server, s, log):
         def get(requests):
             options = ["-s", str(socket), "-c", "1", "-n", str(requests), "-r", str(s.users), "--csv"]
             command = ["redis-benchmark", *options, "GET", "profile:__rand_int__"]
-            return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1].split('","')[1])
+            with server.cores(1):
+                os.sched_setaffinity(process.pid, os.sched_getaffinity(0))
+                done = subprocess.run(command, capture_output=True, text=True, check=True)
+            return float(done.stdout.splitlines()[-1].split('","')[1])
 
         yield get
     finally:

@@ -127,7 +127,7 @@ def report(results, folder):
     yield about(results)
     yield (
         "Peers are measured in interleaved rounds. A ratio is that of one round's figures; medians over the rounds, with the least and the\n"
-        "most. pgbench, unix socket, one client unless said otherwise, each time another user at random. The key is computed in SQL\n"
+        "most. pgbench, unix socket, one client unless said otherwise (then on one core with its backend), each time another user. The key is computed in SQL\n"
         "(`md5('user' || n)::uuid`), which costs every peer the same microsecond or two. `bare`: no triggers of ours; `cached`: the\n"
         "extension attached; `plpgsql`: hand-written row triggers. All have the same rows, and the same view builds their documents.\n"
     )
