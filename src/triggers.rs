@@ -77,7 +77,8 @@ pub fn before_commit() {
     }
     match attachment::load() {
         State::Ready(a) if session::touches_links_of(&a) => settle(&a),
-        State::None => {}
+        // Detached meanwhile.
+        State::None => return,
         _ => pending::everything("what is attached has changed"),
     }
     if session::unsettled() {
@@ -246,9 +247,11 @@ fn follow_later(table: &UsedTable, link: &UsedLink, texts: Vec<Vec<String>>) {
 
 /// Lock, compute and write what this transaction has touched; what cannot be is pending.
 fn settle(a: &Attached) {
-    let many = session::touched() > settings::max_immediate();
     let ours = session::touched_by_us();
     let touched = session::take_touched();
+    let many = touched
+        .iter()
+        .any(|(_, values)| values.len() > settings::max_immediate());
     if touched.is_empty() || session::everything_is_pending() {
         return;
     }
