@@ -26,6 +26,12 @@ log = logging.getLogger(__name__)
 TOKEN_SECONDS = 5  # in which a socket has to say whose it is
 UNAUTHORIZED = 4401
 
+# Nothing is sent on it, so only keepalives find out that the other side is gone.
+CONNECTION = {
+    "autocommit": True, "application_name": "listener",
+    "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3,
+}  # fmt: skip
+
 
 class ProfileSocket(AsyncWebsocketConsumer):
     """Expects a token as the first message: in the URL it would be in every log. Ends with the token.
@@ -81,7 +87,8 @@ class Listener:
         self.listening = self.telling = None
 
     def start(self):
-        self.listening = self.listening or asyncio.create_task(self.listen())
+        if self.listening is None or self.listening.done():
+            self.listening = asyncio.create_task(self.listen())
 
     @contextlib.contextmanager
     def knowing(self, socket, user_id):
@@ -97,12 +104,12 @@ class Listener:
     async def listen(self):
         while True:
             try:
-                async with await psycopg.AsyncConnection.connect(settings.LISTEN_TO, autocommit=True) as connection:
+                async with await psycopg.AsyncConnection.connect(settings.LISTEN_TO, **CONNECTION) as connection:
                     await connection.execute("LISTEN profile_cache")
                     self.everyone()  # who knows what has been missed
                     async for notification in connection.notifies():
                         self.heard(notification.payload)
-            except psycopg.Error as error:
+            except (psycopg.Error, OSError) as error:
                 log.warning("not listening: %s", error)
             await asyncio.sleep(random.uniform(0.5, 1.5))
 

@@ -26,7 +26,7 @@ DATABASES = {
 }
 
 # accounts.realtime listens there, on a connection that it keeps, so not through PgBouncer; libpq knows the rest, as above.
-LISTEN_TO = os.environ.get("LISTEN_TO", f"dbname={DATABASES['default']['NAME']} application_name=listener keepalives_idle=30")
+LISTEN_TO = os.environ.get("LISTEN_TO", f"dbname={DATABASES['default']['NAME']}")
 LOOKS_PER_SECOND = 200  # how many pages a process sends to look again, where a change concerns all
 
 CACHES = {

@@ -34,8 +34,9 @@ class LiveTestCase(AppTestCase):
         )  # fmt: skip
 
     def wait_until_listening(self):
-        deadline = time.monotonic() + 20
-        while not sql("SELECT 1 FROM pg_stat_activity WHERE (application_name, query, state) = ('listener', 'LISTEN profile_cache', 'idle')"):
+        """Until notifications reach the server."""
+        deadline, listener = time.monotonic() + 20, "(application_name, state, query) = ('listener', 'idle', 'LISTEN profile_cache')"
+        while not sql(f"SELECT 1 FROM pg_stat_activity WHERE {listener}"):
             self.assertLess(time.monotonic(), deadline)
 
     @classmethod
