@@ -87,6 +87,15 @@ SET TRANSACTION READ ONLY;
 :now
 COMMIT;
 :check
+BEGIN;
+SET LOCAL profile_cache.max_immediate = 1;
+INSERT INTO user_role VALUES (32, 2, 2);
+INSERT INTO user_role VALUES (33, 3, 2);
+SET CONSTRAINTS ALL IMMEDIATE;
+SET TRANSACTION READ ONLY;
+COMMIT;
+:check
+:refresh
 CREATE ROLE regress_reader;
 CREATE FUNCTION writes(role bigint) RETURNS void LANGUAGE sql SECURITY DEFINER AS 'INSERT INTO public.user_role VALUES (300 + role, 2, role)';
 BEGIN;
