@@ -62,6 +62,8 @@ pub struct Attached {
     pub columns: [i16; 4],
     /// Empty where the definition cannot be resolved.
     pub tables: Vec<UsedTable>,
+    /// What computing reads, and so locks: the tables, their indexes, the view and those nested in it.
+    pub read: Vec<Oid>,
     pub first: i64,
     pub distrust: Option<Distrust>,
     /// How to find a profile by its key without SQL.
@@ -74,6 +76,14 @@ pub struct Attached {
 impl Attached {
     pub fn table(&self, oid: Oid) -> Option<&UsedTable> {
         self.tables.iter().find(|t| t.oid == oid)
+    }
+
+    /// Whether rows of the profile table are read and written as `other` does it.
+    pub fn same_columns(&self, other: &Attached) -> bool {
+        self.profile == other.profile
+            && self.key == other.key
+            && self.columns == other.columns
+            && self.definition == other.definition
     }
 
     /// The profile's own step: its key.
@@ -338,6 +348,7 @@ fn read() -> (State, Vec<Oid>) {
         document,
         key,
         columns: [a, b, c, d],
+        read: read_relations(document, tables.as_deref().unwrap_or_default()),
         tables: tables.unwrap_or_default(),
         first,
         distrust,
@@ -395,6 +406,27 @@ fn resolve(d: &Definition, profile: Oid) -> Result<Vec<UsedTable>, String> {
             })
         })
         .collect()
+}
+
+fn read_relations(document: Oid, tables: &[UsedTable]) -> Vec<Oid> {
+    let tables: Vec<Oid> = tables.iter().map(|t| t.oid).collect();
+    let mut read = spi::all(
+        "WITH RECURSIVE nested AS (SELECT $1 AS oid UNION SELECT d.refobjid FROM nested AS n \
+          JOIN pg_catalog.pg_rewrite AS r ON r.ev_class = n.oid \
+          JOIN pg_catalog.pg_depend AS d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid \
+           AND d.refclassid = 'pg_class'::regclass \
+          JOIN pg_catalog.pg_class AS c ON c.oid = d.refobjid AND c.relkind = 'v') \
+         SELECT n.oid FROM nested AS n UNION ALL \
+         SELECT i.indexrelid FROM pg_catalog.pg_index AS i WHERE i.indrelid = ANY ($2)",
+        At::Latest,
+        &[Arg::oid(document), Arg::oids(&tables)],
+        |r| r.oid(1),
+    )
+    .into_iter()
+    .flatten()
+    .collect::<Vec<Oid>>();
+    read.extend(tables);
+    read
 }
 
 /// How to find a profile by one unique column.

@@ -6,7 +6,7 @@
 //! write, even of an equal document, so that an older REPEATABLE READ transaction runs into it.
 //! ARCHITECTURE.md has the interleaving that breaks each shorter form.
 
-use crate::attachment::Attached;
+use crate::attachment::{self, Attached, State};
 use crate::error::check_interrupts;
 use crate::pending;
 use crate::pg::identity::{Identity, Pinned};
@@ -39,8 +39,8 @@ enum Computed {
 /// Takes the table locks that computing needs, if they are to be had at once: whoever waited here would
 /// wait with all that its transaction holds, and close a circle that is none without us.
 pub fn try_locks(a: &Attached) -> bool {
-    let read = a.tables.iter().map(|t| t.oid).chain([a.document]);
-    tuple::try_lock_for_writing(a.profile) && read.into_iter().all(tuple::try_lock_for_reading)
+    let mut read = a.read.iter().copied();
+    tuple::try_lock_for_writing(a.profile) && read.all(tuple::try_lock_for_reading)
 }
 
 /// Locks the rows whose `step` columns equal some of `values`, but for those that another transaction
@@ -54,8 +54,17 @@ pub fn lock(
     if values.is_empty() {
         return vec![];
     }
-    // Opened before the snapshot that finds the rows: its lock may have waited for another writer's end.
+    // Opened before the snapshot that finds the rows: its lock may have waited for another writer's end,
+    // or for DDL, after which what is known of the columns may be wrong.
     let mut locker = Locker::open(a.profile);
+    match attachment::load() {
+        State::Ready(now) if now.same_columns(a) => {}
+        State::Gone(gone) => gone.error().raise(),
+        _ => {
+            locker.close();
+            return vec![];
+        }
+    }
     let _snapshot = Pushed::new();
     let found = match (probe, values) {
         (Some(probe), [one]) => find_one(a, probe, one),
@@ -95,22 +104,22 @@ fn find_one(a: &Attached, probe: &Probe, value: &[Value]) -> Option<Vec<Locked>>
     Some(found.into_iter().collect())
 }
 
-/// The visible rows with these values.
+/// The visible rows with these values; none of them where the owner may not read his own table.
 fn find(a: &Attached, step: &Step, values: &[Vec<Value>]) -> Vec<Locked> {
     let sql = a.sql.find(step);
-    let _path = Pinned::path();
-    let _owner = Identity::restricted(a.owner);
-    let asked = arrays_of(step, values);
-    spi::all(statement(&sql, values.len()), At::Active, &asked, |r| {
-        r.tid(1).map(|tid| Locked {
-            tid,
-            key: r.uuid(2),
-            found_by: (3..).map(|i| r.value(i)).take(step.columns.len()).collect(),
+    let rows = xact::subtransaction(|| {
+        let _path = Pinned::path();
+        let _owner = Identity::restricted(a.owner);
+        let asked = arrays_of(step, values);
+        spi::all(statement(&sql, values.len()), At::Active, &asked, |r| {
+            r.tid(1).map(|tid| Locked {
+                tid,
+                key: r.uuid(2),
+                found_by: (3..).map(|i| r.value(i)).take(step.columns.len()).collect(),
+            })
         })
-    })
-    .into_iter()
-    .flatten()
-    .collect()
+    });
+    rows.unwrap_or_default().into_iter().flatten().collect()
 }
 
 /// Who writes, and so evaluates the profile table's index expressions.

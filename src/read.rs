@@ -41,7 +41,7 @@ fn look(a: &Attached, key: &Uuid, closely: bool) -> Found {
         Some(Miss::Disabled)
     } else if a.distrust.is_some() {
         Some(Miss::Triggers)
-    } else if session::unsettled() {
+    } else if session::unsure() {
         Some(Miss::Unsettled)
     } else {
         None

@@ -83,7 +83,7 @@ fn page(
         else {
             continue;
         };
-        let trusted = a.distrust.is_none() && !session::unsettled() && judge.of(looked).is_ok();
+        let trusted = a.distrust.is_none() && !session::unsure() && judge.of(looked).is_ok();
         if *n > 1 {
             report(
                 &key,

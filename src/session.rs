@@ -44,9 +44,11 @@ struct Session {
     /// Who touched them, and whether others did too.
     toucher: Option<Context>,
     touchers: bool,
-    /// Profiles computed in this transaction, and whether more than those may have changed: for NOTIFY.
+    /// Profiles computed in this transaction, and whether it has made more than those pending.
     computed: BTreeSet<Uuid>,
     many: bool,
+    /// What was touched is being computed.
+    settling: bool,
     /// Epochs have been assigned in this transaction.
     assigned: bool,
 }
@@ -180,6 +182,7 @@ pub fn touched() -> usize {
 /// The touched values by link. The transaction's end is near: they are forgotten.
 pub fn take_touched() -> Vec<(Place, Vec<Vec<Value>>)> {
     let touched = with(|s| {
+        s.settling = true;
         let mut by_place = BTreeMap::<Place, Vec<Vec<Value>>>::new();
         let levels = s.levels.iter_mut();
         for ((place, _), values) in levels.flat_map(|l| l.touched.drain()) {
@@ -190,10 +193,16 @@ pub fn take_touched() -> Vec<(Place, Vec<Vec<Value>>)> {
     touched.unwrap_or_default()
 }
 
-/// Whether reads must be live: a statement on a used table is half visible, or what ended ones changed
-/// is not computed yet.
+/// Whether there is something to do before the transaction ends: a statement on a used table is half
+/// visible, or what ended ones changed is not computed yet.
 pub fn unsettled() -> bool {
     with(|s| s.any(|l| !l.marks.is_empty() || !l.touched.is_empty())).unwrap_or(true)
+}
+
+/// Whether reads must be live. Also where something is pending: a cursor that was opened between the
+/// change and its pending row sees the one and not the other.
+pub fn unsure() -> bool {
+    unsettled() || with(|s| s.many || s.settling).unwrap_or(true)
 }
 
 /// These profiles have been computed.
@@ -201,7 +210,7 @@ pub fn computed(keys: impl Iterator<Item = Uuid>) {
     with(|s| s.computed.extend(keys));
 }
 
-/// More profiles may have changed than are computed.
+/// This transaction makes something pending: more profiles may have changed than are computed.
 pub fn many() {
     with(|s| s.many = true);
 }
