@@ -117,7 +117,7 @@ CREATE FUNCTION profile_cache.before_statement() RETURNS trigger
 COMMENT ON FUNCTION profile_cache.before_statement() IS 'trigger: marks a statement on a used table as in flight';
 CREATE FUNCTION profile_cache.after_statement() RETURNS trigger
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'profile_cache_after_statement';
-COMMENT ON FUNCTION profile_cache.after_statement() IS 'trigger: refreshes the profiles that a statement touched, or leaves them pending';
+COMMENT ON FUNCTION profile_cache.after_statement() IS 'trigger: remembers what a statement touched, to be computed when the transaction commits, or leaves it pending';
 
 -- Reading.
 

@@ -541,7 +541,7 @@ fn fragile(profile: Oid, columns: &[i16; 4]) -> bool {
     let numbers: Vec<String> = columns.iter().map(i16::to_string).collect();
     spi::one(
         "SELECT FROM pg_index AS i WHERE i.indrelid = $1 AND (i.indexprs IS NOT NULL \
-          OR i.indpred IS NOT NULL OR i.indisexclusion OR EXISTS \
+          OR i.indpred IS NOT NULL OR i.indisexclusion OR (i.indisunique AND NOT i.indisvalid) OR EXISTS \
           (SELECT FROM unnest(i.indkey) AS k WHERE k::text = ANY ($2))) \
          UNION ALL SELECT FROM pg_attribute AS a WHERE a.attrelid = $1 AND a.attnum::text = ANY ($2) \
           AND a.attlen = -1 AND a.attstorage = 'p' \

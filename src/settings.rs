@@ -27,8 +27,8 @@ pub fn define() {
     );
     GucRegistry::define_int_guc(
         c"profile_cache.max_immediate",
-        c"Number of profiles that one statement refreshes itself.",
-        c"A statement that touches more leaves them to CALL profile_cache.refresh().",
+        c"Number of profiles that one transaction refreshes itself when it commits.",
+        c"One that touches more names them for CALL profile_cache.refresh().",
         &MAX_IMMEDIATE,
         0,
         100_000,

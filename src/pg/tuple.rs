@@ -49,10 +49,14 @@ pub fn try_lock_for_writing(table: Oid) -> bool {
     unsafe { pg_sys::ConditionalLockRelationOid(table, pg_sys::RowExclusiveLock as i32) }
 }
 
-/// ACCESS SHARE, likewise.
+/// ACCESS SHARE, likewise. Who waits for a table that this transaction has locked already, in whatever mode, keeps
+/// nobody of us from it.
 pub fn try_lock_for_reading(relation: Oid) -> bool {
     // SAFETY: as above.
-    unsafe { pg_sys::ConditionalLockRelationOid(relation, pg_sys::AccessShareLock as i32) }
+    unsafe {
+        pg_sys::CheckRelationOidLockedByMe(relation, pg_sys::AccessShareLock as i32, true)
+            || pg_sys::ConditionalLockRelationOid(relation, pg_sys::AccessShareLock as i32)
+    }
 }
 
 /// The profile table, open for locking rows.

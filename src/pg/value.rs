@@ -1,7 +1,8 @@
 //! Datums with their type: copying, comparing images, text in and out.
 //!
 //! Invariant: a [`Value`] points into memory that lives at least as long as the SQL function or
-//! trigger call that made it (its memory context outlives every Rust frame of ours).
+//! trigger call that made it (its memory context outlives every Rust frame of ours); what is touched, to
+//! the transaction's end.
 
 use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
 use pgrx::pg_sys::{self, Datum, Oid};
