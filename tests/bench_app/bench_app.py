@@ -1,0 +1,285 @@
+#!/usr/bin/env python3
+"""`make bench-app`: the four variants of the app in tests/app beside each other, through a real server.
+
+    tests/bench_app/bench_app.py                                 everything, under eight minutes
+    tests/bench_app/bench_app.py --quick                         under two minutes
+    tests/bench_app/bench_app.py --users 10000 --rounds 7 --seconds 4 --library DIR
+
+Rounds are interleaved as in ../bench/bench.py, which this is built on: ratios are of figures of one round. It fails where
+variants answer differently (but for Redis, whose stale answers are counted), a request fails, or verify() finds something.
+
+    inside.py    what runs inside the app: its users, calls without a server, writes
+    load.lua     what wrk asks for          nothing.py    what the server costs by itself
+    charts.py    results.json as Markdown and charts
+
+Results: tests/output/bench-app/report.md with charts, summary.md, and every figure in results.json.
+"""
+
+import sys
+
+# The tests' own folder comes last in the path: tests/random.py is a test, not the library.
+sys.path += [sys.path[0] + "/../bench", sys.path[0] + "/.."]
+
+import argparse
+import contextlib
+import http.client
+import json
+import os
+import pathlib
+import random
+import shutil
+import socket
+import subprocess
+import time
+
+from bench import Bench, machine
+from cluster import CONFIG, OUTPUT, ROOT, Cluster
+from phases import Case
+from redis_server import Redis
+
+HERE = pathlib.Path(__file__).resolve().parent
+APP = ROOT / "tests/app"
+PYTHON = APP / ".venv/bin/python"
+RESULTS = OUTPUT / "bench-app"
+VARIANTS = ["as_it_was", "prefetched", "redis", "get_profile"]
+CONNECTIONS = 8
+PAUSE = 0.05  # seconds between writes
+TARGETS = {"get_profile": {"as_it_was": 10, "redis": 1}}
+
+# The same for all. Threads, since sync workers close each connection; as many as the load generator has connections, so
+# that what is measured is the app and not a queue; and the app's own settings keep a database connection for each.
+GUNICORN = ["--worker-class=gthread", "--workers=2", f"--threads={CONNECTIONS // 2}", "--keep-alive=30", "--log-level=warning"]
+
+# As a deployment has it: an app's connection holds a server's for a transaction only.
+PGBOUNCER = """[databases]
+* = host={dir} port={port} user=app
+[pgbouncer]
+listen_addr =
+listen_port = 6432
+unix_socket_dir = {dir}
+auth_type = any
+pool_mode = transaction
+default_pool_size = 8
+log_connections = 0
+log_disconnections = 0
+log_stats = 0
+"""
+
+
+class Django:
+    """A process inside the app (inside.py)."""
+
+    def __init__(self, env):
+        command = [PYTHON, HERE / "inside.py"]
+        self.process = subprocess.Popen(command, env=env, cwd=APP, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+    def begin(self, name, *arguments):
+        print(json.dumps([name, *arguments]), file=self.process.stdin, flush=True)
+
+    def finish(self):
+        if not (answer := self.process.stdout.readline()):
+            raise RuntimeError(f"inside.py ended with {self.process.wait()}")
+        return json.loads(answer)
+
+    def ask(self, name, *arguments):
+        self.begin(name, *arguments)
+        return self.finish()
+
+
+class Server:
+    """Gunicorn on a port of its own, with the app as it answers with one variant, or with nothing.py."""
+
+    def __init__(self, stack, name, env):
+        self.name = name
+        listening = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=64))
+        self.port = listening.getsockname()[1]
+        env = env | {"PROFILE_SOURCE": name, "PYTHONPATH": f"{APP}:{HERE}"}
+        command = ["setpriv", "--pdeathsig", "TERM", APP / ".venv/bin/gunicorn", *GUNICORN, f"--bind=fd://{listening.fileno()}"]
+        command.append("nothing:application" if name == "nothing" else "backend.wsgi:application")
+        log = stack.enter_context((RESULTS / "gunicorn.log").open("a"))
+        self.process = subprocess.Popen(command, env=env, cwd=APP, pass_fds=[listening.fileno()], stdout=log, stderr=log)
+        stack.callback(self.stop)
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait()
+
+    def cpu_seconds(self):
+        """What its workers have taken so far."""
+        workers = pathlib.Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        times = [pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13] for pid in workers]
+        return sum(int(ticks) for both in times for ticks in both) / os.sysconf("SC_CLK_TCK")
+
+    def load(self, tokens, seconds):
+        env = {"TOKENS": str(tokens), "SEED": str(random.randrange(2**31)), "PATH": os.environ["PATH"]}
+        before = self.cpu_seconds()
+        options = ["--threads=1", f"--connections={CONNECTIONS}", f"--duration={seconds}s", "--script", HERE / "load.lua"]
+        done = subprocess.run(["wrk", *options, f"http://127.0.0.1:{self.port}"], env=env, text=True, capture_output=True)
+        if done.returncode:
+            raise RuntimeError(f"wrk, {self.name}: {done.stdout}{done.stderr}")
+        figures = json.loads(done.stdout.splitlines()[-1])
+        if figures["failed"] or not figures["requests"]:
+            raise RuntimeError(f"{self.name}: {figures['failed']} of {figures['requests']} requests failed (see {RESULTS}/gunicorn.log)")
+        return figures | {"CPU ms": (self.cpu_seconds() - before) * 1000 / figures["requests"]}
+
+    def bodies(self, tokens):
+        """The answers themselves, over one connection."""
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)) as connection:
+            for token in tokens:
+                connection.request("GET", "/api/v1/auth/profile/", headers={"Authorization": f"Bearer {token}"})
+                response = connection.getresponse()
+                body = response.read().decode()
+                if response.status != 200:
+                    raise RuntimeError(f"{self.name}: {response.status} {body[:200]}")
+                yield body
+
+
+def redis_hits(redis):
+    """Hits and misses that Redis counted so far."""
+    info = subprocess.run(["redis-cli", "-s", str(redis.socket), "info", "stats"], capture_output=True, text=True, check=True).stdout
+    counted = dict(line.split(":") for line in info.split() if line.startswith("keyspace_"))
+    return int(counted["keyspace_hits"]), int(counted["keyspace_misses"])
+
+
+@contextlib.contextmanager
+def pgbouncer(server):
+    (server.dir / "pgbouncer.ini").write_text(PGBOUNCER.format(dir=server.dir, port=server.port))
+    with (RESULTS / "pgbouncer.log").open("w") as log:
+        command = ["setpriv", "--pdeathsig", "TERM", *server.server_command("/usr/sbin/pgbouncer", "-q", server.dir / "pgbouncer.ini")]
+        process = subprocess.Popen(command, cwd=server.dir, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        try:
+            deadline = time.monotonic() + 10
+            while not (server.dir / ".s.PGSQL.6432").exists():
+                if process.poll() is not None or time.monotonic() > deadline:
+                    raise RuntimeError(f"pgbouncer does not answer:\n{(RESULTS / 'pgbouncer.log').read_text()}")
+                time.sleep(0.05)
+            yield {"PGPORT": "6432", "PGBOUNCER": "on"}
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def without_server(bench, app):
+    """The app called in its own process, once after the other: middleware, URL, token, view, database, response; no HTTP
+    and no server. redis_text (see inside.py) is what a hit in Redis could be."""
+
+    def case(variant):
+        def run(warm):
+            if warm and variant.startswith("redis"):
+                app.ask("warm", variant)
+            return app.ask("calls", variant, 100 if warm else bench.options.calls)
+
+        against = {other: f"<= {1 / ratio:g}" for other, ratio in TARGETS.get(variant, {}).items()}
+        return Case(variant, run, "ms", against, ("Milliseconds of one call, without a server", "", variant))
+
+    bench.measure("without a server", [case(variant) for variant in [*VARIANTS, "redis_text"]])
+
+
+def through(bench, phase, chart, app, writer, redis, env, tokens):
+    """Requests of random users through a server, while a writer changes profiles."""
+    variants = [*VARIANTS, "nothing"]
+
+    def case(server):
+        def run(warm):
+            if warm:
+                list(server.bodies(tokens.read_text().split()[:1]))  # waits until it is there
+                server.load(tokens, 1)
+                return
+            if server.name == "redis":  # has lost, while others had their turn, what it would have got again meanwhile
+                app.ask("warm", "redis")
+            hits, misses = redis_hits(redis)
+            figures = server.load(tokens, bench.options.seconds)
+            rate = None
+            if server.name == "redis":
+                hits, misses = (after - before for after, before in zip(redis_hits(redis), (hits, misses)))
+                rate = hits * 100 / (hits + misses)
+            elif server.name == "get_profile":
+                rate = app.ask("from_cache", 1000)
+            latencies = {name: figures[name] for name in ("p50 ms", "p95 ms", "p99 ms", "CPU ms")}
+            return {"requests/s": figures["requests"] / figures["seconds"]} | latencies | {"hits %": rate}
+
+        against = {other: f">= {ratio}" for other, ratio in TARGETS.get(server.name, {}).items()}
+        shown = ("Requests a second", chart, server.name) if server.name != "nothing" else None
+        return Case(server.name, run, "requests/s", against, shown)
+
+    with contextlib.ExitStack() as stack:
+        servers = [Server(stack, name, env) for name in variants]
+        writer.begin("write", PAUSE)
+        bench.measure(phase, [case(server) for server in servers])
+        writer.begin("stop")
+        writes = writer.finish()
+        if writes < bench.options.rounds:
+            raise RuntimeError(f"{phase}: only {writes} writes while it ran")
+
+        # The first thousand users are those that the writer changes.
+        sample = tokens.read_text().split()[:2000:4]
+        bodies = {server.name: list(server.bodies(sample)) for server in servers if server.name != "nothing"}
+    checks = {"writes": writes, "answers compared": len(sample)}
+    for variant in VARIANTS[1:]:
+        checks[f"stale, {variant}"] = app.ask("differing", bodies["as_it_was"], bodies[variant])
+    bench.say(f"{phase}: {checks}")
+    if checks["stale, prefetched"] or checks["stale, get_profile"]:
+        raise RuntimeError(f"{phase}: variants answer differently")
+    return checks
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pg", default="15", choices=CONFIG["pg"], help="PostgreSQL's major version")
+    parser.add_argument("--quick", action="store_true", help="fewer users, fewer and shorter rounds")
+    parser.add_argument("--users", type=int, help="how many (5000; quick: 2000)")
+    parser.add_argument("--rounds", type=int, help="how often each variant is measured (5; quick: 3)")
+    parser.add_argument("--seconds", type=int, help="how long a round of load is (4; quick: 1)")
+    parser.add_argument("--library", help="a folder with another profile_cache.so to measure; nothing is installed then")
+    options = parser.parse_args()
+    for name, full, quick in [("users", 5000, 2000), ("rounds", 5, 3), ("seconds", 4, 1)]:
+        setattr(options, name, getattr(options, name) or (quick if options.quick else full))
+    options.calls = 300 if options.quick else 1000
+    if options.users < 2000:
+        parser.error("--users: at least 2000")
+
+    subprocess.run([ROOT / "tests/setup.sh", "bench-app"], check=True)
+    if not options.library:
+        subprocess.run([ROOT / "tests/setup.sh", "install", CONFIG["pg"][options.pg]["pg_config"]], check=True)
+    shutil.rmtree(RESULTS, ignore_errors=True)
+    RESULTS.mkdir(parents=True)
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(Cluster(options.pg, options.library))
+        redis = stack.enter_context(Redis(server.dir))
+        server.sql("postgres", "CREATE ROLE authenticated; CREATE ROLE app LOGIN IN ROLE authenticated; CREATE DATABASE app OWNER app")
+        env = server.env | {
+            "PGUSER": "app", "PGDATABASE": "app", "REDIS_URL": redis.url, "DJANGO_SETTINGS_MODULE": "backend.settings",
+            "PYTHONPATH": str(APP), "PYTHONDONTWRITEBYTECODE": "1",
+        }  # fmt: skip
+        subprocess.run([PYTHON, "manage.py", "migrate", "--verbosity=0"], env=env, cwd=APP, check=True)
+        bench = Bench(server, options)
+        bench.say(f"{options.users:,} users")
+        app, writer, tokens = Django(env), Django(env), RESULTS / "tokens"
+        app.ask("users", options.users)
+        app.ask("write_tokens", str(tokens))
+        server.sql("app", "VACUUM ANALYZE")
+
+        results = {"machine": machine(server), "gunicorn": GUNICORN, "connections": CONNECTIONS, "pause": PAUSE}
+        results |= {"options": vars(options), "rows": bench.rows, "checks": {}}
+        try:
+            without_server(bench, app)
+            results["checks"]["server"] = through(bench, "server", "direct", app, writer, redis, env, tokens)
+            with pgbouncer(server) as pooled:
+                results["checks"]["pgbouncer"] = through(bench, "pgbouncer", "PgBouncer", app, writer, redis, env | pooled, tokens)
+            if problems := app.ask("verify"):
+                sys.exit("verify() found\n" + "\n".join(problems[:20]))
+        finally:  # what has been measured outlives a failure
+            (RESULTS / "results.json").write_text(json.dumps(results, indent=1))
+            (RESULTS / "server.log").write_text(server.log())
+            tokens.unlink(missing_ok=True)
+        if crashes := server.crashes():
+            sys.exit("the server crashed:\n" + "\n".join(crashes))
+        bench.say("done")
+    subprocess.run([ROOT / "tests/.venv-bench/bin/python", HERE / "charts.py", RESULTS], check=True)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)
