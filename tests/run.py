@@ -22,6 +22,7 @@ sys.path.append(sys.path.pop(0))
 import argparse
 import pathlib
 import re
+import secrets
 import shutil
 import subprocess
 import time
@@ -222,6 +223,7 @@ def app(part, options, server):
         env = server.env | {
             "PGUSER": "app", "PGDATABASE": "app", "REDIS_URL": redis.url, "PYTHONDONTWRITEBYTECODE": "1",
             "HYPOTHESIS_STORAGE_DIRECTORY": str(OUTPUT / "hypothesis"), "SCREENSHOTS": str(OUTPUT),
+            "DJANGO_SECRET_KEY": secrets.token_hex(32), "SUPABASE_JWT_SECRET": secrets.token_hex(32),
         }  # fmt: skip
         for command in ("makemigrations --check", "migrate", "refresh_profiles", "migrate accounts zero"):
             part.check(f"manage.py {command}", lambda: run([*manage, *command.split()], cwd=folder, env=env))

@@ -27,6 +27,7 @@ import json
 import os
 import pathlib
 import random
+import secrets
 import shutil
 import socket
 import subprocess
@@ -250,6 +251,7 @@ def main():
         env = server.env | {
             "PGUSER": "app", "PGDATABASE": "app", "REDIS_URL": redis.url, "DJANGO_SETTINGS_MODULE": "backend.settings",
             "PYTHONPATH": str(APP), "PYTHONDONTWRITEBYTECODE": "1",
+            "DJANGO_SECRET_KEY": secrets.token_hex(32), "SUPABASE_JWT_SECRET": secrets.token_hex(32),
         }  # fmt: skip
         subprocess.run([PYTHON, "manage.py", "migrate", "--verbosity=0"], env=env, cwd=APP, check=True)
         bench = Bench(server, options)

@@ -2,8 +2,9 @@
 
 import os
 
-SECRET_KEY = os.environ.get("DJANGO_SECRET_KEY", "only for development and tests: thirty-two bytes and more")
-SUPABASE_JWT_SECRET = os.environ.get("SUPABASE_JWT_SECRET", "only for development and tests: thirty-two bytes and more")
+# No defaults: whoever knows the second can sign a token for anybody.
+SECRET_KEY = os.environ["DJANGO_SECRET_KEY"]
+SUPABASE_JWT_SECRET = os.environ["SUPABASE_JWT_SECRET"]
 DEBUG = False
 ALLOWED_HOSTS = ["*"]
 
