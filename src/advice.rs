@@ -177,10 +177,14 @@ fn is_bound(condition: &str, own: &str) -> bool {
     condition.contains('$') || condition.contains(NO_KEY) || condition.match_indices('.').any(other)
 }
 
+/// Whether an index finds few rows by a constant: it is unique, or begins with a column that another
+/// index has unique. Planners choose between the two as they please, as where an ORM adds one for LIKE.
 fn is_unique(index: &str) -> bool {
     spi::one(
         "SELECT FROM pg_catalog.pg_index AS i JOIN pg_catalog.pg_class AS c ON c.oid = i.indexrelid \
-         WHERE c.relname = $1::pg_catalog.name AND i.indisunique LIMIT 1",
+          JOIN pg_catalog.pg_index AS u ON u.indrelid = i.indrelid \
+         WHERE c.relname = $1::pg_catalog.name AND u.indisunique AND (u.indexrelid = i.indexrelid \
+          OR u.indnkeyatts = 1 AND u.indkey[0] = i.indkey[0] AND u.indkey[0] > 0 AND u.indpred IS NULL) LIMIT 1",
         At::New,
         &[Arg::text(index)],
         |_| (),
