@@ -29,6 +29,7 @@ import time
 
 import server_tests
 from cluster import CONFIG, OUTPUT, ROOT, Cluster, clean_environment
+from pgbouncer import pgbouncer
 from redis_server import Redis
 
 TESTS = ROOT / "tests"
@@ -218,11 +219,15 @@ def app(part, options, server):
     folder = TESTS / "app"
     manage = [folder / ".venv/bin/python", "manage.py"]
     labels = [f"accounts.tests.{path.stem}" for path in sources("app/accounts/tests", "test_*.py", options.names)]
-    server.sql("postgres", "CREATE ROLE authenticated; CREATE ROLE app LOGIN CREATEDB IN ROLE authenticated; CREATE DATABASE app OWNER app")
-    with Redis(server.dir) as redis:
+    server.sql("postgres", "CREATE ROLE authenticated; CREATE ROLE anon; CREATE ROLE app LOGIN CREATEDB IN ROLE authenticated, anon")
+    # As on Supabase, where every new table is open to both; template1, for the database that Django makes for its tests.
+    server.sql("template1", "ALTER DEFAULT PRIVILEGES FOR ROLE app IN SCHEMA public GRANT ALL ON TABLES TO authenticated, anon")
+    server.sql("postgres", "CREATE DATABASE app OWNER app")
+    # Fewer connections than users who ask at once, so that they take turns on one.
+    with Redis(server.dir) as redis, pgbouncer(server, size=2) as pooled:
         env = server.env | {
             "PGUSER": "app", "PGDATABASE": "app", "REDIS_URL": redis.url, "PYTHONDONTWRITEBYTECODE": "1",
-            "HYPOTHESIS_STORAGE_DIRECTORY": str(OUTPUT / "hypothesis"), "SCREENSHOTS": str(OUTPUT),
+            "POOLED_PORT": pooled["PGPORT"], "HYPOTHESIS_STORAGE_DIRECTORY": str(OUTPUT / "hypothesis"), "SCREENSHOTS": str(OUTPUT),
             "DJANGO_SECRET_KEY": secrets.token_hex(32), "SUPABASE_JWT_SECRET": secrets.token_hex(32),
         }  # fmt: skip
         for command in ("makemigrations --check", "migrate", "refresh_profiles", "migrate accounts zero"):

@@ -5,7 +5,7 @@
 #   tests/setup.sh prepare MAJOR        all that building and testing needs
 #   tests/setup.sh install PG_CONFIG    builds the extension and installs it there
 #   tests/setup.sh venv                 Python packages of tests/requirements.txt
-#   tests/setup.sh app                  what only the app of tests/app needs: Redis, a browser, and its packages
+#   tests/setup.sh app                  what only the app of tests/app needs: Redis, PgBouncer, a browser, and its packages
 #   tests/setup.sh bench-app            the same for its bench: Redis, PgBouncer, wrk; and what draws the charts
 #   tests/setup.sh bench                what only the bench needs: Redis, and packages of tests/bench/requirements.txt
 #
@@ -139,7 +139,7 @@ case "${1:-} $#" in
     "install 2") install_into "$2" ;;
     "venv 1") venv tests/.venv tests/requirements.txt ;;
     "app 1")
-        apt_install redis-server chromium
+        apt_install redis-server pgbouncer chromium
         venv tests/app/.venv tests/app/requirements.txt
         ;;
     "bench-app 1")

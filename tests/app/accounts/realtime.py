@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 TOKEN_SECONDS = 5  # in which a socket has to say whose it is
 UNAUTHORIZED = 4401
+INTERNAL_ERROR = 1011
 
 # Nothing is sent on it, so only keepalives find out that the other side is gone.
 CONNECTION = {
@@ -65,6 +66,9 @@ class ProfileSocket(AsyncWebsocketConsumer):
             await self.close(UNAUTHORIZED)
         except OSError:
             pass  # the page went away while it was told something
+        except Exception:
+            log.exception("a socket's end")
+            await self.close(INTERNAL_ERROR)  # so that the page comes again, rather than waiting for nothing
 
     def say(self, word):
         self.words.add(word)

@@ -21,6 +21,13 @@ class UserProfileSerializer(serializers.ModelSerializer):
         exclude = ["id"]
         read_only_fields = ["supabase_user_id", "email", "is_active", "is_verified", "login_count", "last_login"]
 
+    def update(self, profile, values):
+        """Writes what was sent and nothing beside it: what another request wrote meanwhile stays."""
+        for name, value in values.items():
+            setattr(profile, name, value)
+        profile.save(update_fields=[*values, "updated_at"])
+        return profile
+
     def get_subscription_data(self, profile):
         active = hasattr(profile, "subscription") and profile.subscription.is_active()
         features = profile.subscription.plan.features if active else None

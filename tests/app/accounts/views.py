@@ -1,7 +1,7 @@
 import logging
 
 from django.conf import settings
-from django.db import DatabaseError
+from django.db import Error
 from django.http import JsonResponse
 from django.views.decorators.csrf import csrf_exempt
 from rest_framework.response import Response
@@ -35,7 +35,7 @@ class ProfileView(APIView):
         return Response(serializer.data)
 
     def handle_exception(self, error):
-        if isinstance(error, UserProfile.DoesNotExist | DatabaseError):
+        if isinstance(error, UserProfile.DoesNotExist | Error):
             return no_profile(error, self.request.user.id)
         return super().handle_exception(error)
 
@@ -56,7 +56,7 @@ def profile(request):
     try:
         with as_user(user.id):
             return sources.get_profile(user.id)
-    except (UserProfile.DoesNotExist, DatabaseError) as error:
+    except (UserProfile.DoesNotExist, Error) as error:
         return no_profile(error, user.id)
 
 

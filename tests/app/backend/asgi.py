@@ -1,4 +1,5 @@
-"""The app with its WebSocket: uvicorn backend.asgi:application. Or this for /ws/ alone, and wsgi.py for the rest."""
+"""The app with its WebSocket: uvicorn backend.asgi:application --ws-max-size=16384, for a token is all that a socket may say.
+Or this for /ws/ alone, and wsgi.py for the rest."""
 
 import os
 

@@ -30,8 +30,13 @@ class LiveTestCase(AppTestCase):
     def start(cls):
         cls.server = subprocess.Popen(
             ["setpriv", "--pdeathsig", "KILL", sys.executable, "-m", *UVICORN, f"--fd={cls.listening.fileno()}"],
-            cwd=APP, pass_fds=[cls.listening.fileno()], env=os.environ | {"PGDATABASE": connection.settings_dict["NAME"]},
+            cwd=APP, pass_fds=[cls.listening.fileno()], env=os.environ | cls.environment(),
         )  # fmt: skip
+
+    @classmethod
+    def environment(cls):
+        """The server's, beside that of the tests."""
+        return {"PGDATABASE": connection.settings_dict["NAME"]}
 
     def wait_until_listening(self):
         """Until notifications reach the server."""

@@ -73,6 +73,11 @@ def explain(user_id):
     return sql("SELECT e ->> 'served_from', e ->> 'reason' FROM profile_cache.explain(%s) AS e", user_id)[0]
 
 
+def migrate(name=None):
+    """There or back to this migration, or to the last."""
+    call_command("migrate", *(["accounts", name] if name else []), verbosity=0)
+
+
 def in_another_session(function, *args):
     """Runs it to its end on a database connection of its own, which never waits for a lock of the caller's for long."""
 

@@ -1,8 +1,11 @@
 """Who is asking is what a valid token says, and nothing else. No database is asked about a bad one."""
 
+import base64
+import json
 import uuid
 
 import jwt
+from django.conf import settings
 from django.test import Client, SimpleTestCase
 
 from accounts.tests.support import URL, AppTestCase, in_days, request, token
@@ -12,9 +15,10 @@ class RefusedTokens(SimpleTestCase):  # which fails a test that touches the data
     user = uuid.uuid4()
 
     def refused(self, authorization):
-        response = Client().get(URL, headers={"Authorization": authorization} if authorization else {})
-        self.assertEqual(response.status_code, 401, response.content)
-        self.assertEqual(response.headers["WWW-Authenticate"], "Bearer")
+        for ask in (Client().get, Client().patch):
+            response = ask(URL, headers={"Authorization": authorization} if authorization else {})
+            self.assertEqual(response.status_code, 401, response.content)
+            self.assertEqual(response.headers["WWW-Authenticate"], "Bearer")
 
     def test_missing(self):
         self.refused(None)
@@ -41,6 +45,14 @@ class RefusedTokens(SimpleTestCase):  # which fails a test that touches the data
     def test_unsigned(self):
         claims = {"sub": str(self.user), "aud": "authenticated", "exp": in_days(1)}
         self.refused(f"Bearer {jwt.encode(claims, None, algorithm='none')}")
+
+    def test_signed_otherwise(self):
+        """With the right secret, but by an algorithm that Supabase does not use, or that the token only claims."""
+        _, claims, signature = token(self.user).split(".")
+        for algorithm in ("RS256", "ES256", "none", "hs256"):
+            header = base64.urlsafe_b64encode(json.dumps({"alg": algorithm, "typ": "JWT"}).encode()).decode().rstrip("=")
+            self.refused(f"Bearer {header}.{claims}.{signature}")
+        self.refused(f"Bearer {jwt.encode(jwt.decode(token(self.user), options={'verify_signature': False}), settings.SUPABASE_JWT_SECRET, algorithm='HS512')}")
 
     def test_incomplete(self):
         for claim in ("sub", "aud", "exp"):

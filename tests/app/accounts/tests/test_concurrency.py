@@ -1,11 +1,14 @@
 """Two sessions at once, each interleaving spelled out: what one has not committed the other does not see, what is
 locked is not waited for, and no order of commits leaves an old document."""
 
+from unittest import mock
+
 from django.core.management import call_command
 from django.db import transaction
 
 from accounts.models import SubscriptionPlan, UserProfile, UserRole, UserSubscription
-from accounts.tests.support import FROM_DATABASE, AppTestCase, answer, explain, in_another_session, sql
+from accounts.serializers import UserProfileSerializer
+from accounts.tests.support import FROM_DATABASE, AppTestCase, answer, explain, in_another_session, request, sql
 
 
 class Concurrency(AppTestCase):
@@ -82,6 +85,20 @@ class Concurrency(AppTestCase):
             self.assert_same(FROM_DATABASE)
         self.assertEqual(answer("get_profile", self.id)[2]["subscription_display_name"], "Teams")
         self.assert_same(FROM_DATABASE)
+
+    def test_patch_beside_another_write(self):
+        """PATCH writes what was sent. What was written since it read the profile stays."""
+
+        def is_valid(serializer, **options):
+            in_another_session(lambda: UserProfile.objects.filter(id=self.ada.id).update(phone="1", login_count=7))
+            return well(serializer, **options)
+
+        well = UserProfileSerializer.is_valid
+        with mock.patch.object(UserProfileSerializer, "is_valid", is_valid):
+            self.assertEqual(request("get_profile", self.id, "patch", data={"pronouns": "she/her"}).status_code, 200)
+        profile = self.assert_same_id(self.id)[2]
+        self.assertEqual((profile["pronouns"], profile["phone"], profile["login_count"]), ("she/her", "1", 7))
+        self.assert_well()
 
     def test_repeatable_read(self):
         """A snapshot stays what it was, from the cache and from the tables."""

@@ -2,7 +2,11 @@
 with its token's claims, the database refuses it even to an app that asks for the wrong one."""
 
 import concurrent.futures
+import contextlib
+import http.client
 import itertools
+import json
+import os
 import uuid
 
 from django.core.cache import cache
@@ -13,36 +17,73 @@ from django.test import override_settings
 from accounts.models import UserProfile, UserRole
 from accounts.row_security import as_user
 from accounts.sources import SOURCES
-from accounts.tests.support import FROM_DATABASE, URL, AppTestCase, answer, client, explain, request, sql
+from accounts.tests.live import LiveTestCase
+from accounts.tests.support import FROM_DATABASE, URL, AppTestCase, answer, client, explain, migrate, request, sql, token
+
+# As Ada, of her own, what she has no say in.
+FORBIDDEN = [
+    "UPDATE user_profile SET is_verified = true", "UPDATE user_profile SET supabase_user_id = gen_random_uuid()",
+    "UPDATE user_profile SET cached_profile = '{}'", "DELETE FROM user_profile", "TRUNCATE user_session",
+]  # fmt: skip
+# And of what is not hers.
+OF_OTHERS = [
+    "INSERT INTO role (name, description) VALUES ('root', '')", "UPDATE role SET permissions = '[\"all\"]'", "DELETE FROM role",
+    "UPDATE subscription_plan SET ai_daily_limit = 1000000", "DELETE FROM subscription_plan",
+    "INSERT INTO user_role (user_id, role_id, assigned_at) SELECT u.id, r.id, now() FROM user_profile u, role r WHERE r.name = 'admin'",
+    "UPDATE user_role SET role_id = (SELECT id FROM role WHERE name = 'admin')", "DELETE FROM user_role",
+    "INSERT INTO user_subscription (user_id, plan_id, status, current_period_start) SELECT id, 'team', 'active', now() FROM user_profile",
+    "UPDATE user_subscription SET plan_id = 'team'", "DELETE FROM user_subscription",
+    "INSERT INTO user_session (user_id, user_agent, started_at) SELECT id, '', now() FROM user_profile", "DELETE FROM user_session",
+    "DELETE FROM auth_user", "DELETE FROM user_profile",
+]  # fmt: skip
+
+READABLE = ["user_profile", "user_subscription", "user_role", "subscription_plan", "role"]
+
+
+def open_tables():
+    """Tables and views of which the current role may do anything at all, the cache's own as well."""
+    rights = "SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER"
+    schemas = "relnamespace IN ('public'::regnamespace, 'profile_cache'::regnamespace) AND relkind IN ('r', 'v')"
+    return {name for (name,) in sql(f"SELECT oid::regclass::text FROM pg_class WHERE {schemas} AND has_table_privilege(oid, '{rights}')")}
+
+
+def everything():
+    """All rows that a document is made of, but for the document and its stamp."""
+    tables = ["role", "subscription_plan", "user_role", "user_subscription", "user_session", "auth_user"]
+    rows = {table: sql(f"SELECT * FROM {table} ORDER BY 1") for table in tables}
+    return rows | {"user_profile": list(UserProfile.objects.order_by("id").values())}
+
+
+def hit_and_miss(t):
+    """Once with every cache full, and once with every cache empty."""
+    yield "hit"
+    cache.clear()
+    sql("SELECT profile_cache.invalidate_all()")
+    t.assertEqual(explain(t.ada.supabase_user_id)[0], "view")
+    yield "miss"
 
 
 @override_settings(ROW_SECURITY=True)
 class Isolation(AppTestCase):
-    def hit_and_miss(self):
-        """Once with every cache full, and once with every cache empty."""
-        yield "hit"
-        cache.clear()
-        sql("SELECT profile_cache.invalidate_all()")
-        self.assertEqual(explain(self.ada.supabase_user_id)[0], "view")
-        yield "miss"
-
     def test_everyone_reads_his_own(self):
-        for state in self.hit_and_miss():
+        for state in hit_and_miss(self):
             with self.subTest(state):
                 emails = [self.assert_same_id(user.supabase_user_id)[2]["email"] for user in self.users]
                 self.assertEqual(emails, [user.email for user in self.users])
 
     def test_same_answers_as_without(self):
-        for state in self.hit_and_miss():
+        for state in hit_and_miss(self):
             for variant, user in itertools.product(SOURCES, self.users):
                 with self.subTest(state, variant=variant, user=user.full_name):
                     isolated = answer(variant, user.supabase_user_id)
+                    if state == "miss":
+                        cache.clear()
                     with override_settings(ROW_SECURITY=False):
                         self.assertEqual(isolated, answer(variant, user.supabase_user_id))
 
     def test_an_app_that_asks_for_another_user(self):
         """As by a bug that takes the id from somewhere else than the token."""
-        for state in self.hit_and_miss():
+        for state in hit_and_miss(self):
             for variant in FROM_DATABASE:
                 with self.subTest(state, variant=variant), self.assertRaises(UserProfile.DoesNotExist):
                     with as_user(self.ada.supabase_user_id):
@@ -65,16 +106,22 @@ class Isolation(AppTestCase):
                 self.assertEqual(response.json()["email"], self.ada.email)
 
     def test_tables_and_cache_show_only_ones_own(self):
-        for state in self.hit_and_miss():
+        for state in hit_and_miss(self):
             with self.subTest(state), as_user(self.bob.supabase_user_id):
                 self.assertEqual(sql("SELECT current_user"), [("authenticated",)])
                 self.assertEqual(sql("SELECT id, cached_profile ->> 'email' FROM user_profile"), [(self.bob.id, self.bob.email)])
                 self.assertEqual(sql("SELECT count(*), min(user_id) FROM user_subscription"), [(1, self.bob.id)])
                 self.assertEqual(sql("SELECT count(*), min(user_id) FROM user_role"), [(2, self.bob.id)])
                 self.assertEqual(explain(self.ada.supabase_user_id)[0], "none")
-                for table in ("profile_document", "user_session", "subscription_history", "auth_user", "profile_cache.pending"):
-                    with self.assertRaisesMessage(DatabaseError, "permission denied"), transaction.atomic():
-                        sql(f"SELECT * FROM {table}")
+                self.assertEqual(open_tables(), {*READABLE})
+
+    def test_nobody_known(self):
+        """Who brings no token is `anon` on Supabase, to whom nothing is open."""
+        with transaction.atomic():
+            sql("SET LOCAL ROLE anon")
+            self.assertEqual(open_tables(), set())
+            with self.assertRaisesMessage(DatabaseError, "permission denied"):
+                sql("SELECT get_profile(%s)", self.ada.supabase_user_id)
 
     def test_nobody_in_particular_sees_nothing(self):
         for claims in ("", "{}", '{"sub": null}'):
@@ -106,18 +153,87 @@ class Isolation(AppTestCase):
                     self.assertEqual([asked for asked, _ in pairs], [answered for _, answered in pairs])
 
     def test_writes(self):
-        """A user changes his own profile, nobody else's; and nobody's document by hand."""
+        """A user changes what is his to change of his own profile, and nothing else."""
         response = request("get_profile", self.ada.supabase_user_id, "patch", data={"full_name": "Ada L."})
         self.assertEqual((response.status_code, response.json()["full_name"]), (200, "Ada L."))
         self.assertEqual(explain(self.ada.supabase_user_id), ("cache", "fresh"))
         with as_user(self.ada.supabase_user_id):
             self.assertEqual(UserProfile.objects.exclude(id=self.ada.id).update(full_name="mine"), 0)
-            kept = sql("UPDATE user_profile SET cached_profile = '{}', cached_profile_epoch = 1 RETURNING cached_profile ->> 'full_name'")
-            self.assertEqual(kept, [("Ada L.",)])
-            with self.assertRaisesMessage(DatabaseError, "permission denied"), transaction.atomic():
-                UserRole.objects.create(user=self.ada, role=self.admin)
+            self.assertEqual(UserProfile.objects.update(full_name="Ada L."), 1)  # which reads no row that it would have to see
+            for write in FORBIDDEN + OF_OTHERS:
+                with self.subTest(write), self.assertRaisesMessage(DatabaseError, "permission denied"), transaction.atomic():
+                    sql(write)
+        self.assert_same()
+
+    def test_where_everything_is_granted(self):
+        """As Supabase does by itself for each new table. Row security alone keeps other users' rows then."""
+        sql("GRANT ALL ON ALL TABLES IN SCHEMA public TO authenticated, anon")
+        self.addCleanup(migrate)
+        self.addCleanup(migrate, "0003")
+        before = everything()
+        for state in hit_and_miss(self):
+            with self.subTest(state), as_user(self.ada.supabase_user_id):
+                self.assertEqual(sql("SELECT email FROM user_profile"), [(self.ada.email,)])
+                # The view that attach() wrote looks with the caller's eyes.
+                self.assertEqual(sql("SELECT supabase_user_id FROM profile_document"), [(self.ada.supabase_user_id,)])
+                for table in open_tables() - {*READABLE, "profile_document"}:
+                    self.assertEqual(sql(f"SELECT count(*) FROM {table}"), [(0,)], table)
+                for variant in FROM_DATABASE:
+                    with self.assertRaises(UserProfile.DoesNotExist):
+                        SOURCES[variant](self.bob.supabase_user_id)
+                for write in OF_OTHERS:
+                    try:
+                        with transaction.atomic():
+                            self.assertEqual(sql(f"WITH written AS ({write} RETURNING 1) SELECT count(*) FROM written"), [(0,)], write)
+                    except DatabaseError as error:
+                        self.assertIn("violates row-level security policy", str(error))
+                with self.assertRaisesMessage(DatabaseError, "violates row-level security policy"), transaction.atomic():
+                    sql("UPDATE user_profile SET supabase_user_id = gen_random_uuid()")
+                # Her own row, all of it, and even so not the document.
+                kept = sql("UPDATE user_profile SET cached_profile = '{}', cached_profile_epoch = 1 RETURNING cached_profile ->> 'email'")
+                self.assertEqual(kept, [(self.ada.email,)])
+        with transaction.atomic():
+            sql("SET LOCAL ROLE anon")
+            for table in open_tables():
+                self.assertEqual(sql(f"SELECT count(*) FROM {table}"), [(0,)], table)
+        self.assertEqual(everything(), before)
         self.assert_same()
 
     def test_an_admin_changes_what_a_user_sees(self):
         UserRole.objects.create(user=self.ada, role=self.admin)
         self.assertEqual([role["name"] for role in self.assert_same_id(self.ada.supabase_user_id)[2]["roles"]], ["admin", "editor"])
+
+
+@override_settings(ROW_SECURITY=True)
+class ThroughPgBouncer(LiveTestCase):
+    """A server's few connections to the database serve everyone in turn, each for one transaction."""
+
+    @classmethod
+    def environment(cls):
+        pooled = {"PGPORT": os.environ["POOLED_PORT"], "PGBOUNCER": "on", "PGAPPNAME": "pooled"}
+        return super().environment() | {"ROW_SECURITY": "on"} | pooled
+
+    @classmethod
+    def tearDownClass(cls):
+        super().tearDownClass()
+        # PgBouncer keeps its connections, with which the database could not be dropped.
+        others = "datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
+        sql(f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE {others}")
+
+    def ask(self, user_id, count):
+        """What he is answered, over one connection to the server."""
+        with contextlib.closing(http.client.HTTPConnection(self.address, timeout=30)) as server:
+            for _ in range(count):
+                server.request("GET", URL, headers={"Authorization": f"Bearer {token(user_id)}"})
+                response = server.getresponse()
+                yield response.status, json.loads(response.read())
+
+    def test_many_users_at_once(self):
+        expected = {user_id: self.assert_same_id(user_id)[::2] for user_id in [user.supabase_user_id for user in self.users] + [uuid.uuid4()]}
+        for state in hit_and_miss(self):
+            with self.subTest(state), concurrent.futures.ThreadPoolExecutor(8) as pool:
+                asked = [*expected] * 2
+                for user_id, answers in zip(asked, pool.map(lambda user_id: list(self.ask(user_id, 25)), asked), strict=True):
+                    self.assertEqual(answers, [expected[user_id]] * 25)
+        pooled = sql("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'pooled'")
+        self.assertIn(pooled, ([(1,)], [(2,)]))
