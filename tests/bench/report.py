@@ -46,9 +46,16 @@ def met(values, target):
     if target is None:
         return "", ""
     sign, limit = target.split()
-    median, limit = statistics.median(values), float(limit)
-    reached = median >= limit if sign == ">=" else median <= limit
-    return f"{'≥' if sign == '>=' else '≤'} {limit:g}", "yes" if reached else "**no**"
+    limit = float(limit)
+
+    def reached(value):
+        return value >= limit if sign == ">=" else value <= limit
+
+    said = "yes" if reached(statistics.median(values)) else "**no**"
+    rounds = sum(map(reached, values))
+    if 0 < rounds < len(values):
+        said += f", in {rounds} of {len(values)} rounds"
+    return f"{'≥' if sign == '>=' else '≤'} {limit:g}", said
 
 
 def comparisons(rows):

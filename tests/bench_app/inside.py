@@ -1,6 +1,7 @@
 """The part of the bench that runs inside the app: reads a JSON list, name and arguments, from each line of its input,
 calls that function, and prints what it returns as JSON."""
 
+import collections
 import datetime
 import io
 import itertools
@@ -11,22 +12,16 @@ import sys
 import time
 import uuid
 
-import django
+from variants import app, choose, text_key  # first, for it sets Django up
 
-django.setup()
+from accounts.models import Role, SubscriptionPlan, UserProfile, UserRole, UserSubscription
+from accounts.sources import cache_key
+from accounts.tests.support import differences, in_days, sql, token
+from django.conf import settings
+from django.core.cache import cache
+from django.core.management import call_command
+from django.db import connection
 
-from accounts import sources  # noqa: E402
-from accounts.models import Role, SubscriptionPlan, UserProfile, UserRole, UserSubscription  # noqa: E402
-from accounts.tests.support import differences, in_days, sql, token  # noqa: E402
-from django.conf import settings  # noqa: E402
-from django.core.cache import cache  # noqa: E402
-from django.core.management import call_command  # noqa: E402
-from django.core.wsgi import get_wsgi_application  # noqa: E402
-from django.db import connection  # noqa: E402
-from django.http import HttpResponse  # noqa: E402
-
-get_profile = sources.get_profile
-application = get_wsgi_application()
 tokens = []  # of all users
 
 
@@ -68,17 +63,12 @@ def get(token):
         "REQUEST_METHOD": "GET", "PATH_INFO": "/api/v1/auth/profile/", "HTTP_AUTHORIZATION": f"Bearer {token}",
         "SERVER_NAME": "localhost", "SERVER_PORT": "80", "wsgi.url_scheme": "http", "wsgi.input": io.BytesIO(), "wsgi.errors": sys.stderr,
     }  # fmt: skip
-    response = application(environ, lambda status, headers: said.append(status))
+    response = app(environ, lambda status, headers: said.append(status))
     body = b"".join(response)
     response.close()
     if said != ["200 OK"]:
         raise RuntimeError(f"{said}: {body[:200]}")
     return body
-
-
-def choose(variant):
-    settings.PROFILE_SOURCE = "get_profile" if variant == "redis_text" else variant
-    sources.get_profile = redis_text if variant == "redis_text" else get_profile
 
 
 def warm(variant):
@@ -88,43 +78,40 @@ def warm(variant):
         get(token)
 
 
-def redis_text(user_id):
-    """What the app does not do, and could: the text of get_profile, from Redis, by the same short way into the response."""
-    text = cache.get(f"text:{user_id}")
-    if text is None:
-        text = get_profile(user_id).content
-        cache.set(f"text:{user_id}", text)
-    return HttpResponse(text, content_type="application/json")
-
-
-def calls(variant, count):
-    """Milliseconds of a call, and how many of them it is in the database; the queries of one. Random users."""
+def calls(variant, count, row_security=False):
+    """Milliseconds of a call, and how many of them it is in the database. Random users."""
     choose(variant)
-    spent = {"database": 0, "queries": 0}
+    settings.ROW_SECURITY = row_security
+    in_database = 0
 
     def clocked(execute, *args):
+        nonlocal in_database
         start = time.perf_counter()
         try:
             return execute(*args)
         finally:
-            spent["database"] += time.perf_counter() - start
-            spent["queries"] += 1
+            in_database += time.perf_counter() - start
 
     start = time.perf_counter()
     with connection.execute_wrapper(clocked):
         for token in random.choices(tokens, k=count):
             get(token)
     took = time.perf_counter() - start
-    return {"ms": took * 1000 / count, "ms in the database": spent["database"] * 1000 / count, "queries": spent["queries"] / count}
+    settings.ROW_SECURITY = False
+    return {"ms": took * 1000 / count, "ms in the database": in_database * 1000 / count}
 
 
 def write(pause):
-    """Changes users as the app does, each with save() or delete() and so with signals for Redis, until the next line comes."""
+    """Changes users as the app does, each with save() or delete() and so with signals for Redis, until the next line comes.
+    After each it looks whether answers about the changed user are right, and about the one of a second ago, whom others have
+    asked for meanwhile. Nobody else writes, so what the tables say stays what it is while it looks."""
     roles, profiles = list(Role.objects.all()), list(UserProfile.objects.order_by("id")[:1000])
+    counted = collections.Counter()
+    recent = collections.deque(maxlen=round(1 / pause))
     for n in itertools.count():
         if select.select([sys.stdin], [], [], pause)[0]:
             sys.stdin.readline()
-            return n
+            return counted
         profile = random.choice(profiles)
         if n % 3 == 0:
             profile.full_name = f"Changed {n}"
@@ -133,9 +120,27 @@ def write(pause):
             given, new = UserRole.objects.get_or_create(user=profile, role=random.choice(roles))
             if not new:
                 given.delete()
-        elif subscription := UserSubscription.objects.filter(user=profile).first():
-            subscription.status = random.choice(UserSubscription.Status.values)
-            subscription.save()
+        else:
+            UserSubscription.objects.update_or_create(user=profile, defaults={"status": random.choice(UserSubscription.Status.values), "plan_id": "pro"})
+        cache.delete(text_key(profile.supabase_user_id))  # which no signal of the app's knows of
+        recent.append(profile)
+        counted["writes"] += 1
+        for user_id in {recent[0].supabase_user_id, profile.supabase_user_id}:
+            counted.update(stale(user_id))
+
+
+def stale(user_id):
+    """Which answers about a user are not what the tables say. Of Redis what it holds, if it holds something."""
+    choose("as_it_was")
+    right = json.loads(get(token(user_id)))
+    choose("get_profile")
+    answers = {"get_profile": get(token(user_id)), "redis": cache.get(cache_key(user_id)), "redis_text": cache.get(text_key(user_id))}
+    for variant, answer in answers.items():
+        if answer is not None:
+            document = answer if variant == "redis" else json.loads(answer)
+            yield f"asked, {variant}"
+            if any(differences(right, json.loads(json.dumps(document)))):
+                yield f"stale, {variant}"
 
 
 def from_cache(count):
@@ -147,6 +152,14 @@ def from_cache(count):
     return share
 
 
+def invalidate_all():
+    sql("SELECT profile_cache.invalidate_all()")
+
+
+def refresh():
+    call_command("refresh_profiles")
+
+
 def differing(bodies, others):
     """How many answers differ from the first, of lists of bodies."""
     return sum(any(differences(json.loads(a), json.loads(b))) for a, b in zip(bodies, others, strict=True))
@@ -156,7 +169,7 @@ def verify():
     return [str(row) for row in sql("SELECT user_id, problem FROM profile_cache.verify()")]
 
 
-FUNCTIONS = {f.__name__: f for f in (users, write_tokens, warm, calls, write, from_cache, differing, verify)}
+FUNCTIONS = {f.__name__: f for f in (users, write_tokens, warm, calls, write, from_cache, invalidate_all, refresh, differing, verify)}
 
 while line := sys.stdin.readline():
     name, *arguments = json.loads(line)

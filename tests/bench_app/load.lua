@@ -1,10 +1,18 @@
 -- For wrk: GET the profile of one user after the other, at random, each with his own token of the file TOKENS.
--- Prints the figures as JSON.
+-- Each of wrk's threads asks a server of its own, of those at PORTS. Prints the figures as JSON.
 
-local requests = {}
+local ports, requests = {}, {}
+for port in os.getenv("PORTS"):gmatch("%d+") do ports[#ports + 1] = port end
+
+local threads = 0
+function setup(thread)
+    threads = threads + 1
+    thread.addr = wrk.lookup("127.0.0.1", ports[threads])[1]
+    thread:set("seed", tonumber(os.getenv("SEED")) + threads)
+end
 
 function init()
-    math.randomseed(tonumber(os.getenv("SEED")))
+    math.randomseed(seed)
     for token in io.lines(os.getenv("TOKENS")) do
         requests[#requests + 1] = wrk.format("GET", "/api/v1/auth/profile/", {Authorization = "Bearer " .. token})
     end
