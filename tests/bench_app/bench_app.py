@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """`make bench-app`: the four variants of the app in tests/app beside each other, through a real server.
 
-    tests/bench_app/bench_app.py                                 everything, about fifteen minutes
-    tests/bench_app/bench_app.py --quick                         about three minutes
+    tests/bench_app/bench_app.py                                 everything, nine minutes
+    tests/bench_app/bench_app.py --quick                         two and a half
     tests/bench_app/bench_app.py --users 10000 --rounds 7 --seconds 4 --library DIR
 
 Rounds are interleaved as in ../bench/bench.py, which this is built on: ratios are of figures of one round. It fails where
