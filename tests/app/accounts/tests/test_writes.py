@@ -4,9 +4,14 @@ Where Django sends signals the Redis variant keeps up too; where it does not, se
 Each write is a function in WRITES. `later` marks those that concern many users through one row: reads use the
 view until the next refresh, and are right before and after it."""
 
+import os
+import random
+
+import psycopg
 from django.contrib.auth.models import User
+from django.core.exceptions import ObjectDoesNotExist
 from django.core.management import call_command
-from django.db import connection, transaction
+from django.db import IntegrityError, connection, transaction
 from django.db.models import F, Value
 from django.db.models.functions import Concat, Upper
 from django.test import Client
@@ -459,3 +464,45 @@ class Writes(AppTestCase):
 
 
 make_tests(Writes, Writes.check, WRITES)
+
+
+class InAnyOrder(AppTestCase):
+    """Writes one after the other in one transaction, some of them undone: every answer on the way is right, and the last ones
+    are after the commit."""
+
+    STEPS = [do for do in WRITES if do is not save_a_stale_instance]  # whose other session would wait for this one
+
+    def check(self, seed):
+        choices, done = random.Random(seed), []
+        with transaction.atomic():
+            for do in choices.choices(self.STEPS, k=8):
+                undone = choices.random() < 0.25
+                try:
+                    with transaction.atomic():
+                        do(self)
+                        connection.check_constraints()  # now, for it may be of a user who is gone
+                        transaction.set_rollback(undone)
+                except NOT_ANY_MORE:
+                    continue
+                done.append((do.__name__, undone))
+                self.assert_right(done)
+        self.assert_right(done)
+        call_command("refresh_profiles")
+        self.assert_right(done)
+        self.assertGreaterEqual(len(done), 2)
+
+    def assert_right(self, done):
+        with self.subTest(done):
+            self.assert_same(FROM_DATABASE)
+
+
+# A write to what an earlier one has deleted, or made already.
+NOT_ANY_MORE = (ObjectDoesNotExist, IntegrityError, psycopg.IntegrityError, ValueError, TypeError, AssertionError)
+
+
+def check_sequence(seed):
+    return lambda t: t.check(seed)
+
+
+for seed in range(int(os.environ.get("APP_SEQUENCES", "20"))):
+    setattr(InAnyOrder, f"test_{seed}", check_sequence(seed))
