@@ -114,6 +114,22 @@ UPDATE user_profile SET email = 'after it' WHERE id = 1;
 FETCH 1 FROM c;
 COMMIT;
 :check
+-- A cursor that a row trigger opens sees the change, and not what its statement's end makes pending.
+CREATE FUNCTION look() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    inside refcursor := 'inside';
+BEGIN
+    OPEN inside FOR SELECT get_profile(supabase_user_id)::text = document::text FROM profile_document WHERE supabase_user_id = u(1);
+    RETURN NULL;
+END $$;
+CREATE TRIGGER look AFTER UPDATE ON role FOR EACH ROW EXECUTE FUNCTION look();
+CALL profile_cache.refresh();
+BEGIN;
+UPDATE role SET name = 'seen' WHERE id = 1;
+FETCH ALL inside;
+COMMIT;
+DROP TRIGGER look ON role;
+:check
 TRUNCATE user_role, user_subscription;
 :check
 TRUNCATE role CASCADE;
