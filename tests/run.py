@@ -215,18 +215,22 @@ def servers(part, options, server):
 
 def app(part, options, server):
     """The Django app of tests/app: its commands, then its tests by Django's own runner, as a role that is no superuser."""
+    labels = [f"accounts.tests.{path.stem}" for path in sources("app/accounts/tests", "test_*.py", options.names)]
+    if not labels:
+        return
     subprocess.run([TESTS / "setup.sh", "app"], check=True)
     folder = TESTS / "app"
     manage = [folder / ".venv/bin/python", "manage.py"]
-    labels = [f"accounts.tests.{path.stem}" for path in sources("app/accounts/tests", "test_*.py", options.names)]
-    server.sql("postgres", "CREATE ROLE authenticated; CREATE ROLE anon; CREATE ROLE app LOGIN CREATEDB IN ROLE authenticated, anon")
-    # As on Supabase, where every new table is open to both; template1, for the database that Django makes for its tests.
-    server.sql("template1", "ALTER DEFAULT PRIVILEGES FOR ROLE app IN SCHEMA public GRANT ALL ON TABLES TO authenticated, anon")
-    server.sql("postgres", "CREATE DATABASE app OWNER app")
+    # The owner's name needs quotes, and what it is without them is another's.
+    server.sql("postgres", 'CREATE ROLE authenticated; CREATE ROLE anon; CREATE ROLE app; CREATE ROLE "App" LOGIN CREATEDB IN ROLE authenticated, anon')
+    # As on Supabase, where whatever is new is open to both; template1, for the database that Django makes for its tests.
+    for kind in ("TABLES", "SEQUENCES", "FUNCTIONS"):
+        server.sql("template1", f'ALTER DEFAULT PRIVILEGES FOR ROLE "App" IN SCHEMA public GRANT ALL ON {kind} TO authenticated, anon')
+    server.sql("postgres", 'CREATE DATABASE app OWNER "App"')
     # Fewer connections than users who ask at once, so that they take turns on one.
-    with Redis(server.dir) as redis, pgbouncer(server, size=2) as pooled:
+    with Redis(server.dir) as redis, pgbouncer(server, size=2, user="App") as pooled:
         env = server.env | {
-            "PGUSER": "app", "PGDATABASE": "app", "REDIS_URL": redis.url, "PYTHONDONTWRITEBYTECODE": "1",
+            "PGUSER": "App", "PGDATABASE": "app", "REDIS_URL": redis.url, "PYTHONDONTWRITEBYTECODE": "1",
             "POOLED_PORT": pooled["PGPORT"], "HYPOTHESIS_STORAGE_DIRECTORY": str(OUTPUT / "hypothesis"), "SCREENSHOTS": str(OUTPUT),
             "DJANGO_SECRET_KEY": secrets.token_hex(32), "SUPABASE_JWT_SECRET": secrets.token_hex(32),
         }  # fmt: skip

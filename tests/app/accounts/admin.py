@@ -15,26 +15,26 @@ class RoleInline(admin.TabularInline):
     extra = 0
 
 
-@admin.action(description="Give the role admin")
+@admin.action(permissions=["change"], description="Give the role admin")
 def give_admin(modeladmin, request, profiles):
     role = Role.objects.get(name="admin")
     UserRole.objects.bulk_create([UserRole(user=profile, role=role) for profile in profiles], ignore_conflicts=True)
     forget(profiles)
 
 
-@admin.action(description="Take all roles")
+@admin.action(permissions=["change"], description="Take all roles")
 def take_roles(modeladmin, request, profiles):
     UserRole.objects.filter(user__in=profiles).delete()
     forget(profiles)
 
 
-@admin.action(description="Move to the plan pro")
+@admin.action(permissions=["change"], description="Move to the plan pro")
 def move_to_pro(modeladmin, request, profiles):
     UserSubscription.objects.filter(user__in=profiles).update(plan="pro")
     forget(profiles)
 
 
-@admin.action(description="Cancel the subscription")
+@admin.action(permissions=["change"], description="Cancel the subscription")
 def cancel(modeladmin, request, profiles):
     UserSubscription.objects.filter(user__in=profiles).update(status=UserSubscription.Status.CANCELED)
     forget(profiles)

@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 TOKEN_SECONDS = 5  # in which a socket has to say whose it is
 UNAUTHORIZED = 4401
+TOO_LATE = 4408  # not the token's fault: come again
 INTERNAL_ERROR = 1011
 
 # Nothing is sent on it, so only keepalives find out that the other side is gone.
@@ -56,8 +57,11 @@ class ProfileSocket(AsyncWebsocketConsumer):
 
     async def serve(self):
         try:
-            async with asyncio.timeout(TOKEN_SECONDS):
-                user = user_of_token(await self.token)
+            try:
+                async with asyncio.timeout(TOKEN_SECONDS):
+                    user = user_of_token(await self.token)
+            except TimeoutError:
+                return await self.close(TOO_LATE)
             with listener.knowing(self, user.id):
                 self.say("look")
                 async with asyncio.timeout(user.until - time.time()):

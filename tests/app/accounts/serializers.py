@@ -6,6 +6,11 @@ from rest_framework import serializers
 from .models import UserProfile
 
 
+# What a user may change of his own profile: these, and no column that is added one day.
+EDITABLE = ["full_name", "avatar_url", "phone", "organization", "pronouns", "job_title", "timezone", "language",
+            "onboarding_completed", "preferences"]  # fmt: skip
+
+
 class UserProfileSerializer(serializers.ModelSerializer):
     """As it was: one property for each field, and many of them ask the database."""
 
@@ -19,7 +24,7 @@ class UserProfileSerializer(serializers.ModelSerializer):
     class Meta:
         model = UserProfile
         exclude = ["id"]
-        read_only_fields = ["supabase_user_id", "email", "is_active", "is_verified", "login_count", "last_login"]
+        read_only_fields = sorted({field.name for field in UserProfile._meta.local_fields} - {*EDITABLE})
 
     def update(self, profile, values):
         """Writes what was sent and nothing beside it: what another request wrote meanwhile stays."""

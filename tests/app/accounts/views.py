@@ -1,7 +1,7 @@
 import logging
 
 from django.conf import settings
-from django.db import Error
+from django.db import DataError, Error
 from django.http import JsonResponse
 from django.views.decorators.csrf import csrf_exempt
 from rest_framework.response import Response
@@ -35,6 +35,8 @@ class ProfileView(APIView):
         return Response(serializer.data)
 
     def handle_exception(self, error):
+        if isinstance(error, DataError):  # a \0 inside of preferences, say, which no jsonb holds
+            return Response({"error": "Not storable"}, status=400)
         if isinstance(error, UserProfile.DoesNotExist | Error):
             return no_profile(error, self.request.user.id)
         return super().handle_exception(error)

@@ -2,6 +2,8 @@
 
 import os
 
+SWITCH = {"on": True, "off": False}  # and nothing else: "true" must not be taken for off
+
 # No defaults: whoever knows the second can sign a token for anybody.
 SECRET_KEY = os.environ["DJANGO_SECRET_KEY"]
 SUPABASE_JWT_SECRET = os.environ["SUPABASE_JWT_SECRET"]
@@ -11,7 +13,9 @@ ALLOWED_HOSTS = ["*"]
 # Where GET /api/v1/auth/profile/ takes a profile from: one of accounts.sources.SOURCES.
 PROFILE_SOURCE = os.environ.get("PROFILE_SOURCE", "get_profile")
 # Requests run as the database role `authenticated`, under the policies of migration 0004.
-ROW_SECURITY = os.environ.get("ROW_SECURITY", "off") == "on"
+ROW_SECURITY = SWITCH[os.environ.get("ROW_SECURITY", "off")]
+
+PGBOUNCER = SWITCH[os.environ.get("PGBOUNCER", "off")]  # in transaction mode
 
 # Host, port, user and password come from libpq's own PGHOST, PGPORT, PGUSER and PGPASSWORD.
 DATABASES = {
@@ -20,14 +24,14 @@ DATABASES = {
         "NAME": os.environ.get("PGDATABASE", "app"),
         # With 0 each request connects anew, which takes longer than the profile.
         "CONN_MAX_AGE": int(os.environ.get("CONN_MAX_AGE", "60")),
-        # Through PgBouncer in transaction mode a cursor would outlive its connection. Prepared statements too, but Django
-        # makes none unless OPTIONS ask for it.
-        "DISABLE_SERVER_SIDE_CURSORS": os.environ.get("PGBOUNCER") == "on",
+        # A cursor would outlive its connection. Prepared statements too, but Django makes none unless OPTIONS ask for it.
+        "DISABLE_SERVER_SIDE_CURSORS": PGBOUNCER,
     }
 }
 
-# accounts.realtime listens there, on a connection that it keeps, so not through PgBouncer; libpq knows the rest, as above.
-LISTEN_TO = os.environ.get("LISTEN_TO", f"dbname={DATABASES['default']['NAME']}")
+# accounts.realtime listens there, on a connection that it keeps; libpq knows the rest, as above. Through PgBouncer nothing would
+# be heard, and no error come, so there it has to be said.
+LISTEN_TO = os.environ["LISTEN_TO"] if PGBOUNCER else os.environ.get("LISTEN_TO", f"dbname={DATABASES['default']['NAME']}")
 LOOKS_PER_SECOND = 200  # how many pages a process sends to look again, where a change concerns all
 
 CACHES = {

@@ -12,16 +12,21 @@ def each_table(change):
     return f"""DO $$
         DECLARE
             roles text := (SELECT string_agg(quote_ident(rolname), ', ') FROM pg_roles WHERE rolname IN ('authenticated', 'anon'));
-            relation pg_class;
+            relation record;
         BEGIN
+            IF to_regrole('authenticated') IS NULL THEN
+                RAISE undefined_object USING MESSAGE = 'role "authenticated" does not exist',
+                    HINT = format('As a superuser: CREATE ROLE authenticated; GRANT authenticated TO %I.', current_user);
+            END IF;
             FOR relation IN
-                SELECT * FROM pg_class WHERE relnamespace = current_schema()::regnamespace AND relowner = current_user::regrole
+                SELECT c.oid::regclass AS name, c.relkind FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+                WHERE n.nspname = current_schema() AND pg_has_role(c.relowner, 'USAGE')
             LOOP
                 IF relation.relkind IN ('r', 'p', 'v', 'm', 'S') THEN
-                    EXECUTE format('REVOKE ALL ON %s FROM %s', relation.oid::regclass, roles);
+                    EXECUTE format('REVOKE ALL ON %s FROM %s', relation.name, roles);
                 END IF;
                 IF relation.relkind IN ('r', 'p') THEN
-                    EXECUTE format('ALTER TABLE %s {change} ROW LEVEL SECURITY', relation.oid::regclass);
+                    EXECUTE format('ALTER TABLE %s {change} ROW LEVEL SECURITY', relation.name);
                 END IF;
             END LOOP;
         END $$"""
@@ -31,7 +36,7 @@ OWN = "supabase_user_id = (nullif(current_setting('request.jwt.claims', true), '
 OF_OWN = "user_id IN (SELECT id FROM user_profile)"  # of which the policy above it shows one
 SEEN = {"user_profile": OWN, "user_subscription": OF_OWN, "user_role": OF_OWN, "subscription_plan": "true", "role": "true"}
 
-# What update_profile() writes. Not is_verified, say, of which a user has no say.
+# serializers.EDITABLE as it was then, and what save() adds.
 EDITABLE = "full_name, avatar_url, phone, organization, pronouns, job_title, timezone, language, onboarding_completed, preferences, updated_at"
 
 
@@ -46,7 +51,11 @@ class Migration(migrations.Migration):
         # The way back gives no right again: without policies it would be everyone's right to everything.
         migrations.RunSQL(each_table("ENABLE"), each_table("DISABLE")),
         *(
-            migrations.RunSQL(f"CREATE POLICY seen ON {table} FOR SELECT TO authenticated USING ({rows})", f"DROP POLICY seen ON {table}")
+            migrations.RunSQL(
+                # Once more: without it the policy would be there, and say nothing.
+                f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY; CREATE POLICY seen ON {table} FOR SELECT TO authenticated USING ({rows})",
+                f"DROP POLICY seen ON {table}",
+            )
             for table, rows in SEEN.items()
         ),
         migrations.RunSQL(f"CREATE POLICY edited ON user_profile FOR UPDATE TO authenticated USING ({OWN})", "DROP POLICY edited ON user_profile"),

@@ -38,6 +38,12 @@ class LiveTestCase(AppTestCase):
         """The server's, beside that of the tests."""
         return {"PGDATABASE": connection.settings_dict["NAME"]}
 
+    @classmethod
+    def through_pgbouncer(cls):
+        """For environment(): the database through PgBouncer, but for what needs a session of its own."""
+        name = connection.settings_dict["NAME"]
+        return {"PGPORT": os.environ["POOLED_PORT"], "PGBOUNCER": "on", "PGAPPNAME": "pooled", "LISTEN_TO": f"dbname={name} port={os.environ['PGPORT']}"}
+
     def wait_until_listening(self):
         """Until notifications reach the server."""
         deadline, listener = time.monotonic() + 20, "(application_name, state, query) = ('listener', 'idle', 'LISTEN profile_cache')"

@@ -8,7 +8,8 @@ import jwt
 from django.conf import settings
 from django.test import Client, SimpleTestCase
 
-from accounts.tests.support import URL, AppTestCase, in_days, request, token
+from accounts.serializers import EDITABLE, UserProfileSerializer
+from accounts.tests.support import URL, AppTestCase, in_days, request, sql, token
 
 
 class RefusedTokens(SimpleTestCase):  # which fails a test that touches the database
@@ -77,11 +78,26 @@ class AcceptedTokens(AppTestCase):
     def test_what_a_user_may_not_update(self):
         before = self.assert_same_id(self.ada.supabase_user_id)[2]
         claims = {"email": "root@example.com", "is_verified": True, "supabase_user_id": str(self.bob.supabase_user_id),
-                  "roles": ["admin"], "subscription_plan": "team", "login_count": 9}  # fmt: skip
+                  "roles": ["admin"], "subscription_plan": "team", "login_count": 9, "is_active": False, "last_login": "2024-05-01T12:00:00Z",
+                  "created_at": "2024-05-01T12:00:00Z", "id": 0, "ai_daily_limit": 9, "cached_profile": {}}  # fmt: skip
         response = request("get_profile", self.ada.supabase_user_id, "patch", data=claims)
         self.assertEqual(response.status_code, 200)
         after = self.assert_same_id(self.ada.supabase_user_id)[2]
         self.assertEqual({k: v for k, v in after.items() if before[k] != v}.keys(), {"updated_at"})
+
+    def test_what_a_user_may_update(self):
+        """The serializer and the rights that migration 0004 gives say the same."""
+        fields = UserProfileSerializer().fields
+        self.assertEqual({name for name, field in fields.items() if not field.read_only}, {*EDITABLE})
+        columns = "SELECT attname FROM pg_attribute WHERE attrelid = 'user_profile'::regclass AND attnum > 0 AND NOT attisdropped"
+        granted = {name for (name,) in sql(f"{columns} AND has_column_privilege('authenticated', attrelid, attnum, 'UPDATE')")}
+        self.assertEqual(granted, {*EDITABLE, "updated_at"})
+
+    def test_update_that_no_column_holds(self):
+        for value in ({"a": "\0"}, "\ud800"):
+            response = request("get_profile", self.ada.supabase_user_id, "patch", data={"preferences": value})
+            self.assertEqual((response.status_code, response.json()), (400, {"error": "Not storable"}))
+        self.assert_same_id(self.ada.supabase_user_id)
 
     def test_invalid_update(self):
         response = request("get_profile", self.ada.supabase_user_id, "patch", data={"avatar_url": "no URL"})

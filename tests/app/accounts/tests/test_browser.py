@@ -127,6 +127,15 @@ class Browser(LiveTestCase):
         self.assertEqual(self.do(ada.evaluate("words")), [*before, "look"])
         self.assert_shows(ada, full_name="Ada")
 
+    def test_one_request_fails(self):
+        """The page asks again by itself, for nobody tells it twice."""
+        page = self.page(self.ada)
+        self.do(page.route("**/api/**", lambda route: route.fulfill(status=502, body="<html>"), times=1))
+        UserProfile.objects.filter(id=self.ada.id).update(full_name="Ada L.")
+        self.do(expect(page.locator("#state")).to_have_text("Not reachable"))
+        self.assert_shows(page, full_name="Ada L.")
+        self.assert_never_reloaded(page)
+
     def test_what_it_shows_is_text(self):
         page = self.page(self.ada)
         name = "<img src=x onerror=\"document.title='run'\">"

@@ -8,14 +8,14 @@ import uuid
 
 from django.core.cache import cache
 from django.core.management import call_command
-from django.db import connection
+from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from accounts.models import Role, SubscriptionPlan, UserProfile, UserRole, UserSubscription
 from accounts.sources import SOURCES
-from accounts.tests.support import AppTestCase, answer, explain, in_days, request
+from accounts.tests.support import FROM_DATABASE, AppTestCase, answer, explain, in_days, request
 
 EXAMPLES = int(os.environ.get("APP_EXAMPLES", "2000"))
 
@@ -60,6 +60,54 @@ subscriptions = st.none() | st.fixed_dictionaries({
 role_names = st.lists(st.sampled_from(ROLES), unique=True)
 
 
+# What then happens to a user, and what with.
+
+
+def save(profile, fields):
+    """By an instance from before all that happened meanwhile."""
+    for name, value in fields.items():
+        setattr(profile, name, value)
+    profile.save()
+
+
+def update(profile, fields):
+    UserProfile.objects.filter(id=profile.id).update(**fields)
+
+
+def bulk_update(profile, fields):
+    for name, value in fields.items():
+        setattr(profile, name, value)
+    UserProfile.objects.bulk_update([profile], [*fields])
+
+
+def set_roles(profile, names):
+    profile.roles.set(Role.objects.filter(name__in=names))
+
+
+def subscribe(profile, subscription):
+    if subscription:
+        UserSubscription.objects.update_or_create(user=profile, defaults=subscription)
+    else:
+        UserSubscription.objects.filter(user=profile).delete()
+
+
+def cancel(profile, status):
+    UserSubscription.objects.filter(user__email=profile.email).update(status=status)
+
+
+def undone(profile, names):
+    with transaction.atomic():
+        profile.roles.clear()
+        profile.roles.set(Role.objects.filter(name__in=names))
+        transaction.set_rollback(True)
+
+
+changes = st.lists(st.one_of(
+    st.tuples(st.sampled_from([save, update, bulk_update]), profiles), st.tuples(st.sampled_from([set_roles, undone]), role_names),
+    st.tuples(st.just(subscribe), subscriptions), st.tuples(st.just(cancel), st.sampled_from(UserSubscription.Status.values)),
+), max_size=3)  # fmt: skip
+
+
 class Contract(AppTestCase):
     def test_generated_users(self):
         SubscriptionPlan.objects.bulk_create(
@@ -74,8 +122,8 @@ class Contract(AppTestCase):
 
         @settings(max_examples=EXAMPLES, derandomize=True, deadline=None, database=None,
                   phases=[Phase.generate, Phase.shrink], suppress_health_check=list(HealthCheck))  # fmt: skip
-        @given(profiles, subscriptions, role_names)
-        def answers_are_equal(fields, subscription, names):
+        @given(profiles, subscriptions, role_names, changes)
+        def answers_are_equal(fields, subscription, names, changes):
             user_id = uuid.uuid4()
             profile = UserProfile.objects.create(supabase_user_id=user_id, email=f"{user_id}@example.com", **fields)
             # save() puts the time of saving into these two.
@@ -86,6 +134,10 @@ class Contract(AppTestCase):
             status, _, document = self.assert_same_id(user_id)
             self.assertEqual((status, explain(user_id)), (200, ("cache", "fresh")))
             seen.append((document["subscription_status"], len(document["roles"])))
+            for change, value in changes:
+                change(profile, value)
+                self.assert_same_id(user_id, FROM_DATABASE)
+                self.assertEqual(explain(user_id), ("cache", "fresh"))
 
         answers_are_equal()
         self.assertGreaterEqual(len(seen), EXAMPLES)

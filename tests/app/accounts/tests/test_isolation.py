@@ -8,14 +8,17 @@ import itertools
 import json
 import os
 import uuid
+from unittest import mock
 
 from django.core.cache import cache
-from django.db import connections, transaction
+from django.db import connection, connections, transaction
 from django.db.utils import DatabaseError
 from django.test import override_settings
 
+from accounts import sources
 from accounts.models import UserProfile, UserRole
 from accounts.row_security import as_user
+from accounts.serializers import EDITABLE, UserProfileSerializer
 from accounts.sources import SOURCES
 from accounts.tests.live import LiveTestCase
 from accounts.tests.support import FROM_DATABASE, URL, AppTestCase, answer, client, explain, migrate, request, sql, token
@@ -41,10 +44,19 @@ READABLE = ["user_profile", "user_subscription", "user_role", "subscription_plan
 
 
 def open_tables():
-    """Tables and views of which the current role may do anything at all, the cache's own as well."""
-    rights = "SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER"
-    schemas = "relnamespace IN ('public'::regnamespace, 'profile_cache'::regnamespace) AND relkind IN ('r', 'v')"
-    return {name for (name,) in sql(f"SELECT oid::regclass::text FROM pg_class WHERE {schemas} AND has_table_privilege(oid, '{rights}')")}
+    """Tables, views and sequences of which the current role may do anything at all, the cache's own as well."""
+    relations = sql("""
+        SELECT oid::regclass::text FROM pg_class
+        WHERE relnamespace IN ('public'::regnamespace, 'profile_cache'::regnamespace) AND CASE relkind
+            WHEN 'S' THEN has_sequence_privilege(oid, 'USAGE, SELECT, UPDATE')
+            ELSE has_table_privilege(oid, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER') AND relkind <> 'i' END""")
+    return {name for (name,) in relations}
+
+
+def end_other_connections():
+    """PgBouncer keeps its own, with which the database could not be dropped."""
+    others = "datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
+    sql(f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE {others}")
 
 
 def everything():
@@ -105,6 +117,34 @@ class Isolation(AppTestCase):
                 response = client(self.ada.supabase_user_id).get(URL, {"user_id": other, "supabase_user_id": other}, headers=headers)
                 self.assertEqual(response.json()["email"], self.ada.email)
 
+    def test_every_view_asks_as_its_user(self):
+        """An endpoint that takes the wrong id still finds nobody: what is not his is not there."""
+        for state in hit_and_miss(self):
+            for variant in FROM_DATABASE:
+                wrong = lambda _, source=SOURCES[variant]: source(self.bob.supabase_user_id)  # noqa: E731
+                with self.subTest(state, variant=variant), mock.patch.dict(SOURCES, {variant: wrong}), mock.patch.object(sources, variant, wrong):
+                    self.assertEqual(answer(variant, self.ada.supabase_user_id)[0], 404)
+
+        def is_valid(serializer, **options):
+            roles.append(sql("SELECT current_user, (current_setting('request.jwt.claims')::jsonb ->> 'sub')::uuid"))
+            return well(serializer, **options)
+
+        roles, well = [], UserProfileSerializer.is_valid
+        with mock.patch.object(UserProfileSerializer, "is_valid", is_valid):
+            self.assertEqual(request("get_profile", self.ada.supabase_user_id, "patch", data={}).status_code, 200)
+        self.assertEqual(roles, [[("authenticated", self.ada.supabase_user_id)]])
+
+    def test_one_user_at_a_time(self):
+        """Inside another transaction the role would outlast the block."""
+        with self.assertRaises(RuntimeError), as_user(self.ada.supabase_user_id), as_user(self.bob.supabase_user_id):
+            pass
+        with self.assertRaises(RuntimeError), transaction.atomic(), as_user(self.ada.supabase_user_id):
+            pass
+
+    def test_every_table_is_closed(self):
+        tables = sql("SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' AND NOT relrowsecurity")
+        self.assertEqual(tables, [])
+
     def test_tables_and_cache_show_only_ones_own(self):
         for state in hit_and_miss(self):
             with self.subTest(state), as_user(self.bob.supabase_user_id):
@@ -154,8 +194,10 @@ class Isolation(AppTestCase):
 
     def test_writes(self):
         """A user changes what is his to change of his own profile, and nothing else."""
-        response = request("get_profile", self.ada.supabase_user_id, "patch", data={"full_name": "Ada L."})
-        self.assertEqual((response.status_code, response.json()["full_name"]), (200, "Ada L."))
+        data = {name: {"theme": "dark"} if name == "preferences" else True if name == "onboarding_completed" else "https://ada.example" for name in EDITABLE}
+        data |= {"phone": "1", "language": "de"}  # shorter columns
+        response = request("get_profile", self.ada.supabase_user_id, "patch", data=data)
+        self.assertEqual((response.status_code, {name: response.json()[name] for name in EDITABLE}), (200, data))
         self.assertEqual(explain(self.ada.supabase_user_id), ("cache", "fresh"))
         with as_user(self.ada.supabase_user_id):
             self.assertEqual(UserProfile.objects.exclude(id=self.ada.id).update(full_name="mine"), 0)
@@ -204,21 +246,34 @@ class Isolation(AppTestCase):
         self.assertEqual([role["name"] for role in self.assert_same_id(self.ada.supabase_user_id)[2]["roles"]], ["admin", "editor"])
 
 
+class IsolationThroughPgBouncer(Isolation):
+    """All of that where each transaction may have another connection, which others have used before."""
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.to_port(os.environ["POOLED_PORT"])
+        cls.addClassCleanup(cls.to_port, "")
+
+    @classmethod
+    def to_port(cls, port):
+        connection.close()
+        connection.settings_dict["PORT"] = port
+        end_other_connections()
+
+
 @override_settings(ROW_SECURITY=True)
-class ThroughPgBouncer(LiveTestCase):
+class ServerThroughPgBouncer(LiveTestCase):
     """A server's few connections to the database serve everyone in turn, each for one transaction."""
 
     @classmethod
     def environment(cls):
-        pooled = {"PGPORT": os.environ["POOLED_PORT"], "PGBOUNCER": "on", "PGAPPNAME": "pooled"}
-        return super().environment() | {"ROW_SECURITY": "on"} | pooled
+        return super().environment() | {"ROW_SECURITY": "on"} | cls.through_pgbouncer()
 
     @classmethod
     def tearDownClass(cls):
         super().tearDownClass()
-        # PgBouncer keeps its connections, with which the database could not be dropped.
-        others = "datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
-        sql(f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE {others}")
+        end_other_connections()
 
     def ask(self, user_id, count):
         """What he is answered, over one connection to the server."""

@@ -10,7 +10,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from accounts.models import SubscriptionPlan, UserProfile, UserRole, UserSubscription
-from accounts.realtime import UNAUTHORIZED, Listener
+from accounts.realtime import TOO_LATE, UNAUTHORIZED, Listener
 from accounts.tests.live import LiveTestCase
 from accounts.tests.support import in_days, request, sql, token
 
@@ -139,22 +139,36 @@ class Realtime(RealtimeTestCase):
         self.assert_told(sockets, "changed", None, None)
 
 
+class ThroughPgBouncer(RealtimeTestCase):
+    """The endpoint's connections are shared, the one that listens is not."""
+
+    @classmethod
+    def environment(cls):
+        return super().environment() | cls.through_pgbouncer()
+
+    def test_whom_it_concerns(self):
+        sockets = self.sockets()
+        UserRole.objects.create(user=self.ada, role=self.admin)
+        self.assert_told(sockets, "changed", None, None)
+        self.assertEqual(sql("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'listener'"), [(1,)])
+
+
 class Tokens(RealtimeTestCase):
-    def assert_closed(self, socket, words=("look",)):
+    def assert_closed(self, socket, words=("look",), code=UNAUTHORIZED):
         """Sooner or later, and told no other words before."""
         with self.assertRaises(ConnectionClosed) as raised:
             while True:
                 self.assertIn(socket.recv(SECONDS), words)
-        self.assertEqual(raised.exception.rcvd.code, UNAUTHORIZED)
+        self.assertEqual(raised.exception.rcvd.code, code)
 
     def test_refused(self):
         ada = self.ada.supabase_user_id
-        for message in ("", "null", "x" * 9000, token(ada, exp=in_days(-1)), token(ada, secret="of somebody else, and thirty-two bytes"),
-                        token(ada, aud="anon"), token("1 OR true"), token(ada).encode()):  # fmt: skip
-            with self.subTest(message):
+        for n, message in enumerate(("", "null", "x" * 9000, token(ada, exp=in_days(-1)), token(ada, secret="of somebody else, and thirty-two bytes"),
+                        token(ada, aud="anon"), token("1 OR true"), token(ada).encode())):  # fmt: skip
+            with self.subTest(n):
                 socket = self.connect()
                 socket.send(message)
-                self.assert_closed(socket)
+                self.assert_closed(socket, ())
 
     def test_nothing_before_the_token(self):
         """Nor for a token that comes too late, or somewhere else."""
@@ -165,7 +179,7 @@ class Tokens(RealtimeTestCase):
         sql("NOTIFY profile_cache, '*'")
         self.assertEqual({known.recv(SECONDS), known.recv(SECONDS)}, {"changed", "look"})
         for socket in (silent, in_url):
-            self.assert_closed(socket, ())
+            self.assert_closed(socket, (), TOO_LATE)
 
     def test_ends_with_the_token(self):
         socket = self.connect()

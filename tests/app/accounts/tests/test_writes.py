@@ -8,7 +8,7 @@ import os
 import random
 
 import psycopg
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Permission, User
 from django.core.exceptions import ObjectDoesNotExist
 from django.core.management import call_command
 from django.db import IntegrityError, connection, transaction
@@ -17,6 +17,7 @@ from django.db.models.functions import Concat, Upper
 from django.test import Client
 from django.urls import reverse
 
+from accounts.admin import UserProfileAdmin
 from accounts.models import Role, Session, SubscriptionHistory, SubscriptionPlan, UserProfile, UserRole, UserSubscription
 from accounts.sources import SOURCES
 from accounts.tests.support import FROM_DATABASE, AppTestCase, answer, explain, in_another_session, in_days, request, sql
@@ -464,6 +465,20 @@ class Writes(AppTestCase):
 
 
 make_tests(Writes, Writes.check, WRITES)
+
+
+class Staff(AppTestCase):
+    def test_who_may_only_look(self):
+        """is offered no action that changes something, and does nothing with one that he was not offered."""
+        looks = User.objects.create(username="looks", is_staff=True)
+        looks.user_permissions.set(Permission.objects.filter(codename="view_userprofile"))
+        client, page = Client(), reverse("admin:accounts_userprofile_changelist")
+        client.force_login(looks)
+        before = [answer("as_it_was", user.supabase_user_id) for user in self.users]
+        self.assertEqual(client.get(page).status_code, 200)
+        for action in UserProfileAdmin.actions:
+            client.post(page, {"action": action.__name__, "_selected_action": [user.id for user in self.users]})
+        self.assertEqual([self.assert_same_id(user.supabase_user_id) for user in self.users], before)
 
 
 class InAnyOrder(AppTestCase):
