@@ -4,6 +4,7 @@ from django.conf import settings
 from django.db import DataError, Error
 from django.http import JsonResponse
 from django.views.decorators.csrf import csrf_exempt
+from rest_framework.exceptions import ValidationError
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
@@ -31,12 +32,13 @@ class ProfileView(APIView):
         profile = UserProfile.objects.get(supabase_user_id=request.user.id)
         serializer = UserProfileSerializer(profile, data=request.data, partial=True)
         serializer.is_valid(raise_exception=True)
-        serializer.save()
+        try:
+            serializer.save()
+        except DataError:  # of a \0 inside of preferences, say, which no jsonb holds
+            raise ValidationError({"error": "Not storable"}) from None
         return Response(serializer.data)
 
     def handle_exception(self, error):
-        if isinstance(error, DataError):  # a \0 inside of preferences, say, which no jsonb holds
-            return Response({"error": "Not storable"}, status=400)
         if isinstance(error, UserProfile.DoesNotExist | Error):
             return no_profile(error, self.request.user.id)
         return super().handle_exception(error)
