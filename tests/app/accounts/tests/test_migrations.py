@@ -27,7 +27,7 @@ class Migrations(AppTestCase):
 
     def test_as_an_ordinary_role(self):
         self.assertEqual(sql("SELECT rolsuper, rolcreaterole FROM pg_roles WHERE rolname = current_user"), [(False, False)])
-        self.assertEqual(sql("SELECT extowner::regrole::text = current_user FROM pg_extension WHERE extname = 'profile_cache'"), [(True,)])
+        self.assertEqual(sql("SELECT pg_get_userbyid(extowner) = current_user FROM pg_extension WHERE extname = 'profile_cache'"), [(True,)])
 
     def test_models_and_migrations_agree(self):
         """The four columns of the cache are in no model, and nothing asks for them."""
