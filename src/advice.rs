@@ -183,7 +183,7 @@ fn is_unique(index: &str) -> bool {
     spi::one(
         "SELECT FROM pg_catalog.pg_index AS i JOIN pg_catalog.pg_class AS c ON c.oid = i.indexrelid \
           JOIN pg_catalog.pg_index AS u ON u.indrelid = i.indrelid \
-         WHERE c.relname = $1::pg_catalog.name AND u.indisunique AND (u.indexrelid = i.indexrelid \
+         WHERE c.relname = $1::pg_catalog.name AND u.indisunique AND u.indisvalid AND (u.indexrelid = i.indexrelid \
           OR u.indnkeyatts = 1 AND u.indkey[0] = i.indkey[0] AND u.indkey[0] > 0 AND u.indpred IS NULL) LIMIT 1",
         At::New,
         &[Arg::text(index)],

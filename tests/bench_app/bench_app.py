@@ -239,7 +239,7 @@ def main():
         server.sql("postgres", "CREATE ROLE authenticated; CREATE ROLE app LOGIN IN ROLE authenticated; CREATE DATABASE app OWNER app")
         env = server.env | {
             "PGUSER": "app", "PGDATABASE": "app", "REDIS_URL": redis.url, "DJANGO_SETTINGS_MODULE": "backend.settings",
-            "PYTHONPATH": f"{APP}:{HERE}", "PYTHONDONTWRITEBYTECODE": "1", "LISTEN_TO": "dbname=app",
+            "PYTHONPATH": f"{APP}:{HERE}", "PYTHONDONTWRITEBYTECODE": "1",
             "DJANGO_SECRET_KEY": secrets.token_hex(32), "SUPABASE_JWT_SECRET": secrets.token_hex(32),
         }  # fmt: skip
         subprocess.run([PYTHON, "manage.py", "migrate", "--verbosity=0"], env=env, cwd=APP, check=True)

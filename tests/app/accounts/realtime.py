@@ -113,6 +113,9 @@ class Listener:
         while True:
             try:
                 async with await psycopg.AsyncConnection.connect(settings.LISTEN_TO, **CONNECTION) as connection:
+                    (backend,) = await (await connection.execute("SELECT pg_backend_pid()")).fetchone()
+                    if backend != connection.info.backend_pid:  # then LISTEN would succeed, and nothing be heard
+                        raise psycopg.OperationalError("LISTEN_TO leads to a pooler")
                     await connection.execute("LISTEN profile_cache")
                     self.everyone()  # who knows what has been missed
                     async for notification in connection.notifies():

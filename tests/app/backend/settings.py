@@ -29,9 +29,8 @@ DATABASES = {
     }
 }
 
-# accounts.realtime listens there, on a connection that it keeps; libpq knows the rest, as above. Through PgBouncer nothing would
-# be heard, and no error come, so there it has to be said.
-LISTEN_TO = os.environ["LISTEN_TO"] if PGBOUNCER else os.environ.get("LISTEN_TO", f"dbname={DATABASES['default']['NAME']}")
+# accounts.realtime listens there, on a connection that it keeps, so past PgBouncer; libpq knows the rest, as above.
+LISTEN_TO = os.environ.get("LISTEN_TO", f"dbname={DATABASES['default']['NAME']}")
 LOOKS_PER_SECOND = 200  # how many pages a process sends to look again, where a change concerns all
 
 CACHES = {

@@ -1,35 +1,28 @@
 """Row security, as Supabase has it: the role `authenticated` sees the rows of the user whom the token's claims name.
 The role exists there; elsewhere a superuser makes it once: CREATE ROLE authenticated; GRANT authenticated TO app.
 
-Supabase gives it, and `anon`, every right to each new table. So first all tables are closed, Django's own too: those rights are
-taken back, and row security is turned on, by which nobody but the owner sees or changes a row that no policy names. That holds
-even where somebody grants everything again (but for TRUNCATE). A later table has to be closed as well."""
+Supabase gives it, and `anon`, every right to each new table. So first the tables are closed, Django's own too: those rights are
+taken back, and row security is turned on, by which nobody but the owner sees or changes a row that no policy names. The second
+holds where somebody grants all tables again; but not against TRUNCATE and TRIGGER, and not through a view that the owner makes
+without security_invoker. A later table has to be closed as well."""
 
+from django.core.exceptions import ImproperlyConfigured
 from django.db import migrations
 
 
-def each_table(change):
-    return f"""DO $$
-        DECLARE
-            roles text := (SELECT string_agg(quote_ident(rolname), ', ') FROM pg_roles WHERE rolname IN ('authenticated', 'anon'));
-            relation record;
-        BEGIN
-            IF to_regrole('authenticated') IS NULL THEN
-                RAISE undefined_object USING MESSAGE = 'role "authenticated" does not exist',
-                    HINT = format('As a superuser: CREATE ROLE authenticated; GRANT authenticated TO %I.', current_user);
-            END IF;
-            FOR relation IN
-                SELECT c.oid::regclass AS name, c.relkind FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-                WHERE n.nspname = current_schema() AND pg_has_role(c.relowner, 'USAGE')
-            LOOP
-                IF relation.relkind IN ('r', 'p', 'v', 'm', 'S') THEN
-                    EXECUTE format('REVOKE ALL ON %s FROM %s', relation.name, roles);
-                END IF;
-                IF relation.relkind IN ('r', 'p') THEN
-                    EXECUTE format('ALTER TABLE %s {change} ROW LEVEL SECURITY', relation.name);
-                END IF;
-            END LOOP;
-        END $$"""
+def close(apps, schema_editor):
+    tables = [model._meta.db_table for model in apps.get_models(include_auto_created=True)] + ["django_migrations"]
+    quote, connection = schema_editor.quote_name, schema_editor.connection
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT rolname FROM pg_roles WHERE rolname IN ('authenticated', 'anon')")
+        roles = ", ".join(role for (role,) in cursor)
+        if "authenticated" not in roles:
+            raise ImproperlyConfigured("There is no role `authenticated`. A superuser makes it: see the head of this migration.")
+        for table in tables:
+            for sequence in connection.introspection.get_sequences(cursor, table):
+                cursor.execute(f"REVOKE ALL ON SEQUENCE {quote(sequence['name'])} FROM {roles}")
+            cursor.execute(f"REVOKE ALL ON {quote(table)} FROM {roles}")
+            cursor.execute(f"ALTER TABLE {quote(table)} ENABLE ROW LEVEL SECURITY")
 
 
 OWN = "supabase_user_id = (nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'sub')::uuid"
@@ -48,19 +41,15 @@ class Migration(migrations.Migration):
     ]  # fmt: skip
 
     operations = [
-        # The way back gives no right again: without policies it would be everyone's right to everything.
-        migrations.RunSQL(each_table("ENABLE"), each_table("DISABLE")),
+        # There is no way back: without policies, what was granted before would be everyone's right to everything.
+        migrations.RunPython(close, migrations.RunPython.noop),
         *(
-            migrations.RunSQL(
-                # Once more: without it the policy would be there, and say nothing.
-                f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY; CREATE POLICY seen ON {table} FOR SELECT TO authenticated USING ({rows})",
-                f"DROP POLICY seen ON {table}",
-            )
+            migrations.RunSQL(f"CREATE POLICY seen ON {table} FOR SELECT TO authenticated USING ({rows})", f"DROP POLICY seen ON {table}")
             for table, rows in SEEN.items()
         ),
         migrations.RunSQL(f"CREATE POLICY edited ON user_profile FOR UPDATE TO authenticated USING ({OWN})", "DROP POLICY edited ON user_profile"),
         migrations.RunSQL(
             f"GRANT SELECT ON {', '.join(SEEN)} TO authenticated; GRANT UPDATE ({EDITABLE}) ON user_profile TO authenticated",
-            migrations.RunSQL.noop,
+            f"REVOKE ALL ON {', '.join(SEEN)} FROM authenticated",
         ),
     ]

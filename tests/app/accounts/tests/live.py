@@ -9,7 +9,7 @@ import time
 
 from django.db import connection
 
-from accounts.tests.support import AppTestCase, sql
+from accounts.tests.support import AppTestCase, end_other_connections, sql
 
 APP = pathlib.Path(__file__).resolve().parents[2]
 UVICORN = ["uvicorn", "backend.asgi:application", "--log-level=warning", "--ws-max-size=16384", "--timeout-graceful-shutdown=1"]
@@ -24,6 +24,7 @@ class LiveTestCase(AppTestCase):
         cls.addClassCleanup(cls.listening.close)
         cls.address = f"127.0.0.1:{cls.listening.getsockname()[1]}"
         cls.start()
+        cls.addClassCleanup(end_other_connections)
         cls.addClassCleanup(cls.stop)
 
     @classmethod

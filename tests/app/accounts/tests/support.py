@@ -78,6 +78,12 @@ def migrate(name=None):
     call_command("migrate", *(["accounts", name] if name else []), verbosity=0)
 
 
+def end_other_connections():
+    """PgBouncer keeps its own, with which the database could not be dropped."""
+    others = "datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
+    sql(f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE {others}")
+
+
 def in_another_session(function, *args):
     """Runs it to its end on a database connection of its own, which never waits for a lock of the caller's for long."""
 

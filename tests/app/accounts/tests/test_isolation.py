@@ -21,7 +21,7 @@ from accounts.row_security import as_user
 from accounts.serializers import EDITABLE, UserProfileSerializer
 from accounts.sources import SOURCES
 from accounts.tests.live import LiveTestCase
-from accounts.tests.support import FROM_DATABASE, URL, AppTestCase, answer, client, explain, migrate, request, sql, token
+from accounts.tests.support import FROM_DATABASE, URL, AppTestCase, answer, client, end_other_connections, explain, migrate, request, sql, token
 
 # As Ada, of her own, what she has no say in.
 FORBIDDEN = [
@@ -51,12 +51,6 @@ def open_tables():
             WHEN 'S' THEN has_sequence_privilege(oid, 'USAGE, SELECT, UPDATE')
             ELSE has_table_privilege(oid, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER') AND relkind <> 'i' END""")
     return {name for (name,) in relations}
-
-
-def end_other_connections():
-    """PgBouncer keeps its own, with which the database could not be dropped."""
-    others = "datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
-    sql(f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE {others}")
 
 
 def everything():
@@ -142,7 +136,7 @@ class Isolation(AppTestCase):
             pass
 
     def test_every_table_is_closed(self):
-        tables = sql("SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' AND NOT relrowsecurity")
+        tables = sql("SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p') AND NOT relrowsecurity")
         self.assertEqual(tables, [])
 
     def test_tables_and_cache_show_only_ones_own(self):
@@ -208,10 +202,11 @@ class Isolation(AppTestCase):
         self.assert_same()
 
     def test_where_everything_is_granted(self):
-        """As Supabase does by itself for each new table. Row security alone keeps other users' rows then."""
+        """On the tables, as Supabase does by itself for each new one. Row security alone keeps other users' rows then."""
         sql("GRANT ALL ON ALL TABLES IN SCHEMA public TO authenticated, anon")
         self.addCleanup(migrate)
         self.addCleanup(migrate, "0003")
+        self.addCleanup(sql, "REVOKE ALL ON ALL TABLES IN SCHEMA public FROM authenticated, anon")
         before = everything()
         for state in hit_and_miss(self):
             with self.subTest(state), as_user(self.ada.supabase_user_id):
@@ -269,11 +264,6 @@ class ServerThroughPgBouncer(LiveTestCase):
     @classmethod
     def environment(cls):
         return super().environment() | {"ROW_SECURITY": "on"} | cls.through_pgbouncer()
-
-    @classmethod
-    def tearDownClass(cls):
-        super().tearDownClass()
-        end_other_connections()
 
     def ask(self, user_id, count):
         """What he is answered, over one connection to the server."""

@@ -56,6 +56,16 @@ class Migrations(AppTestCase):
         self.warm()
         self.assertEqual([self.assert_same_id(user.supabase_user_id) for user in self.users], before)
 
+    def test_what_is_not_the_apps_is_left_alone(self):
+        """0004, there and back, beside a table with rights and policies of its own."""
+        sql("CREATE TABLE notes (id int); ALTER TABLE notes ENABLE ROW LEVEL SECURITY; CREATE POLICY none ON notes USING (false)")
+        self.addCleanup(sql, "DROP TABLE notes")
+        notes = "SELECT relrowsecurity, relacl::text FROM pg_class WHERE oid = 'notes'::regclass"
+        before = sql(notes)
+        for name in ("0003", None):
+            migrate(name)
+            self.assertEqual(sql(notes), before)
+
     def test_columns_added_renamed_and_retyped(self):
         """0003, there and back. Before it the document has the old names and types, after it the new ones."""
         UserProfile.objects.filter(id=self.ada.id).update(organization="Analytical Engines", login_count=7)

@@ -1,6 +1,9 @@
 """Who is told that his profile has changed: he whom it concerns, after the commit, and nobody else."""
 
 import asyncio
+import contextlib
+import http.client
+import os
 import time
 import uuid
 
@@ -12,7 +15,7 @@ from websockets.sync.client import connect
 from accounts.models import SubscriptionPlan, UserProfile, UserRole, UserSubscription
 from accounts.realtime import TOO_LATE, UNAUTHORIZED, Listener
 from accounts.tests.live import LiveTestCase
-from accounts.tests.support import in_days, request, sql, token
+from accounts.tests.support import URL, in_days, request, sql, token
 
 SECONDS = 20  # after which what is expected will not come any more
 
@@ -150,7 +153,23 @@ class ThroughPgBouncer(RealtimeTestCase):
         sockets = self.sockets()
         UserRole.objects.create(user=self.ada, role=self.admin)
         self.assert_told(sockets, "changed", None, None)
-        self.assertEqual(sql("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'listener'"), [(1,)])
+        with contextlib.closing(http.client.HTTPConnection(self.address, timeout=SECONDS)) as server:
+            server.request("GET", URL, headers={"Authorization": f"Bearer {token(self.ada.supabase_user_id)}"})
+            self.assertIn("admin", server.getresponse().read().decode())
+        names = sql("SELECT application_name FROM pg_stat_activity WHERE application_name IN ('listener', 'pooled') ORDER BY 1")
+        self.assertEqual(names, [("listener",), ("pooled",)])
+
+    def test_listening_through_it(self):
+        """is refused: nothing would be heard."""
+
+        async def listen():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(Listener().listen(), 0.4)
+
+        pooled = f"dbname={connection.settings_dict['NAME']} port={os.environ['POOLED_PORT']}"
+        with override_settings(LISTEN_TO=pooled), self.assertLogs("accounts.realtime", "WARNING") as logs:
+            asyncio.run(listen())
+        self.assertIn("LISTEN_TO leads to a pooler", logs.output[0])
 
 
 class Tokens(RealtimeTestCase):
