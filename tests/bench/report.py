@@ -156,7 +156,8 @@ def summary(results):
     yield table(["what", "median (least–most)", "beside", "ratio", "target", "met"], lines)
 
 
-def main():
+def main(report, summary):
+    """report.md and summary.md of a folder's results.json, by these."""
     folder = pathlib.Path(sys.argv[1])
     results = json.loads((folder / "results.json").read_text())
     (folder / "report.md").write_text("\n".join(report(results, folder)))
@@ -165,4 +166,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    main(report, summary)

@@ -5,14 +5,12 @@
 Tables and charts are those of ../bench/report.py. Reads only figures, so it can be run again on an older results.json.
 """
 
-import json
-import pathlib
 import statistics
 import sys
 
 sys.path.append(sys.path[0] + "/../bench")
 
-from report import COLOURS, about, charts, comparisons, met, number, phase_tables, ratios, spread, table
+from report import COLOURS, about, charts, comparisons, main, met, number, phase_tables, ratios, spread, table
 
 COLOURS |= {"direct": "#1f6fd6", "PgBouncer": "#9cc3f0"}
 LATENCIES = ["p50 ms", "p95 ms", "p99 ms"]
@@ -140,13 +138,5 @@ def exactly(target, value):
     return number(value), str(target), "yes" if value == target else "**no**"
 
 
-def main():
-    folder = pathlib.Path(sys.argv[1])
-    results = json.loads((folder / "results.json").read_text())
-    (folder / "report.md").write_text("\n".join(report(results, folder)))
-    (folder / "summary.md").write_text("\n".join(summary(results)))
-    print(f"\n{(folder / 'summary.md').read_text()}\nAll of it: {folder / 'report.md'}")
-
-
 if __name__ == "__main__":
-    main()
+    main(report, summary)
