@@ -168,6 +168,15 @@ def machine(server):
     }  # fmt: skip
 
 
+def prepare(target, options, folder):
+    """What tests/setup.sh has for this bench, the extension where no library is given, and an empty folder for the results."""
+    subprocess.run([ROOT / "tests/setup.sh", target], check=True)
+    if not options.library:
+        subprocess.run([ROOT / "tests/setup.sh", "install", CONFIG["pg"][options.pg]["pg_config"]], check=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pg", default="15", choices=CONFIG["pg"], help="PostgreSQL's major version")
@@ -186,11 +195,7 @@ def main():
     if options.users < 2000:
         parser.error("--users: at least 2000")
 
-    subprocess.run([ROOT / "tests/setup.sh", "bench"], check=True)
-    if not options.library:
-        subprocess.run([ROOT / "tests/setup.sh", "install", CONFIG["pg"][options.pg]["pg_config"]], check=True)
-    shutil.rmtree(RESULTS, ignore_errors=True)
-    RESULTS.mkdir(parents=True)
+    prepare("bench", options, RESULTS)
     with peers.Server(options.pg, options.library, options.users, options.seconds) as server:
         server.sql("postgres", "CREATE ROLE app LOGIN; CREATE ROLE reader LOGIN")
         bench = Bench(server, options)

@@ -29,11 +29,10 @@ import pathlib
 import random
 import re
 import secrets
-import shutil
 import socket
 import subprocess
 
-from bench import Bench, machine
+from bench import Bench, machine, prepare
 from cluster import CONFIG, OUTPUT, ROOT, Cluster
 from pgbouncer import pgbouncer
 from phases import Case
@@ -228,11 +227,7 @@ def main():
     if options.users < 2000:
         parser.error("--users: at least 2000")
 
-    subprocess.run([ROOT / "tests/setup.sh", "bench-app"], check=True)
-    if not options.library:
-        subprocess.run([ROOT / "tests/setup.sh", "install", CONFIG["pg"][options.pg]["pg_config"]], check=True)
-    shutil.rmtree(RESULTS, ignore_errors=True)
-    RESULTS.mkdir(parents=True)
+    prepare("bench-app", options, RESULTS)
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(Cluster(options.pg, options.library))
         redis = stack.enter_context(Redis(server.dir))

@@ -46,7 +46,7 @@ def users(count):
     UserRole.objects.bulk_create((
         UserRole(user=profile, role=roles[(n + k) % 8]) for n, profile in enumerate(profiles) for k in range(n % 5)
     ), batch_size=1000)  # fmt: skip
-    call_command("refresh_profiles")
+    refresh()
 
 
 def write_tokens(path):
