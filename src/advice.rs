@@ -3,11 +3,10 @@
 //! Invariant: only reads the catalogs and plans, and says what to do.
 
 use crate::attach::Request;
-use crate::attachment::as_ourselves;
 use crate::error::{notice, warning};
-use crate::pg::identity::{Identity, Pinned};
 use crate::pg::spi::{self, Arg, At};
 use crate::pg::{Oid, catalog};
+use crate::rights::{as_ourselves, as_owner};
 use crate::routes::{self, Definition, display, display_identifier, quote_identifier};
 use crate::tables::{Named, named};
 use std::collections::BTreeSet;
@@ -43,6 +42,7 @@ pub fn warn_of_shown_again(request: &Request) {
 
 /// A BEFORE ROW trigger that sorts behind ours sees the row after us.
 pub fn warn_of_later_triggers(profile: &Named) {
+    let _us = as_ourselves();
     for name in spi::all(
         "SELECT g.tgname::text FROM pg_catalog.pg_trigger AS g WHERE g.tgrelid = $1 AND NOT g.tgisinternal \
          AND g.tgtype & 3 = 3 AND g.tgname > $2::pg_catalog.name ORDER BY 1",
@@ -67,6 +67,7 @@ pub fn warn_of_later_triggers(profile: &Named) {
 /// The document shows members to whoever may read the profile table.
 pub fn warn_of_readers(profile: &Named, others: &[Named]) {
     let oids: Vec<Oid> = others.iter().map(|t| t.oid).collect();
+    let _us = as_ourselves();
     let roles = spi::all(
         "SELECT DISTINCT CASE WHEN x.grantee = 0 THEN 'PUBLIC' ELSE x.grantee::pg_catalog.regrole::text END \
          FROM pg_catalog.pg_class AS c, pg_catalog.aclexplode(c.relacl) AS x, pg_catalog.unnest($2) AS t(oid) \
@@ -140,6 +141,7 @@ pub fn warn_of_whole_reads(owner: Oid, document: Oid, d: &Definition) {
 
 /// Whether a table has been vacuumed or analyzed and is known to have a few blocks only, or none.
 fn is_small(table: Oid) -> bool {
+    let _us = as_ourselves();
     spi::one(
         "SELECT FROM pg_catalog.pg_class AS c WHERE c.oid = $1 AND c.reltuples >= 0 AND c.relpages <= 10",
         At::New,
@@ -151,6 +153,7 @@ fn is_small(table: Oid) -> bool {
 
 /// Whether an index begins with one of these columns.
 fn indexed(table: Oid, columns: &[String]) -> bool {
+    let _us = as_ourselves();
     spi::one(
         "SELECT FROM pg_catalog.pg_index AS i JOIN pg_catalog.pg_attribute AS a \
           ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0] \
@@ -180,6 +183,7 @@ fn is_bound(condition: &str, own: &str) -> bool {
 /// Whether an index finds few rows by a constant: it is unique, or begins with a column that another
 /// index has unique. Planners choose between the two as they please, as where an ORM adds one for LIKE.
 fn is_unique(index: &str) -> bool {
+    let _us = as_ourselves();
     spi::one(
         "SELECT FROM pg_catalog.pg_index AS i JOIN pg_catalog.pg_class AS c ON c.oid = i.indexrelid \
           JOIN pg_catalog.pg_index AS u ON u.indrelid = i.indrelid \
@@ -205,10 +209,11 @@ fn read_whole(owner: Oid, document: Oid, key: &str) -> BTreeSet<(String, String)
         quote_identifier(key),
     );
     let plan = {
-        let _seqscan = Pinned::with(c"enable_seqscan", "off");
-        let _hash = Pinned::with(c"enable_hashjoin", "off");
-        let _merge = Pinned::with(c"enable_mergejoin", "off");
-        let _owner = Identity::restricted(owner);
+        // Planning folds constants, by the view's own functions too.
+        let _owner = as_owner(owner)
+            .with(c"enable_seqscan", "off")
+            .with(c"enable_hashjoin", "off")
+            .with(c"enable_mergejoin", "off");
         spi::one(&sql, At::New, &[], |r| r.text(1)).flatten()
     };
     let plan = plan.and_then(|text| serde_json::from_str::<serde_json::Value>(&text).ok());

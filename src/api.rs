@@ -6,11 +6,13 @@ use crate::error::Error;
 use crate::pending;
 use crate::pg::fmgr::{Call, Return, RowSet};
 use crate::pg::identity::current_user;
+use crate::pg::tuple;
 use crate::pg::value::{Uuid, Value};
 use crate::pg::xact;
 use crate::read;
 use crate::refresh::{self, Phase};
 use crate::report;
+use crate::rights;
 use crate::time;
 
 /// `get_profile(user_id uuid) RETURNS jsonb`
@@ -53,9 +55,12 @@ pub fn refresh_begin(call: &Call) -> Return {
 /// `profile_cache.refresh_step(batch_size integer, phase text, after uuid)`: one batch.
 pub fn refresh_step(call: &Call) -> Return {
     let a = attachment::required();
-    attach::check_owner(current_user(), a.profile);
+    rights::check_owner(current_user(), a.profile);
     if xact::has_one_snapshot() {
         Error::OneSnapshot.raise();
+    }
+    if tuple::has_checks_queued(a.profile) {
+        Error::ChecksQueued(a.profile_name.clone()).raise();
     }
     let batch = call.int4(0).unwrap_or(1).clamp(1, 100_000);
     let phase = call.text(1).map_or(Phase::Epochs, |p| Phase::parse(&p));
@@ -74,7 +79,7 @@ pub fn refresh_step(call: &Call) -> Return {
 /// `profile_cache.invalidate(user_id uuid)`
 pub fn invalidate(call: &Call) -> Return {
     let a = attachment::required();
-    attach::check_owner(current_user(), a.profile);
+    rights::check_owner(current_user(), a.profile);
     let Some(key) = call.uuid(0) else {
         Error::NullArgument("user_id").raise()
     };
@@ -90,7 +95,7 @@ pub fn invalidate(call: &Call) -> Return {
 /// `profile_cache.invalidate_all()`
 pub fn invalidate_all(_: &Call) -> Return {
     let a = attachment::required();
-    attach::check_owner(current_user(), a.profile);
+    rights::check_owner(current_user(), a.profile);
     pending::everything("invalidate_all");
     Return::Void
 }
@@ -98,7 +103,7 @@ pub fn invalidate_all(_: &Call) -> Return {
 /// `profile_cache.verify(sample bigint)`
 pub fn verify(call: &Call) -> Return {
     let a = attachment::required();
-    attach::check_owner(current_user(), a.profile);
+    rights::check_owner(current_user(), a.profile);
     let sample = call.int8(0);
     if let Some(n) = sample.filter(|n| *n < 1) {
         Error::Sample(n).raise();

@@ -5,14 +5,15 @@
 //! is, changes nothing.
 
 use crate::advice;
-use crate::attachment::{self, State, as_ourselves, as_ourselves_for_ddl};
+use crate::attachment::{self, State};
 use crate::conventional;
 use crate::discovery::{self, Key};
 use crate::error::{Error, notice};
 use crate::pending;
-use crate::pg::identity::{Identity, Pinned, current_user};
+use crate::pg::identity::current_user;
 use crate::pg::spi::{self, Arg, At};
 use crate::pg::{Oid, catalog, xact};
+use crate::rights::{as_ourselves, as_owner, check_extension_member, check_owner};
 use crate::routes::{self, Definition, display, qualified, quote_identifier, quote_literal};
 use crate::tables::{
     Named, check_key, conventional_tables, find_tables, lock, named, refuse_unfit,
@@ -35,15 +36,14 @@ pub struct Request {
 pub fn attach(request: &Request) {
     let profile = match request.profile {
         Some(oid) => named(oid),
-        None => match find_profile() {
+        None => match catalog::relation_by_path("user_profile") {
             Some(oid) => named(oid),
             None => Error::NoProfileTable("user_profile".into()).raise(),
         },
     };
     let user = current_user();
-    let _path = Pinned::path();
     let _quiet = attachment::Attaching::begin();
-    check_extension_member(user);
+    check_extension_member();
     refuse_unfit(&profile, user, None);
     if let Some(other) = attached_profile().filter(|o| *o != profile.oid) {
         Error::AttachedElsewhere(named(other).display).raise();
@@ -81,13 +81,13 @@ pub fn attach(request: &Request) {
             if !request.exclude.is_empty() {
                 Error::ExcludeWithDocument.raise();
             }
-            let _owner = Identity::local(owner);
+            let _owner = as_owner(owner);
             (document, add_columns(&profile))
         }
         None => generate(&profile, owner, &others, request),
     };
     let found = {
-        let _pinned = Pinned::new();
+        let _us = as_ourselves();
         discovery::discover(profile.oid, document, Key::Column(key)).unwrap_or_else(|e| e.raise())
     };
     let definition = &found.definition;
@@ -116,6 +116,7 @@ pub fn attach(request: &Request) {
 fn tables_of_view(document: Oid, user: Oid, profile: &Named) -> Vec<Named> {
     let view = named(document);
     check_owner(user, document);
+    let _us = as_ourselves();
     let Some(tables) = discovery::tables_of(document) else {
         Error::NotAView(view.display).raise()
     };
@@ -142,7 +143,7 @@ fn generate(profile: &Named, owner: Oid, others: &[Named], request: &Request) ->
     left_out("of their names", &view.secrets);
     left_out("they print names of other objects", &view.references);
     let changed = {
-        let _owner = Identity::local(owner);
+        let _owner = as_owner(owner);
         let columns = add_columns(profile);
         write_view(profile, &view.query) || columns
     };
@@ -150,17 +151,6 @@ fn generate(profile: &Named, owner: Oid, others: &[Named], request: &Request) ->
         Some(document) => (document, changed),
         None => Error::DocumentGone.raise(),
     }
-}
-
-/// `user_profile` by the caller's search_path.
-fn find_profile() -> Option<Oid> {
-    spi::one(
-        "SELECT pg_catalog.to_regclass('user_profile')::oid",
-        At::New,
-        &[],
-        |r| r.oid(1),
-    )
-    .flatten()
 }
 
 fn attached_profile() -> Option<Oid> {
@@ -173,22 +163,6 @@ fn attached_profile() -> Option<Oid> {
         |r| r.oid(1),
     )
     .flatten()
-}
-
-/// The extension's owner is who may keep others from attaching a table of their own.
-fn check_extension_member(user: Oid) {
-    let owner = spi::one(
-        "SELECT e.extowner, e.extowner::pg_catalog.regrole::pg_catalog.text \
-         FROM pg_catalog.pg_extension AS e WHERE e.extname = 'profile_cache'",
-        At::New,
-        &[],
-        |r| (r.oid(1), r.text(2)),
-    );
-    if let Some((Some(owner), Some(name))) = owner
-        && !catalog::is_member_of(user, owner)
-    {
-        Error::NotExtensionMember(name).raise();
-    }
 }
 
 /// Adds what is missing of the four columns. Nullable and without default: instant. The document comes
@@ -252,6 +226,7 @@ fn add_columns(profile: &Named) -> bool {
 }
 
 fn is_generated(view: Oid) -> bool {
+    let _us = as_ourselves();
     spi::one(
         "SELECT pg_catalog.starts_with(pg_catalog.obj_description(c.oid, 'pg_class'), $2) \
          FROM pg_catalog.pg_class AS c WHERE c.oid = $1 AND c.relkind = 'v'",
@@ -341,8 +316,8 @@ fn make_triggers(definition: &Definition, profile: Oid) -> bool {
         .iter()
         .filter_map(|t| catalog::relation(&t.schema, &t.name))
         .collect();
+    let _us = as_ourselves();
     let missing = attachment::missing_triggers(&tables, profile);
-    let _us = as_ourselves_for_ddl();
     for (oid, name) in &missing {
         let sql = named(*oid).sql;
         let Some(trigger) = routes::triggers(true).find(|t| t.name == name) else {
@@ -410,7 +385,7 @@ fn record(
         }
     }
     {
-        let _us = as_ourselves_for_ddl();
+        let _us = as_ourselves();
         spi::utility(&format!(
             "GRANT SELECT ON profile_cache.attachment, profile_cache.pending, profile_cache.drain, \
              profile_cache.absent, profile_cache.failure TO {}",
@@ -430,9 +405,8 @@ fn forget_everything() {
 /// `SELECT profile_cache.detach(…)`.
 pub fn detach(drop_columns: bool) {
     let user = current_user();
-    let _path = Pinned::path();
     let _quiet = attachment::Attaching::begin();
-    check_extension_member(user);
+    check_extension_member();
     let profile = attached_profile();
     if let Some(oid) = profile {
         check_owner(user, oid);
@@ -456,11 +430,11 @@ pub fn detach(drop_columns: bool) {
         catalog::relation(&schema, VIEW).filter(|v| is_generated(*v))
     });
     if let Some(view) = generated {
-        let _owner = Identity::local(catalog::owner(view).unwrap_or(user));
+        let _owner = as_owner(catalog::owner(view).unwrap_or(user));
         spi::utility(&format!("DROP VIEW {}", named(view).sql));
     }
     if let Some(oid) = profile.filter(|_| drop_columns) {
-        let _owner = Identity::local(catalog::owner(oid).unwrap_or(user));
+        let _owner = as_owner(catalog::owner(oid).unwrap_or(user));
         let drops: Vec<String> = routes::COLUMNS
             .iter()
             .filter(|(c, _)| catalog::column_number(oid, c).is_some())
@@ -480,6 +454,7 @@ pub fn detach(drop_columns: bool) {
 
 /// The tables that have triggers of ours.
 fn with_our_triggers() -> Vec<Oid> {
+    let _us = as_ourselves();
     spi::all(
         "SELECT DISTINCT g.tgrelid FROM pg_catalog.pg_trigger AS g JOIN pg_catalog.pg_proc AS f ON f.oid = g.tgfoid \
          WHERE f.pronamespace = 'profile_cache'::pg_catalog.regnamespace \
@@ -494,7 +469,7 @@ fn with_our_triggers() -> Vec<Oid> {
 }
 
 fn drop_triggers(table: &Named) {
-    let _us = as_ourselves_for_ddl();
+    let _us = as_ourselves();
     for name in routes::triggers(true).map(|t| t.name) {
         if trigger_of_ours(table.oid, name) {
             spi::utility(&format!(
@@ -507,6 +482,7 @@ fn drop_triggers(table: &Named) {
 }
 
 fn trigger_of_ours(table: Oid, name: &str) -> bool {
+    let _us = as_ourselves();
     spi::one(
         "SELECT FROM pg_catalog.pg_trigger AS g JOIN pg_catalog.pg_proc AS f ON f.oid = g.tgfoid \
          WHERE g.tgrelid = $1 AND g.tgname = $2::pg_catalog.name \
@@ -516,12 +492,4 @@ fn trigger_of_ours(table: Oid, name: &str) -> bool {
         |_| (),
     )
     .is_some()
-}
-
-/// Raises where `user` is not the table's owner.
-pub fn check_owner(user: Oid, table: Oid) {
-    if !catalog::owner(table).is_some_and(|owner| catalog::is_member_of(user, owner)) {
-        let name = catalog::relation_name(table).map_or_else(String::new, |(s, t)| display(&s, &t));
-        Error::NotOwner(name).raise();
-    }
 }

@@ -6,11 +6,11 @@
 
 use crate::discovery;
 use crate::error::Error;
-use crate::pg::identity::{Identity, Pinned};
 use crate::pg::scan::{Epochs, Probe};
 use crate::pg::spi::{self, Arg, At};
 use crate::pg::trigger::Column;
 use crate::pg::{Oid, catalog};
+use crate::rights::{as_ourselves, home};
 use crate::routes::{self, Definition, Link, Sql, Step, qualified};
 use pgrx::pg_sys::{INT8OID, JSONBOID, TIMESTAMPTZOID, UUIDOID};
 use std::cell::{Cell, RefCell};
@@ -180,45 +180,6 @@ pub fn relation_changed(relation: Oid) {
     }
 }
 
-/// The table that holds the attachment, and its owner, who owns all our tables. None where the
-/// extension is being dropped.
-pub fn home() -> Option<(Oid, Oid)> {
-    let table = catalog::relation("profile_cache", "attachment")?;
-    Some((table, catalog::owner(table)?))
-}
-
-/// The owner of our own tables as current user, and a search_path that finds nobody else's operators.
-pub struct Ourselves {
-    _identity: Identity,
-    _path: Pinned,
-}
-
-/// Who owns our tables; or the error where there are none.
-fn our_owner() -> Oid {
-    home().map_or_else(|| Error::NotAttached.raise(), |(_, owner)| owner)
-}
-
-/// Becomes the owner of our own tables. With no user-written SQL inside.
-pub fn as_ourselves() -> Ourselves {
-    Ourselves {
-        _identity: Identity::restricted(our_owner()),
-        _path: Pinned::path(),
-    }
-}
-
-/// The same for attach and detach, which run DDL.
-pub fn as_ourselves_for_ddl() -> Ourselves {
-    Ourselves {
-        _identity: Identity::local(our_owner()),
-        _path: Pinned::path(),
-    }
-}
-
-/// For the hot path: no search_path is switched, so every name and operator must be qualified.
-pub fn as_ourselves_qualified() -> Identity {
-    Identity::restricted(our_owner())
-}
-
 /// The attachment as it is now.
 pub fn load() -> State {
     if !CHANGED.get()
@@ -284,11 +245,10 @@ pub fn recorded() -> Option<Recorded> {
 }
 
 fn read() -> (State, Vec<Oid>) {
-    let Some((home, owner)) = home() else {
+    let Some((home, _)) = home() else {
         return (State::None, vec![]);
     };
-    let _path = Pinned::path();
-    let _us = Identity::restricted(owner);
+    let _us = as_ourselves();
     let mut watched = vec![home];
     let row = spi::one(
         "SELECT a.profile::oid, a.document::oid, a.first_epoch, a.definition::text, a.problem \

@@ -6,15 +6,15 @@
 //! fails the app's DDL only where not even that can be written, or where waiting for other DDL that
 //! concerns the document ends in one (a timeout, a deadlock).
 
-use crate::attachment::{self, Attached, Recorded, State, as_ourselves};
+use crate::attachment::{self, Attached, Recorded, State};
 use crate::discovery::{self, Key};
 use crate::error::{Error, warning};
 use crate::pending;
 use crate::pg::fmgr::{Call, Return};
-use crate::pg::identity::Pinned;
 use crate::pg::spi::{self, Arg, At};
 use crate::pg::{Oid, catalog};
 use crate::pg::{tuple, xact};
+use crate::rights::{as_ourselves, home};
 use crate::routes::{Definition, Link};
 
 /// Everything the document depends on: the attached tables, the view, and whatever its rule uses, at
@@ -82,7 +82,7 @@ pub fn on_ddl(call: &Call) -> Return {
     }
     // attach waits for DDL that is under way, and DDL for attach: neither can miss the other.
     if !APART.contains(&tag.as_str())
-        && let Some((home, _)) = attachment::home()
+        && let Some((home, _)) = home()
     {
         tuple::lock_for_writing(home);
     }
@@ -140,7 +140,7 @@ pub fn on_ddl(call: &Call) -> Return {
             let distrusted = xact::subtransaction(|| {
                 let _us = as_ourselves();
                 distrust_until_attach();
-                if let Some((home, _)) = attachment::home() {
+                if let Some((home, _)) = home() {
                     catalog::invalidate(home);
                 }
             });
@@ -230,7 +230,6 @@ fn rediscover(recorded: &Recorded, replaced: bool) {
     let widened = Error::DocumentWidened.message();
     let found = if exists(recorded.profile) && exists(recorded.document) {
         let key = recorded.definition.as_ref().map_or("", |d| &d.view_key);
-        let _pinned = Pinned::new();
         discovery::discover(recorded.profile, recorded.document, Key::Shown(key))
     } else {
         Err(Error::DocumentGone)
@@ -274,7 +273,7 @@ fn rediscover(recorded: &Recorded, replaced: bool) {
             &[Arg::text(&e.message()), Arg::text(&widened)],
         ),
     };
-    if let Some((home, _)) = attachment::home() {
+    if let Some((home, _)) = home() {
         // Every backend looks at the tables again, whether or not the row above changed.
         catalog::invalidate(home);
     }

@@ -9,12 +9,13 @@
 use crate::attachment::{self, Attached, State};
 use crate::error::check_interrupts;
 use crate::pending;
-use crate::pg::identity::{Identity, Pinned};
+use crate::pg::identity::Pinned;
 use crate::pg::scan::Probe;
 use crate::pg::spi::{self, Arg, At, Pushed};
 use crate::pg::tuple::{self, Locker, Stored, Writer};
 use crate::pg::value::{Uuid, Value, array};
 use crate::pg::{Oid, catalog, xact};
+use crate::rights::as_owner;
 use crate::routes::{Sql, Step};
 use pgrx::pg_sys::ItemPointerData;
 use std::collections::HashMap;
@@ -108,8 +109,7 @@ fn find_one(a: &Attached, probe: &Probe, value: &[Value]) -> Option<Vec<Locked>>
 fn find(a: &Attached, step: &Step, values: &[Vec<Value>]) -> Vec<Locked> {
     let sql = a.sql.find(step);
     let rows = xact::subtransaction(|| {
-        let _path = Pinned::path();
-        let _owner = Identity::restricted(a.owner);
+        let _owner = as_owner(a.owner);
         let asked = arrays_of(step, values);
         spi::all(statement(&sql, values.len()), At::Active, &asked, |r| {
             r.tid(1).map(|tid| Locked {
@@ -120,16 +120,6 @@ fn find(a: &Attached, step: &Step, values: &[Vec<Value>]) -> Vec<Locked> {
         })
     });
     rows.unwrap_or_default().into_iter().flatten().collect()
-}
-
-/// Who writes, and so evaluates the profile table's index expressions.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum By {
-    /// The app's transaction, as its current user, behind the last deferred trigger: what is deferred has
-    /// been checked, and nothing more can be queued.
-    Writer,
-    /// Refresh, as the tables' owner.
-    Owner,
 }
 
 /// What writing came to.
@@ -153,8 +143,8 @@ impl Prepared {
         self.rows.iter().map(|row| row.key)
     }
 
-    /// Writes them, under the settings of the app's own statements: index expressions are evaluated.
-    pub fn write(self, a: &Attached, by: By) -> Outcome {
+    /// Writes them.
+    pub fn write(self, a: &Attached) -> Outcome {
         let mut unwritten = vec![];
         if self.rows.is_empty() {
             return Outcome {
@@ -164,10 +154,10 @@ impl Prepared {
         }
         if a.fragile {
             // Indexes of the app's may refuse what we write, and must not fail its statement.
-            match xact::subtransaction(|| write(a, &self.rows, by)) {
+            match xact::subtransaction(|| write(a, &self.rows)) {
                 Ok(skipped) => unwritten = skipped,
                 Err(_) => self.rows.iter().for_each(|row| {
-                    match xact::subtransaction(|| write(a, std::slice::from_ref(row), by)) {
+                    match xact::subtransaction(|| write(a, std::slice::from_ref(row))) {
                         Ok(skipped) => unwritten.extend(skipped),
                         Err(failure) => {
                             pending::failed(&row.key, &failure.sqlstate);
@@ -177,7 +167,7 @@ impl Prepared {
                 }),
             }
         } else {
-            unwritten = write(a, &self.rows, by);
+            unwritten = write(a, &self.rows);
         }
         let stored = self.trusted.saturating_sub(unwritten.len() as u64);
         Outcome { stored, unwritten }
@@ -247,18 +237,22 @@ pub fn prepare(a: &Attached, rows: &[Locked]) -> Prepared {
     prepared
 }
 
-/// Writes the rows; returns the keys of those that do not fit, remembered as failures.
-fn write(a: &Attached, work: &[Row], by: By) -> Vec<Uuid> {
-    let mut writer = Writer::open(a.profile, a.columns, by == By::Owner);
+/// Writes the rows as the tables' owner, whose index expressions are evaluated; returns the keys of
+/// those that were not, remembered as failures.
+fn write(a: &Attached, work: &[Row]) -> Vec<Uuid> {
     let skipped: Vec<Uuid> = {
-        let _owner = (by == By::Owner).then(|| Identity::restricted(a.owner));
-        work.iter()
-            .filter(|row| !writer.write(row.tid, &row.stored))
+        let _owner = as_owner(a.owner);
+        let mut writer = Writer::open(a.profile, a.columns);
+        // An index may have come since it was decided that nothing can refuse a write.
+        let may_fail = a.fragile || !writer.may_be_refused();
+        let skipped = work
+            .iter()
+            .filter(|row| !(may_fail && writer.write(row.tid, &row.stored)))
             .map(|row| row.key)
-            .collect()
+            .collect();
+        writer.finish();
+        skipped
     };
-    // Outside the restricted operation, in which PostgreSQL defers no check.
-    writer.finish();
     for key in &skipped {
         // program_limit_exceeded, as PostgreSQL would say of a row that does not fit.
         pending::failed(key, "54000");
@@ -305,7 +299,7 @@ fn compute(a: &Attached, keys: &[Uuid]) -> (Option<i64>, HashMap<Uuid, Computed>
 
 /// The view's rows for these keys; a key without a row has the document NULL.
 fn view_rows(a: &Attached, keys: &[Uuid]) -> HashMap<Uuid, Computed> {
-    let _owner = Identity::restricted(a.owner);
+    let _owner = as_owner(a.owner);
     let mut found: HashMap<Uuid, Computed> = keys
         .iter()
         .map(|k| {
@@ -356,10 +350,9 @@ pub fn not_locked(
     if found.is_empty() {
         return texts_of(values);
     }
-    let _pinned = Pinned::new();
     let mut args = arrays_of(step, values);
     args.extend(arrays_of(step, &found));
-    let _owner = Identity::restricted(a.owner);
+    let _owner = as_owner(a.owner);
     spi::all(&Sql::not_locked(step), At::New, &args, |r| r.int8(1))
         .into_iter()
         .flatten()

@@ -100,6 +100,8 @@ pub enum Error {
         column: String,
     },
     TwoDocuments,
+    IndexChecked(String),
+    ChecksQueued(String),
     NullArgument(&'static str),
     BatchSize(i32),
     Sample(i64),
@@ -408,6 +410,18 @@ impl Error {
                 "the document view has more than one row for this profile".into(),
                 None,
                 Some("Aggregate in the view, so that it has one row for each profile.".into()),
+            ),
+            IndexChecked(index) => (
+                Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("a document cannot be stored while index {index} would have to be checked for it"),
+                Some("It is being built, or keeps the cache's own columns apart.".into()),
+                Some("Let it be built, or drop it if it is invalid or on the cache's columns.".into()),
+            ),
+            ChecksQueued(table) => (
+                Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("this transaction still has constraints of table {table} to check"),
+                None,
+                Some("Run it in a transaction of its own, as CALL profile_cache.refresh() does.".into()),
             ),
             NullArgument(a) => (
                 Code::ERRCODE_NULL_VALUE_NOT_ALLOWED,

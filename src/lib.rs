@@ -21,6 +21,7 @@ mod query;
 mod read;
 mod refresh;
 mod report;
+mod rights;
 mod routes;
 mod session;
 mod settings;

@@ -5,10 +5,10 @@
 //! change sees the row. A pending epoch has no number until refresh gives it one in a transaction
 //! that sees it: a stamp not smaller than that number was computed in a snapshot that saw the change.
 
-use crate::attachment::{self, Attached};
-use crate::pg::identity::Pinned;
+use crate::attachment::Attached;
 use crate::pg::spi::{self, Arg, At};
 use crate::pg::{Oid, value::Uuid, xact};
+use crate::rights::as_ourselves;
 use crate::routes::{Sql, by_column};
 use crate::session;
 use crate::settings;
@@ -96,7 +96,7 @@ impl Miss {
 impl Pending {
     /// The state in a snapshot.
     pub fn load(at: At) -> Pending {
-        let _us = attachment::as_ourselves_qualified();
+        let _us = as_ourselves();
         let mut state = Pending::default();
         let rows = spi::query(
             "SELECT p.kind, p.epoch, p.key_columns::pg_catalog.text[], p.key_values, \
@@ -209,7 +209,7 @@ pub fn everything(reason: &str) {
     if !session::distrust_everything() {
         return;
     }
-    let _us = attachment::as_ourselves();
+    let _us = as_ourselves();
     spi::run(
         "INSERT INTO profile_cache.pending (kind, reason) VALUES ('epoch', $1)",
         &[Arg::text(reason)],
@@ -222,7 +222,7 @@ pub fn linked(schema: &str, table: &str, columns: &[String], values: &[Vec<Strin
     if session::everything_is_pending() {
         return;
     }
-    let _us = attachment::as_ourselves();
+    let _us = as_ourselves();
     spi::run(
         "INSERT INTO profile_cache.pending (kind, reason, link_schema, link_table, link_columns, link_values) \
          VALUES ('epoch', 'rows changed', $1, $2, $3::name[], $4)",
@@ -240,7 +240,7 @@ pub fn linked(schema: &str, table: &str, columns: &[String], values: &[Vec<Strin
 /// for DDL, nor DDL for it.
 pub fn forget_values() {
     session::forget_keys();
-    let _us = attachment::as_ourselves();
+    let _us = as_ourselves();
     let free = |kind: &str| {
         format!(
             "id IN (SELECT p.id FROM profile_cache.pending AS p WHERE p.kind = '{kind}' FOR UPDATE SKIP LOCKED)"
@@ -284,7 +284,7 @@ fn unnamed(columns: &[String], values: impl Iterator<Item = Vec<String>>) -> Vec
 }
 
 fn insert_keys(columns: &[String], values: &[Vec<String>], reason: &str) {
-    let _us = attachment::as_ourselves();
+    let _us = as_ourselves();
     spi::run(
         "INSERT INTO profile_cache.pending (kind, reason, key_columns, key_values) \
          SELECT 'key', $1, $2::name[], $3[i - cardinality($2) + 1:i] \
@@ -300,7 +300,7 @@ fn insert_keys(columns: &[String], values: &[Vec<String>], reason: &str) {
 /// Remembers that a profile's document could not be computed or written; the SQLSTATE only, a message
 /// may hold its data.
 pub fn failed(key: &Uuid, sqlstate: &str) {
-    let _us = attachment::as_ourselves();
+    let _us = as_ourselves();
     spi::run(
         "INSERT INTO profile_cache.failure (user_id, sqlstate) SELECT $1, $2 \
          WHERE (SELECT count(*) FROM (SELECT FROM profile_cache.failure LIMIT 1000) AS f) < 1000 \
@@ -311,8 +311,7 @@ pub fn failed(key: &Uuid, sqlstate: &str) {
 
 /// The profiles whose document could not be computed or written, and when last.
 pub fn failures() -> Vec<(Uuid, String)> {
-    let _pinned = Pinned::new();
-    let _us = attachment::as_ourselves();
+    let _us = as_ourselves();
     let sql = "SELECT f.user_id, max(f.failed_at)::text FROM profile_cache.failure AS f GROUP BY 1";
     spi::all(sql, At::New, &[], |r| r.uuid(1).zip(r.text(2)))
         .into_iter()
@@ -322,7 +321,7 @@ pub fn failures() -> Vec<(Uuid, String)> {
 
 /// Forgets the failures of these profiles.
 pub fn mended(keys: &[Uuid]) {
-    let _us = attachment::as_ourselves();
+    let _us = as_ourselves();
     spi::run(
         "DELETE FROM profile_cache.failure AS f WHERE f.user_id = ANY ($1)",
         &[Arg::uuids(keys)],
@@ -333,7 +332,7 @@ pub fn mended(keys: &[Uuid]) {
 /// that may have looked at the current epoch before now. A prepared transaction keeps its name until
 /// a restart and then goes by its XID (`-1/xid`).
 pub fn holders(table: Oid) -> Vec<String> {
-    let _us = attachment::as_ourselves();
+    let _us = as_ourselves();
     spi::all(
         "SELECT DISTINCT l.virtualtransaction FROM pg_catalog.pg_locks AS l \
          WHERE l.locktype = 'relation' AND l.relation = $1 AND l.granted \
@@ -352,7 +351,7 @@ pub fn any_alive(holders: &[String]) -> bool {
     if holders.is_empty() {
         return false;
     }
-    let _us = attachment::as_ourselves();
+    let _us = as_ourselves();
     spi::one(
         "SELECT FROM pg_catalog.pg_locks AS l WHERE l.virtualtransaction = ANY ($1) LIMIT 1",
         At::New,

@@ -8,10 +8,11 @@ use crate::attachment::{self, Attached};
 use crate::error::Error;
 use crate::pending::{Judge, Looked, Miss};
 use crate::pg::catalog;
-use crate::pg::identity::{Identity, Pinned, current_user};
+use crate::pg::identity::current_user;
 use crate::pg::scan::State;
 use crate::pg::spi::{self, Arg, At};
 use crate::pg::value::{Uuid, Value};
+use crate::rights::{as_caller, as_owner};
 use crate::routes::display;
 use crate::session;
 use crate::settings;
@@ -69,7 +70,7 @@ fn look(a: &Attached, key: &Uuid, closely: bool) -> Found {
     let judge = Judge::new(a, At::Active);
     let (named, args) = judge.pending.named(a, 2);
     let args: Vec<Arg> = std::iter::once(Arg::uuid(Some(key))).chain(args).collect();
-    let _owner = Identity::restricted(a.owner);
+    let _owner = as_owner(a.owner);
     let row = spi::one(spi::point(&a.sql.stored(&named)), At::Active, &args, |r| {
         (Looked::from_row(r), r.jsonb(7))
     });
@@ -122,8 +123,7 @@ pub fn get(key: &Uuid) -> Option<Value> {
 
 /// The view's document, as the tables' owner, under pinned settings, in the caller's snapshot.
 fn live(a: &Attached, key: &Uuid) -> Option<Value> {
-    let _pinned = Pinned::new();
-    let _owner = Identity::restricted(a.owner);
+    let _owner = as_owner(a.owner);
     let rows = spi::all(
         spi::point(&a.sql.live),
         At::Active,
@@ -148,7 +148,12 @@ fn visible(a: &Attached, key: &Uuid) -> bool {
         let name = catalog::relation_name(a.profile).map(|(s, t)| display(&s, &t));
         Error::NoPrivilege(name.unwrap_or_default()).raise();
     }
-    !catalog::row_security_applies(a.profile) || sees(a, key)
+    if !catalog::row_security_applies(a.profile) {
+        return true;
+    }
+    // His own query: policies go by who asks, and by settings of the session.
+    let _caller = as_caller();
+    sees(a, key)
 }
 
 /// Whether the current user's own query finds the row.
@@ -164,7 +169,7 @@ fn sees(a: &Attached, key: &Uuid) -> bool {
 }
 
 fn exists(a: &Attached, key: &Uuid) -> bool {
-    let _owner = Identity::restricted(a.owner);
+    let _owner = as_owner(a.owner);
     sees(a, key)
 }
 

@@ -5,13 +5,14 @@
 //! idle transaction: what others hold locked is skipped, and lock holders are noted and asked for
 //! again later. Steps exclude each other by a lock on `drain`.
 
-use crate::attachment::{self, Attached, as_ourselves};
-use crate::document::{self, By};
+use crate::attachment::{self, Attached};
+use crate::document;
 use crate::error::{Error, check_interrupts};
 use crate::pending;
-use crate::pg::identity::{Identity, Pinned, current_user};
+use crate::pg::identity::current_user;
 use crate::pg::spi::{self, Arg, At};
 use crate::pg::value::{Uuid, Value};
+use crate::rights::{as_ourselves, as_owner, check_owner};
 use crate::routes::{Step, array_rows, by_column, value_columns, value_rows};
 use crate::session;
 
@@ -233,7 +234,7 @@ fn pass(a: &Attached, d: &Drain, batch: i32) -> u64 {
         Arg::int8(Some(d.epoch)),
     ];
     args.extend(links.iter().map(|v| Arg::texts(v)));
-    let keys = as_owner(a, spi::by_long_arrays(&a.sql.older(&condition)), &args);
+    let keys = read_keys(a, spi::by_long_arrays(&a.sql.older(&condition)), &args);
     let stored = by_key(a, &keys, true);
     let _us = as_ourselves();
     let epoch = Arg::int8(Some(d.epoch));
@@ -305,9 +306,8 @@ fn concerned(a: &Attached, epoch: i64) -> (String, Vec<Vec<String>>) {
 }
 
 /// The keys that a query of the profile table returns, read as the tables' owner.
-fn as_owner<'a>(a: &Attached, sql: impl Into<spi::Statement<'a>>, args: &[Arg]) -> Vec<Uuid> {
-    let _pinned = Pinned::new();
-    let _owner = Identity::restricted(a.owner);
+fn read_keys<'a>(a: &Attached, sql: impl Into<spi::Statement<'a>>, args: &[Arg]) -> Vec<Uuid> {
+    let _owner = as_owner(a.owner);
     spi::all(sql, At::New, args, |r| r.uuid(1))
         .into_iter()
         .flatten()
@@ -325,7 +325,7 @@ fn by_key(a: &Attached, keys: &[Uuid], leftovers: bool) -> u64 {
         let missing = document::not_locked(a, &step, &values, &locked);
         pending::leftovers(&key, missing.into_iter(), "locked during a pass");
     }
-    let outcome = document::prepare(a, &locked).write(a, By::Owner);
+    let outcome = document::prepare(a, &locked).write(a);
     if leftovers {
         let texts = outcome
             .unwritten
@@ -406,8 +406,7 @@ fn keys(a: &Attached, after: Option<Uuid>, batch: i32) -> (Option<Uuid>, u64) {
 fn keys_of(a: &Attached, step: &Step, types: &[String], keys: &[&Key]) -> u64 {
     let ids: Vec<Uuid> = keys.iter().map(|k| k.id).collect();
     let values: Vec<Vec<Value>> = {
-        let _pinned = Pinned::new();
-        let _owner = Identity::restricted(a.owner);
+        let _owner = as_owner(a.owner);
         let sql = format!("SELECT k.* FROM {} AS k", value_rows(types, 1));
         spi::all(&sql, At::New, &texts_of(types, keys), |r| {
             let values = (1..).map(|i| r.value(i)).take(types.len());
@@ -418,7 +417,7 @@ fn keys_of(a: &Attached, step: &Step, types: &[String], keys: &[&Key]) -> u64 {
     .flatten()
     .collect();
     let locked = document::lock(a, step, &values, None);
-    let outcome = document::prepare(a, &locked).write(a, By::Owner);
+    let outcome = document::prepare(a, &locked).write(a);
     let found: Vec<Vec<Value>> = locked
         .iter()
         .filter(|l| l.key.is_none_or(|key| !outcome.unwritten.contains(&key)))
@@ -470,7 +469,7 @@ fn matching(
     let mut args = vec![Arg::uuids(ids)];
     args.extend(texts_of(types, keys));
     args.extend(document::arrays_of(step, found));
-    as_owner(
+    read_keys(
         a,
         &format!(
             "SELECT k.id FROM {} WHERE EXISTS (SELECT FROM {} AS f({}) WHERE {})",
@@ -490,7 +489,7 @@ fn absent(a: &Attached, step: &Step, types: &[String], keys: &[&Key]) {
     let no_row = || {
         let mut args = vec![Arg::uuids(&ids)];
         args.extend(texts_of(types, keys));
-        as_owner(
+        read_keys(
             a,
             &format!(
                 "SELECT k.id FROM {} WHERE NOT EXISTS (SELECT FROM {} AS p WHERE {})",
@@ -560,7 +559,7 @@ fn fill(a: &Attached, after: Option<Uuid>, batch: i32) -> (Option<Uuid>, u64) {
     let Some(current) = a.epochs.latest() else {
         return (None, 0);
     };
-    let keys = as_owner(
+    let keys = read_keys(
         a,
         &a.sql.untrusted(),
         &[
@@ -586,7 +585,7 @@ fn forget_mended(a: &Attached) {
     }
     let (keys, times): (Vec<Uuid>, Vec<String>) = failed.into_iter().unzip();
     let args = [Arg::uuids(&keys), Arg::texts(&times)];
-    let mended = as_owner(a, &a.sql.computed_since(), &args);
+    let mended = read_keys(a, &a.sql.computed_since(), &args);
     pending::mended(&mended);
 }
 
@@ -616,7 +615,7 @@ pub fn more_to_drain() -> bool {
 /// Raises what would keep a refresh from running at all; about how many profiles there are.
 pub fn begin(batch: Option<i32>) -> i64 {
     let a = attachment::required();
-    crate::attach::check_owner(current_user(), a.profile);
+    check_owner(current_user(), a.profile);
     match batch {
         None => Error::NullArgument("batch_size").raise(),
         Some(n) if !(1..=100_000).contains(&n) => Error::BatchSize(n).raise(),

@@ -7,9 +7,10 @@ use crate::attachment::{self, Attached, Distrust, State};
 use crate::error::check_interrupts;
 use crate::pending::{Judge, Looked};
 use crate::pg::catalog;
-use crate::pg::identity::{Identity, Pinned};
+use crate::pg::identity::Pinned;
 use crate::pg::spi::{self, Arg, At};
 use crate::pg::value::{Uuid, Value, scratch};
+use crate::rights::{as_ourselves, as_owner};
 use crate::routes::display;
 use crate::session;
 use crate::settings;
@@ -66,7 +67,7 @@ fn page(
         .chain(judge.pending.named(a, 3).1)
         .collect();
     let rows = {
-        let _owner = Identity::restricted(a.owner);
+        let _owner = as_owner(a.owner);
         spi::all(sql, At::Active, &args, |r| {
             (
                 Looked::from_row(r),
@@ -114,7 +115,7 @@ fn same(a: Option<Value>, b: Option<Value>) -> bool {
 
 /// A key of the table's own, at random: from a few blocks of it.
 fn random_key(a: &Attached) -> Option<Uuid> {
-    let _owner = Identity::restricted(a.owner);
+    let _owner = as_owner(a.owner);
     let share = (20.0 / blocks(a).max(1) as f64).min(1.0);
     spi::one(
         &a.sql.random_key(),
@@ -153,8 +154,7 @@ pub fn estimated_rows(a: &Attached) -> i64 {
 fn counts(a: &Attached) -> Counts {
     let judge = Judge::new(a, At::Active);
     let (named, args) = judge.pending.named(a, 2);
-    let _path = Pinned::path();
-    let _owner = Identity::restricted(a.owner);
+    let _owner = as_owner(a.owner);
     // As the planner estimates: the last ANALYZE's rows a block, times the blocks now.
     let blocks = blocks(a);
     let estimate = spi::one(
@@ -280,7 +280,7 @@ pub fn status() -> Vec<Option<Value>> {
 }
 
 fn disabled_event_triggers() -> Vec<String> {
-    let _us = attachment::as_ourselves();
+    let _us = as_ourselves();
     spi::all(
         "SELECT t.evtname::text FROM pg_event_trigger AS t JOIN pg_proc AS f ON f.oid = t.evtfoid \
          WHERE f.pronamespace = 'profile_cache'::regnamespace AND t.evtenabled <> 'A' ORDER BY 1",
@@ -301,7 +301,7 @@ struct Numbers {
 }
 
 fn pending_numbers() -> Numbers {
-    let _us = attachment::as_ourselves();
+    let _us = as_ourselves();
     spi::one(
         "SELECT pg_catalog.count(*) FILTER (WHERE p.kind = 'key'), pg_catalog.count(*) FILTER (WHERE p.kind = 'epoch'), \
           pg_catalog.min(p.created_at) FILTER (WHERE p.kind <> 'current'), \

@@ -6,7 +6,6 @@
 
 use crate::attachment::Attached;
 use crate::pg::Oid;
-use crate::pg::identity::{Context, security_context};
 use crate::pg::trigger::Column;
 use crate::pg::value::{Uuid, Value, until_transaction_end};
 use crate::pg::xact::subtransaction_id;
@@ -41,9 +40,6 @@ struct Session {
     levels: Vec<Level>,
     /// The attachment whose links are touched.
     attached: Option<Rc<Attached>>,
-    /// Who touched them, and whether others did too.
-    toucher: Option<Context>,
-    touchers: bool,
     /// Profiles computed in this transaction, and whether it has made more than those pending.
     computed: BTreeSet<Uuid>,
     many: bool,
@@ -146,9 +142,7 @@ pub fn touch(place: Place, columns: &[Column], rows: HashMap<Vec<Vec<u8>>, Vec<V
     if rows.is_empty() {
         return;
     }
-    let now = security_context();
     with(|s| {
-        s.touchers |= *s.toucher.get_or_insert(now) != now;
         for (images, values) in rows {
             let what = (place, images);
             if !s.any(|l| l.touched.contains_key(&what)) {
@@ -167,11 +161,6 @@ pub fn touches_links_of(a: &Rc<Attached>) -> bool {
         Rc::ptr_eq(known, a) || known.definition == a.definition
     })
     .unwrap_or(false)
-}
-
-/// Whether whoever is the user now, in this security context, has touched all that was.
-pub fn touched_by_us() -> bool {
-    with(|s| !s.touchers && s.toucher == Some(security_context())).unwrap_or(false)
 }
 
 /// How many values have been touched.

@@ -4,13 +4,14 @@
 //! and each member and dimension is tied by a valid foreign key. Nothing is changed.
 
 use crate::attach::Request;
-use crate::attachment::{self, as_ourselves_for_ddl};
+use crate::attachment;
 use crate::conventional::{Column, ForeignKey, Found, Tables};
 use crate::discovery;
 use crate::error::Error;
-use crate::pg::identity::{Pinned, setting};
+use crate::pg::identity::setting;
 use crate::pg::spi::{self, Arg, At};
 use crate::pg::{Oid, catalog, xact};
+use crate::rights::as_ourselves;
 use crate::routes::{self, display, display_identifier, qualified};
 use pgrx::pg_sys;
 
@@ -50,8 +51,7 @@ pub fn lock(exclusive: &[Named], others: &[Named]) {
     let until = xact::clock() + PATIENCE.min(callers.saturating_mul(1000));
     loop {
         let locked = xact::attempt(|| {
-            let _timeout = Pinned::with(c"lock_timeout", &format!("{turn}ms"));
-            let _us = as_ourselves_for_ddl();
+            let _us = as_ourselves().with(c"lock_timeout", &format!("{turn}ms"));
             // Waits for DDL under way, which may concern what is to be attached.
             spi::utility("LOCK TABLE profile_cache.attachment IN SHARE ROW EXCLUSIVE MODE");
             // And for a step of refresh, which has pending rows in hand.
@@ -92,6 +92,7 @@ fn milliseconds(name: &std::ffi::CStr) -> Option<i64> {
 /// Raises what makes a table unfit: not the caller's (or not the profile's owner's), not an ordinary
 /// permanent table, partitioned, inherited, with forced row security.
 pub fn refuse_unfit(t: &Named, user: Oid, profile_owner: Option<Oid>) {
+    let _us = as_ourselves();
     let facts = spi::one(
         "SELECT c.relowner, CASE \
           WHEN c.relkind = 'p' OR c.relispartition THEN 'partitioned' \
@@ -140,6 +141,7 @@ pub fn refuse_unfit(t: &Named, user: Oid, profile_owner: Option<Oid>) {
 
 /// The number of the profile table's column `key`, which can be the key.
 pub fn check_key(profile: &Named, key: &str) -> i16 {
+    let _us = as_ourselves();
     let (table, key_sql) = (profile.display.clone(), display_identifier(key));
     let Some(number) = catalog::column_number(profile.oid, key) else {
         Error::NoKeyColumn {
@@ -222,6 +224,7 @@ fn columns(oid: Oid) -> Vec<Column> {
 /// Describes the conventional tables. One that lacks a column of its part is left out; one that has
 /// the columns but not the foreign key is refused.
 pub fn find_tables(profile: &Named, others: &[Named], request: &Request) -> Tables {
+    let _us = as_ourselves();
     let all: Vec<Oid> = others.iter().map(|t| t.oid).chain([profile.oid]).collect();
     let keys = discovery::foreign_keys(&all);
     let found = |t: &Named| Found {

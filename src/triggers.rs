@@ -6,15 +6,16 @@
 //! Whatever cannot be done is left pending; the app's write never waits for it and never fails by it.
 
 use crate::attachment::{self, Attached, State, UsedLink, UsedTable};
-use crate::document::{self, By};
+use crate::document;
 use crate::pending;
 use crate::pg::catalog;
 use crate::pg::fmgr::Call;
-use crate::pg::identity::{Identity, Pinned};
+use crate::pg::identity::Pinned;
 use crate::pg::spi::{self, Arg, At};
 use crate::pg::trigger::{Column, Event, Firing, Tuple};
 use crate::pg::value::Value;
 use crate::pg::xact;
+use crate::rights::as_owner;
 use crate::routes::{self, Sql, Step};
 use crate::session;
 use crate::settings;
@@ -247,7 +248,7 @@ fn follow_later(table: &UsedTable, link: &UsedLink, texts: Vec<Vec<String>>) {
 
 /// Lock, compute and write what this transaction has touched; what cannot be is pending.
 fn settle(a: &Attached) {
-    let ours = session::touched_by_us();
+    let _pinned = Pinned::new();
     let touched = session::take_touched();
     let many = touched
         .iter()
@@ -284,9 +285,6 @@ fn settle(a: &Attached) {
     } else if a.distrust.is_some() {
         // With a trigger of ours off, no mark says what is in flight.
         Some("changed while reads are live")
-    } else if a.fragile && !ours {
-        // The app's code in index expressions is to run as whoever changed something, and no one else.
-        Some("changed by another user than the transaction ends as")
     } else {
         None
     };
@@ -314,7 +312,7 @@ fn settle(a: &Attached) {
     if settings::notify() {
         session::computed(prepared.keys());
     }
-    let unwritten = prepared.write(a, By::Writer).unwritten;
+    let unwritten = prepared.write(a).unwritten;
     let texts = unwritten.iter().map(|key| vec![Value::uuid(key).to_text()]);
     let key = std::slice::from_ref(&a.definition.key);
     pending::keys(key, texts, "its row could not be written");
@@ -335,8 +333,7 @@ fn name_pending(
         // A reader compares them as the profile's own type, and no value may fail it there.
         let values: Vec<String> = texts.iter().filter_map(|t| t.get(i).cloned()).collect();
         let cast = xact::subtransaction(|| {
-            let _pinned = Pinned::new();
-            let _owner = Identity::restricted(a.owner);
+            let _owner = as_owner(a.owner);
             let sql = Sql::as_target(column);
             spi::all(&sql, At::New, &[Arg::texts(&values)], |r| r.text(1))
         });

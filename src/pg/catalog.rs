@@ -36,6 +36,27 @@ pub fn owner(relation: Oid) -> Option<Oid> {
     }
 }
 
+/// Whether a relation is a member of the extension of this name.
+pub fn belongs_to_extension(relation: Oid, extension: &str) -> bool {
+    let Ok(extension) = CString::new(extension) else {
+        return false;
+    };
+    // SAFETY: catalog look-ups by a C string that lives through the calls.
+    unsafe {
+        let oid = pg_sys::get_extension_oid(extension.as_ptr(), true);
+        oid != Oid::INVALID
+            && pg_sys::getExtensionOfObject(pg_sys::RelationRelationId, relation) == oid
+    }
+}
+
+/// The relation that this name means in the session's search_path.
+pub fn relation_by_path(name: &str) -> Option<Oid> {
+    let name = CString::new(name).ok()?;
+    // SAFETY: cache look-ups by a C string that lives through the call.
+    let oid = unsafe { pg_sys::RelnameGetRelid(name.as_ptr()) };
+    (oid != Oid::INVALID).then_some(oid)
+}
+
 /// Schema and name of a relation, if it exists.
 pub fn relation_name(oid: Oid) -> Option<(String, String)> {
     // SAFETY: cache look-ups that return palloc'd strings or NULL.

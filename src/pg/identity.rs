@@ -1,72 +1,149 @@
 //! Whose rights and which settings our SQL runs with.
 //!
-//! Invariant: user-written SQL (the document view) runs only as the tables' owner, in a
-//! security-restricted operation, under pinned settings; our own tables are written only as their
-//! owner, with no user-written SQL in between.
+//! Invariant: a statement runs only inside a [`Guard`] (`spi.rs` refuses it elsewhere), which gives
+//! the user, the security-restricted operation, the settings and their end all at once. Whatever the
+//! code inside has set is taken back when the guard goes, as in REFRESH MATERIALIZED VIEW.
 
 use pgrx::pg_sys::{self, Oid};
+use std::cell::Cell;
 use std::ffi::{CStr, CString};
 
-/// Another current user, until dropped.
-pub struct Identity {
+/// What is known of this backend's settings at a place in our code.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Settings {
+    /// The session's own.
+    Session,
+    /// Pinned, and no code but ours has run since.
+    Pinned,
+    /// Inside a guard: pinned at its beginning, but code of a user's may have set others.
+    Guarded,
+    /// Inside [`Guard::caller`]: the session's own on purpose.
+    Caller,
+}
+
+thread_local! {
+    static SETTINGS: Cell<Settings> = const { Cell::new(Settings::Session) };
+}
+
+/// Another user, restricted, under pinned settings, until dropped. An error drops it too, and the
+/// (sub)transaction's abort that follows takes back what it would have.
+pub struct Guard {
     user: Oid,
     context: i32,
+    /// The settings' nest level that goes with it.
+    level: Option<i32>,
+    around: Settings,
 }
 
-impl Identity {
-    /// `user`, restricted: no SET ROLE, no temporary objects, nothing that outlives the operation.
-    pub fn restricted(user: Oid) -> Identity {
-        Identity::switch(
-            user,
-            (pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_RESTRICTED_OPERATION) as i32,
-        )
-    }
-
-    /// `user`, who may also run DDL (attach and detach).
-    pub fn local(user: Oid) -> Identity {
-        Identity::switch(user, pg_sys::SECURITY_LOCAL_USERID_CHANGE as i32)
-    }
-
-    fn switch(user: Oid, flags: i32) -> Identity {
-        let mut before = Identity {
-            user: Oid::INVALID,
-            context: 0,
-        };
-        // SAFETY: saved here, restored in Drop or by the (sub)transaction's abort.
+impl Guard {
+    /// `user`, in a security-restricted operation: no SET ROLE, no temporary objects, nothing that
+    /// outlives it.
+    pub fn user(user: Oid) -> Guard {
+        let guard = Guard::enter(user, Settings::Guarded);
+        // SAFETY: saved in `enter`, restored in Drop or by the (sub)transaction's abort.
         unsafe {
-            pg_sys::GetUserIdAndSecContext(&mut before.user, &mut before.context);
-            pg_sys::SetUserIdAndSecContext(user, before.context | flags);
+            let flags =
+                pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_RESTRICTED_OPERATION;
+            pg_sys::SetUserIdAndSecContext(user, guard.context | flags as i32);
         }
-        before
+        guard
+    }
+
+    /// The caller, who asks what a SELECT of his own would show him: nothing is switched or pinned.
+    pub fn caller() -> Guard {
+        Guard::enter(current_user(), Settings::Caller)
+    }
+
+    fn enter(user: Oid, inside: Settings) -> Guard {
+        let around = SETTINGS.get();
+        let (mut before, mut context) = (Oid::INVALID, 0);
+        // SAFETY: out parameters.
+        unsafe { pg_sys::GetUserIdAndSecContext(&mut before, &mut context) };
+        debug_assert!(user != Oid::INVALID);
+        // A level of its own, that what is set inside ends with it.
+        let level = (inside == Settings::Guarded).then(|| {
+            // SAFETY: closed in Drop, or by the (sub)transaction's abort.
+            let level = unsafe { pg_sys::NewGUCNestLevel() };
+            if around != Settings::Pinned {
+                pin();
+            }
+            level
+        });
+        SETTINGS.set(inside);
+        Guard {
+            user: before,
+            context,
+            level,
+            around,
+        }
+    }
+
+    /// With one more setting until the guard goes: attach's `lock_timeout`, a planner's switch.
+    pub fn with(self, name: &CStr, value: &str) -> Guard {
+        let value = CString::new(value).unwrap_or_default();
+        // SAFETY: inside this guard's nest level; C strings that live through the call.
+        unsafe { set(name, &value) };
+        self
+    }
+
+    /// Whether a statement may run here.
+    pub fn is_there() -> bool {
+        matches!(SETTINGS.get(), Settings::Guarded | Settings::Caller)
     }
 }
 
-impl Drop for Identity {
+impl Drop for Guard {
     fn drop(&mut self) {
-        // SAFETY: the values that `switch` saved. Also right while unwinding.
-        unsafe { pg_sys::SetUserIdAndSecContext(self.user, self.context) };
+        SETTINGS.set(self.around);
+        // SAFETY: the values that `enter` saved, and the level that it opened: guards nest like the
+        // frames that hold them. While unwinding, the abort that follows closes the level.
+        unsafe {
+            if let Some(level) = self.level
+                && !std::thread::panicking()
+            {
+                pg_sys::AtEOXact_GUC(false, level);
+            }
+            pg_sys::SetUserIdAndSecContext(self.user, self.context);
+        }
     }
 }
 
-/// A user and a security context (SECURITY_* flags of miscadmin.h).
-pub type Context = (Oid, i32);
-
-/// Those in force now.
-pub fn security_context() -> Context {
-    let (mut user, mut context) = (Oid::INVALID, 0);
-    // SAFETY: out parameters.
-    unsafe { pg_sys::GetUserIdAndSecContext(&mut user, &mut context) };
-    (user, context)
+/// Pinned settings for several guards in a row, and for values' text forms, until dropped.
+pub struct Pinned {
+    level: Option<i32>,
+    around: Settings,
 }
 
-pub fn current_user() -> Oid {
-    // SAFETY: reads a backend variable.
-    unsafe { pg_sys::GetUserId() }
+impl Pinned {
+    pub fn new() -> Pinned {
+        let around = SETTINGS.get();
+        let level = (around != Settings::Pinned).then(|| {
+            // SAFETY: closed in Drop, or by the (sub)transaction's abort.
+            let level = unsafe { pg_sys::NewGUCNestLevel() };
+            pin();
+            level
+        });
+        SETTINGS.set(Settings::Pinned);
+        Pinned { level, around }
+    }
 }
 
-/// Every setting that can change what an IMMUTABLE or STABLE built-in prints, and its pinned value;
-/// search_path last.
-const PINNED: [(&CStr, &CStr); 14] = [
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        SETTINGS.set(self.around);
+        if let Some(level) = self.level
+            && !std::thread::panicking()
+        {
+            // SAFETY: the level that `new` opened; while unwinding the abort closes it.
+            unsafe { pg_sys::AtEOXact_GUC(false, level) };
+        }
+    }
+}
+
+/// Every setting that can change what a query returns, or whether it fails, and its pinned value;
+/// search_path last. ARCHITECTURE.md says why the others are not here.
+const PINNED: [(&CStr, &CStr); 24] = [
+    // How values are read and printed.
     (c"TimeZone", c"UTC"),
     (c"DateStyle", c"ISO, MDY"),
     (c"IntervalStyle", c"postgres"),
@@ -80,50 +157,33 @@ const PINNED: [(&CStr, &CStr); 14] = [
     (c"xmlbinary", c"base64"),
     (c"xmloption", c"content"),
     (c"quote_all_identifiers", c"off"),
+    (c"default_text_search_config", c"pg_catalog.simple"),
+    // What a query's text means.
+    (c"standard_conforming_strings", c"on"),
+    (c"backslash_quote", c"safe_encoding"),
+    (c"transform_null_equals", c"off"),
+    // Which rows it finds, and in which order where it says none.
+    (c"gin_fuzzy_search_limit", c"0"),
+    (c"row_security", c"on"),
+    (c"synchronize_seqscans", c"off"),
+    // Whether it fails, and what an error that we contain does to the session.
+    (c"restrict_nonsystem_relation_kind", c""),
+    (c"exit_on_error", c"off"),
+    // Compiling takes longer than anything that we run.
+    (c"jit", c"off"),
     (c"search_path", c"pg_catalog, pg_temp"),
 ];
 
-/// Pinned settings, until dropped. Only those that differ are switched.
-pub struct Pinned {
-    level: Option<i32>,
-}
-
-impl Pinned {
-    pub fn new() -> Pinned {
-        Pinned::these(&PINNED)
-    }
-
-    fn these(settings: &[(&CStr, &CStr)]) -> Pinned {
-        let mut pinned = Pinned { level: None };
-        for &(name, value) in settings {
-            // SAFETY: constant C strings; the setting goes back at AtEOXact_GUC or at abort.
-            unsafe {
-                let now = pg_sys::GetConfigOption(name.as_ptr(), true, false);
-                if !now.is_null() && same(name, CStr::from_ptr(now), value) {
-                    continue;
-                }
-                if pinned.level.is_none() {
-                    pinned.level = Some(pg_sys::NewGUCNestLevel());
-                }
-                set(name, value, pg_sys::GucAction::GUC_ACTION_SAVE);
-            }
-        }
-        pinned
-    }
-
-    /// `search_path` alone: built-ins, and nobody's own operators or functions.
-    pub fn path() -> Pinned {
-        Pinned::these(&PINNED[PINNED.len() - 1..])
-    }
-
-    /// One setting alone, for attach's `lock_timeout`.
-    pub fn with(name: &CStr, value: &str) -> Pinned {
-        let value = CString::new(value).unwrap_or_default();
-        // SAFETY: as in `new`.
+/// Sets those that differ, in the caller's nest level. A setting that this server does not have is
+/// left out.
+fn pin() {
+    for (name, value) in PINNED {
+        // SAFETY: constant C strings; the setting goes back with the caller's nest level.
         unsafe {
-            let level = pg_sys::NewGUCNestLevel();
-            set(name, &value, pg_sys::GucAction::GUC_ACTION_SAVE);
-            Pinned { level: Some(level) }
+            let now = pg_sys::GetConfigOption(name.as_ptr(), true, false);
+            if !now.is_null() && !same(name, CStr::from_ptr(now), value) {
+                set(name, value);
+            }
         }
     }
 }
@@ -139,15 +199,16 @@ fn same(name: &CStr, now: &CStr, pinned: &CStr) -> bool {
 
 /// # Safety
 /// Must be inside a GUC nest level of the caller's.
-unsafe fn set(name: &CStr, value: &CStr, action: pg_sys::GucAction::Type) {
+unsafe fn set(name: &CStr, value: &CStr) {
     // SAFETY: C strings that live through the call.
     unsafe {
         pg_sys::set_config_option(
             name.as_ptr(),
             value.as_ptr(),
-            pg_sys::GucContext::PGC_USERSET,
+            // Some are a superuser's to set: what holds them here is the nest level.
+            pg_sys::GucContext::PGC_SUSET,
             pg_sys::GucSource::PGC_S_SESSION,
-            action,
+            pg_sys::GucAction::GUC_ACTION_SAVE,
             true,
             0,
             false,
@@ -155,15 +216,9 @@ unsafe fn set(name: &CStr, value: &CStr, action: pg_sys::GucAction::Type) {
     }
 }
 
-impl Drop for Pinned {
-    fn drop(&mut self) {
-        if let Some(level) = self.level
-            && !std::thread::panicking()
-        {
-            // SAFETY: the level that `new` opened; while unwinding the abort closes it.
-            unsafe { pg_sys::AtEOXact_GUC(true, level) };
-        }
-    }
+pub fn current_user() -> Oid {
+    // SAFETY: reads a backend variable.
+    unsafe { pg_sys::GetUserId() }
 }
 
 /// A setting of the server's, as SHOW prints it; whatever the current user may see.

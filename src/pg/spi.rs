@@ -178,6 +178,10 @@ struct Connection;
 
 impl Connection {
     fn open() -> Connection {
+        if !super::identity::Guard::is_there() {
+            // The one way to run SQL is a guard: nothing of ours runs as the caller by mistake.
+            crate::error::Error::Internal("SQL outside of a guard".into()).raise();
+        }
         // SAFETY: paired with SPI_finish in Drop, or with the (sub)transaction's abort.
         unsafe { pg_sys::SPI_connect() };
         OPEN.set(OPEN.get() + 1);

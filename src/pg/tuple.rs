@@ -1,14 +1,17 @@
 //! Writing the four columns below SQL.
 //!
 //! Invariant: no trigger, rule or policy of the app sees the write, and nothing but the four columns
-//! of a row that this transaction has locked is changed. This is what logical replication's apply
-//! does (ExecSimpleRelationUpdate), without the app's triggers; but with PostgreSQL's own deferred
-//! checks: one that is queued for the version we replace (a deferred foreign key or unique
-//! constraint) skips a version that is no longer live and relies on the next one's being queued.
+//! of a row that this transaction has locked is changed. All other values being what they were, no
+//! constraint of the app's is checked again: a check could wait for another transaction, and nothing
+//! that it looks at has changed. Nothing may be queued for the version that we replace, since a queued
+//! check skips one that is no longer live; behind the last deferred trigger nothing is, and refresh
+//! asks ([`has_checks_queued`]).
 
 use super::Oid;
 use super::scan::Row;
 use super::value::Value;
+use crate::error::Error;
+use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
 use pgrx::pg_sys::{self, Datum};
 
 /// What is stored beside a profile.
@@ -28,8 +31,12 @@ pub struct Writer {
     new: *mut pg_sys::TupleTableSlot,
     result: *mut pg_sys::ResultRelInfo,
     estate: *mut pg_sys::EState,
-    /// The table has constraints that PostgreSQL checks by triggers.
-    checks: bool,
+}
+
+/// Whether PostgreSQL still has a check of the table's constraints to run in this transaction.
+pub fn has_checks_queued(table: Oid) -> bool {
+    // SAFETY: looks through this transaction's queued trigger events.
+    unsafe { pg_sys::AfterTriggerPendingOnRel(table) }
 }
 
 /// What our columns need at most of a row's own space: a TOAST pointer, three numbers, their nulls.
@@ -126,9 +133,8 @@ impl Locker {
 }
 
 impl Writer {
-    /// `columns`: the numbers of document, valid_until, epoch and updated_at. `deferrable`: a check of
-    /// PostgreSQL's can still be queued, and must be.
-    pub fn open(table: Oid, columns: [i16; 4], deferrable: bool) -> Writer {
+    /// `columns`: the numbers of document, valid_until, epoch and updated_at.
+    pub fn open(table: Oid, columns: [i16; 4]) -> Writer {
         // SAFETY: everything opened here is closed in `finish`, or by the abort. A ResultRelInfo with no
         // range table index is what index maintenance takes for "not from a query".
         unsafe {
@@ -139,10 +145,6 @@ impl Writer {
                 pg_sys::palloc0(size_of::<pg_sys::ResultRelInfo>()).cast();
             (*result).type_ = pg_sys::NodeTag::T_ResultRelInfo;
             pg_sys::InitResultRelInfo(result, relation, 0, std::ptr::null_mut(), 0);
-            let checks = keep_constraint_checks(result, deferrable);
-            if checks {
-                pg_sys::AfterTriggerBeginQuery();
-            }
             pg_sys::ExecOpenIndices(result, false);
             pg_sys::CommandCounterIncrement();
             Writer {
@@ -152,9 +154,15 @@ impl Writer {
                 new: pg_sys::MakeSingleTupleTableSlot((*relation).rd_att, &pg_sys::TTSOpsHeapTuple),
                 result,
                 estate: pg_sys::CreateExecutorState(),
-                checks,
             }
         }
+    }
+
+    /// Whether there is an index into which a new version may not go unchecked.
+    pub fn may_be_refused(&self) -> bool {
+        self.indexes()
+            .iter()
+            .any(|index| index.needs_check(&self.columns))
     }
 
     /// Stores `s` in the row version at `tid`, which this transaction has locked and not updated
@@ -197,7 +205,6 @@ impl Writer {
                 return false;
             }
             pg_sys::ExecStoreHeapTuple(changed, self.new, true);
-            let mut old_tid = tid;
             let mut indexes = Default::default();
             pg_sys::simple_table_tuple_update(
                 self.relation,
@@ -206,19 +213,7 @@ impl Writer {
                 pg_sys::GetActiveSnapshot(),
                 &mut indexes,
             );
-            let recheck = self.maintain_indexes(indexes);
-            pg_sys::ExecARUpdateTriggers(
-                self.estate,
-                self.result,
-                std::ptr::null_mut(),
-                std::ptr::null_mut(),
-                &mut old_tid,
-                std::ptr::null_mut(),
-                self.new,
-                recheck,
-                std::ptr::null_mut(),
-                false,
-            );
+            self.maintain_indexes(indexes);
             self.reset();
             pg_sys::ExecClearTuple(self.new);
             pg_sys::ExecClearTuple(self.old);
@@ -226,56 +221,36 @@ impl Writer {
         }
     }
 
-    /// Inserts the entries that the indexes need; which unique ones must be checked again later.
-    #[cfg(feature = "pg15")]
-    fn maintain_indexes(&mut self, needed: bool) -> *mut pg_sys::List {
-        if !needed {
-            return std::ptr::null_mut();
-        }
-        // SAFETY: the new version is in the slot with its TID; with no index it does nothing.
-        unsafe {
-            pg_sys::ExecInsertIndexTuples(
-                self.result,
-                self.new,
-                self.estate,
-                true,
-                false,
-                std::ptr::null_mut(),
-                std::ptr::null_mut(),
-            )
+    /// Inserts the entries that the indexes need for the version in the slot `new`.
+    fn maintain_indexes(&mut self, needed: Needed) {
+        for index in self.indexes() {
+            if index.is_needed(needed) {
+                if index.needs_check(&self.columns) {
+                    Error::IndexChecked(index.name()).raise();
+                }
+                index.insert(self);
+            }
         }
     }
 
-    /// Inserts the entries that the indexes need; which unique ones must be checked again later.
-    #[cfg(not(feature = "pg15"))]
-    fn maintain_indexes(&mut self, needed: pg_sys::TU_UpdateIndexes::Type) -> *mut pg_sys::List {
-        use pg_sys::TU_UpdateIndexes::*;
-        if needed == TU_None {
-            return std::ptr::null_mut();
-        }
-        // SAFETY: the new version is in the slot with its TID; with no index it does nothing.
+    fn indexes(&self) -> Vec<Index> {
+        // SAFETY: opened by ExecOpenIndices, in arrays of that many.
         unsafe {
-            pg_sys::ExecInsertIndexTuples(
-                self.result,
-                self.new,
-                self.estate,
-                true,
-                false,
-                std::ptr::null_mut(),
-                std::ptr::null_mut(),
-                needed == TU_Summarizing,
-            )
+            let result = &*self.result;
+            let number = usize::try_from(result.ri_NumIndices).unwrap_or_default();
+            let all = (0..number).map(|i| Index {
+                relation: *result.ri_IndexRelationDescs.add(i),
+                info: *result.ri_IndexRelationInfo.add(i),
+            });
+            all.filter(|i| !i.relation.is_null() && (*i.info).ii_ReadyForInserts)
+                .collect()
         }
     }
 
-    /// Ends the writing: immediate checks run now, deferred ones at commit. The lock stays.
+    /// Ends the writing. The lock stays.
     pub fn finish(self) {
         // SAFETY: everything was opened by `open`; on an error the abort releases it instead.
         unsafe {
-            if self.checks {
-                pg_sys::AfterTriggerEndQuery(self.estate);
-                pg_sys::ExecCloseResultRelations(self.estate);
-            }
             pg_sys::ExecCloseIndices(self.result);
             pg_sys::ExecDropSingleTupleTableSlot(self.old);
             pg_sys::ExecDropSingleTupleTableSlot(self.new);
@@ -298,37 +273,112 @@ impl Writer {
     }
 }
 
-/// Of the table's triggers, leaves in `result` only PostgreSQL's own checks of the row's constraints, or
-/// none of them; whether there are any.
-///
-/// # Safety
-/// `result` has just been initialised; its trigger description is its own copy.
-unsafe fn keep_constraint_checks(result: *mut pg_sys::ResultRelInfo, any: bool) -> bool {
-    // SAFETY: as said; the array is compacted in place and only gets shorter.
-    unsafe {
-        let desc = (*result).ri_TrigDesc;
-        if desc.is_null() {
-            return false;
-        }
-        let mut kept = 0;
-        for i in 0..(*desc).numtriggers as usize {
-            let trigger = (*desc).triggers.add(i);
-            let function = (*trigger).tgfoid.to_u32();
-            if any
-                && (*trigger).tgisinternal
-                && [pg_sys::F_RI_FKEY_CHECK_UPD, pg_sys::F_UNIQUE_KEY_RECHECK].contains(&function)
-            {
-                std::ptr::copy(trigger, (*desc).triggers.add(kept), 1);
-                kept += 1;
+/// Which indexes an update has to put an entry into.
+#[cfg(feature = "pg15")]
+type Needed = bool;
+#[cfg(not(feature = "pg15"))]
+type Needed = pg_sys::TU_UpdateIndexes::Type;
+
+/// An index of the table, open.
+struct Index {
+    relation: pg_sys::Relation,
+    info: *mut pg_sys::IndexInfo,
+}
+
+impl Index {
+    #[cfg(feature = "pg15")]
+    fn is_needed(&self, needed: Needed) -> bool {
+        needed
+    }
+
+    #[cfg(not(feature = "pg15"))]
+    fn is_needed(&self, needed: Needed) -> bool {
+        use pg_sys::TU_UpdateIndexes::*;
+        // SAFETY: open, as in `indexes`.
+        needed == TU_All || needed == TU_Summarizing && unsafe { (*self.info).ii_Summarizing }
+    }
+
+    /// Whether an entry may not go in unchecked: the index keeps values apart, and ours are among them,
+    /// or it is still being built, when whoever builds it relies on the check.
+    fn needs_check(&self, ours: &[i32; 4]) -> bool {
+        // SAFETY: open, as in `indexes`; the expressions are trees of this table's columns alone.
+        unsafe {
+            let info = &*self.info;
+            if !info.ii_Unique && info.ii_ExclusionOps.is_null() {
+                return false;
             }
+            if !(*(*self.relation).rd_index).indisvalid {
+                return true;
+            }
+            let keys = usize::try_from(info.ii_NumIndexKeyAttrs).unwrap_or_default();
+            let mut used = std::ptr::null_mut();
+            for expressions in [info.ii_Expressions, info.ii_Predicate] {
+                pg_sys::pull_varattnos(expressions.cast(), 1, &mut used);
+            }
+            let whole_row = pg_sys::FirstLowInvalidHeapAttributeNumber;
+            ours.iter().any(|column| {
+                let named = info.ii_IndexAttrNumbers[..keys].iter();
+                named.copied().any(|n| i32::from(n) == *column)
+                    || pg_sys::bms_is_member(*column - whole_row, used)
+            }) || pg_sys::bms_is_member(-whole_row, used)
         }
-        let triggers = (*desc).triggers;
-        *desc = pg_sys::TriggerDesc {
-            triggers,
-            numtriggers: kept as i32,
-            trig_update_after_row: kept > 0,
-            ..Default::default()
-        };
-        kept > 0
+    }
+
+    fn name(&self) -> String {
+        // SAFETY: open, as in `indexes`.
+        let name =
+            unsafe { std::ffi::CStr::from_ptr((*(*self.relation).rd_rel).relname.data.as_ptr()) };
+        name.to_string_lossy().into_owned()
+    }
+
+    /// Puts an entry in for the version in the writer's slot, unless the predicate leaves it out: what
+    /// ExecInsertIndexTuples does, without the check of values that are those of the version before.
+    fn insert(&self, writer: &Writer) {
+        // SAFETY: index, table, slot and estate are open; the arrays are of the most columns that an
+        // index can have. ExecQual is inline in C: a call of the prepared expression's function.
+        unsafe {
+            let (info, estate) = (self.info, writer.estate);
+            let mut context = (*estate).es_per_tuple_exprcontext;
+            if context.is_null() {
+                context = pg_sys::MakePerTupleExprContext(estate);
+            }
+            (*context).ecxt_scantuple = writer.new;
+            if !(*info).ii_Predicate.is_null() {
+                if (*info).ii_PredicateState.is_null() {
+                    (*info).ii_PredicateState =
+                        pg_sys::ExecPrepareQual((*info).ii_Predicate, estate);
+                }
+                let state = (*info).ii_PredicateState;
+                if let Some(evaluate) = (*state).evalfunc {
+                    let before = pg_sys::MemoryContextSwitchTo((*context).ecxt_per_tuple_memory);
+                    let mut null = false;
+                    let holds =
+                        pg_guard_ffi_boundary(|| evaluate(state, context, &mut null)).value() != 0;
+                    pg_sys::MemoryContextSwitchTo(before);
+                    if !holds {
+                        return;
+                    }
+                }
+            }
+            const MOST: usize = pg_sys::INDEX_MAX_KEYS as usize;
+            let (mut values, mut nulls) = ([Datum::null(); MOST], [false; MOST]);
+            pg_sys::FormIndexDatum(
+                info,
+                writer.new,
+                estate,
+                values.as_mut_ptr(),
+                nulls.as_mut_ptr(),
+            );
+            pg_sys::index_insert(
+                self.relation,
+                values.as_mut_ptr(),
+                nulls.as_mut_ptr(),
+                &mut (*writer.new).tts_tid,
+                writer.relation,
+                pg_sys::IndexUniqueCheck::UNIQUE_CHECK_NO,
+                true,
+                info,
+            );
+        }
     }
 }

@@ -4,7 +4,7 @@
 //! gone with the one that made it, handed to the parent when it commits.
 
 use super::Oid;
-use crate::{attachment, session, settings, triggers};
+use crate::{rights, session, settings, triggers};
 use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
 use pgrx::pg_sys::{self, PgTryBuilder, panic::CaughtError};
 use pgrx::{PgSqlErrorCode, pg_guard};
@@ -32,7 +32,7 @@ unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _arg:
     use pg_sys::XactEvent::*;
     if matches!(event, XACT_EVENT_PRE_COMMIT | XACT_EVENT_PRE_PREPARE)
         && session::unsettled()
-        && attachment::home().is_some()
+        && rights::home().is_some()
     {
         // Behind the last deferred trigger: nothing that is done here may queue one. The transaction
         // may have been made read only since it wrote.
@@ -75,6 +75,7 @@ unsafe extern "C-unwind" fn on_subtransaction(
 #[pg_guard]
 unsafe extern "C-unwind" fn on_relcache(_arg: pg_sys::Datum, relation: Oid) {
     crate::attachment::relation_changed(relation);
+    rights::relation_changed(relation);
 }
 
 #[pg_guard]
