@@ -2,66 +2,112 @@
 
 CREATE SCHEMA profile_cache;
 COMMENT ON SCHEMA profile_cache IS 'profile_cache: cached user profiles that are never stale';
-GRANT USAGE ON SCHEMA profile_cache TO PUBLIC;
 
--- State. pg_dump carries attachment, pending and failure; drain and absent name transactions of
--- one server and stay behind.
+-- State. pg_dump carries attachment, epoch, pending_epoch, pending_key and failure; drain and absent name
+-- transactions of one server and stay behind. None of it is ever cut off at the end by vacuum, which would
+-- take ACCESS EXCLUSIVE, and each read of a standby with it.
 
 CREATE TABLE profile_cache.attachment (
-    singleton   boolean  NOT NULL DEFAULT true PRIMARY KEY CHECK (singleton),
-    profile     regclass NOT NULL,
-    document    regclass NOT NULL,
-    exclude     name[]   NOT NULL,
-    first_epoch bigint   NOT NULL,
-    definition  jsonb    NOT NULL,
-    problem     text
-);
+    singleton  boolean              NOT NULL DEFAULT true PRIMARY KEY CHECK (singleton),
+    profile    pg_catalog.regclass  NOT NULL,
+    document   pg_catalog.regclass  NOT NULL,
+    exclude    pg_catalog.name[]    NOT NULL,
+    definition pg_catalog.jsonb     NOT NULL,
+    problem    pg_catalog.text
+) WITH (vacuum_truncate = off);
 COMMENT ON TABLE profile_cache.attachment IS 'what is attached in this database: one row, or none';
+COMMENT ON COLUMN profile_cache.attachment.singleton IS 'true: there is one row at most';
 COMMENT ON COLUMN profile_cache.attachment.profile IS 'the profile table';
 COMMENT ON COLUMN profile_cache.attachment.document IS 'the document view';
 COMMENT ON COLUMN profile_cache.attachment.exclude IS 'columns that attach() was told to leave out';
-COMMENT ON COLUMN profile_cache.attachment.first_epoch IS 'the first epoch, from the clock at attach; older stamps are not trusted';
 COMMENT ON COLUMN profile_cache.attachment.definition IS 'used tables, columns and routes, by name';
 COMMENT ON COLUMN profile_cache.attachment.problem IS 'why nothing is trusted at present; null where all is well';
 
-CREATE TABLE profile_cache.pending (
-    id           uuid        NOT NULL DEFAULT pg_catalog.gen_random_uuid() PRIMARY KEY,
-    kind         text        NOT NULL CHECK (kind IN ('current', 'epoch', 'key')),
-    epoch        bigint,
-    reason       text        NOT NULL,
-    link_schema  name,
-    link_table   name,
-    link_columns name[],
-    link_values  text[],
-    key_columns  name[],
-    key_values   text[],
-    created_at   timestamptz NOT NULL DEFAULT pg_catalog.now()
+CREATE TABLE profile_cache.epoch (
+    singleton    boolean           NOT NULL DEFAULT true PRIMARY KEY CHECK (singleton),
+    current      pg_catalog.int8   NOT NULL,
+    trusted_from pg_catalog.int8   NOT NULL
 )
--- Every read scans it. The room keeps the current epoch's new versions on the first page, so that
--- vacuum can cut off all others once nothing is pending.
-WITH (fillfactor = 40, autovacuum_vacuum_threshold = 50, autovacuum_vacuum_scale_factor = 0);
-COMMENT ON TABLE profile_cache.pending IS 'the current epoch, and what refresh has still to do';
-COMMENT ON COLUMN profile_cache.pending.kind IS 'current: the current epoch; epoch: a change that may concern many profiles; key: one profile';
-COMMENT ON COLUMN profile_cache.pending.epoch IS 'the epoch; null for a pending one until refresh assigns it';
+-- Every read and every commit looks at it: one page, and room on it for the versions that an old snapshot
+-- keeps.
+WITH (fillfactor = 10, vacuum_truncate = off, autovacuum_vacuum_threshold = 50, autovacuum_vacuum_scale_factor = 0);
+COMMENT ON TABLE profile_cache.epoch IS 'the current epoch: one row, only ever updated in place';
+COMMENT ON COLUMN profile_cache.epoch.singleton IS 'true: there is one row at most';
+COMMENT ON COLUMN profile_cache.epoch.current IS 'the current epoch: what is computed now is stamped with it';
+COMMENT ON COLUMN profile_cache.epoch.trusted_from IS 'stamps below are of another definition of the document, or of another attachment';
+
+CREATE TABLE profile_cache.pending_epoch (
+    id           pg_catalog.uuid        NOT NULL DEFAULT pg_catalog.gen_random_uuid() PRIMARY KEY,
+    epoch        pg_catalog.int8,
+    redefined    boolean                NOT NULL,
+    reason       pg_catalog.text        NOT NULL,
+    link_schema  pg_catalog.name,
+    link_table   pg_catalog.name,
+    link_columns pg_catalog.name[],
+    link_values  pg_catalog.text[],
+    created_at   pg_catalog.timestamptz NOT NULL DEFAULT pg_catalog.now()
+) WITH (vacuum_truncate = off, autovacuum_vacuum_threshold = 50, autovacuum_vacuum_scale_factor = 0);
+COMMENT ON TABLE profile_cache.pending_epoch IS 'changes that may concern many profiles, and that refresh has still to follow';
+COMMENT ON COLUMN profile_cache.pending_epoch.id IS 'the row''s name';
+COMMENT ON COLUMN profile_cache.pending_epoch.epoch IS 'its number; null until refresh assigns it';
+COMMENT ON COLUMN profile_cache.pending_epoch.redefined IS 'the document''s definition has changed, in older snapshots too';
+COMMENT ON COLUMN profile_cache.pending_epoch.reason IS 'what happened';
+COMMENT ON COLUMN profile_cache.pending_epoch.link_schema IS 'schema of the changed table; null: everything is concerned';
+COMMENT ON COLUMN profile_cache.pending_epoch.link_table IS 'the changed table';
+COMMENT ON COLUMN profile_cache.pending_epoch.link_columns IS 'its columns that lead towards the profiles';
+COMMENT ON COLUMN profile_cache.pending_epoch.link_values IS 'old and new values of those columns in the changed rows, row after row';
+COMMENT ON COLUMN profile_cache.pending_epoch.created_at IS 'when the transaction that changed something began';
+
+CREATE TABLE profile_cache.pending_key (
+    id          pg_catalog.uuid        NOT NULL DEFAULT pg_catalog.gen_random_uuid() PRIMARY KEY,
+    key_set     pg_catalog.int8        NOT NULL,
+    key_hash    pg_catalog.int8        NOT NULL,
+    reason      pg_catalog.text        NOT NULL,
+    key_columns pg_catalog.name[]      NOT NULL,
+    key_values  pg_catalog.text[]      NOT NULL,
+    created_at  pg_catalog.timestamptz NOT NULL DEFAULT pg_catalog.now()
+) WITH (vacuum_truncate = off, autovacuum_vacuum_threshold = 50, autovacuum_vacuum_scale_factor = 0);
+CREATE INDEX pending_key_probe ON profile_cache.pending_key (key_set, key_hash);
+COMMENT ON TABLE profile_cache.pending_key IS 'single profiles that are not to be trusted until refresh has computed them';
+COMMENT ON COLUMN profile_cache.pending_key.id IS 'the row''s name';
+COMMENT ON COLUMN profile_cache.pending_key.key_set IS 'a hash of key_columns';
+COMMENT ON COLUMN profile_cache.pending_key.key_hash IS 'a hash of key_values; 0 where equal values may have different texts';
+COMMENT ON COLUMN profile_cache.pending_key.reason IS 'what happened';
+COMMENT ON COLUMN profile_cache.pending_key.key_columns IS 'the profile table''s columns that name the profile';
+COMMENT ON COLUMN profile_cache.pending_key.key_values IS 'their values';
+COMMENT ON COLUMN profile_cache.pending_key.created_at IS 'when the transaction that changed something began';
+COMMENT ON INDEX profile_cache.pending_key_probe IS 'a read looks here for the profile that it reads';
+
+CREATE VIEW profile_cache.pending AS
+    SELECT p.id, 'epoch'::pg_catalog.text AS kind, p.epoch, p.reason, p.link_schema, p.link_table, p.link_columns, p.link_values,
+           NULL::pg_catalog.name[] AS key_columns, NULL::pg_catalog.text[] AS key_values, p.created_at
+    FROM profile_cache.pending_epoch AS p
+    UNION ALL
+    SELECT k.id, 'key', NULL, k.reason, NULL, NULL, NULL, NULL, k.key_columns, k.key_values, k.created_at
+    FROM profile_cache.pending_key AS k;
+COMMENT ON VIEW profile_cache.pending IS 'what refresh has still to do';
+COMMENT ON COLUMN profile_cache.pending.id IS 'the row''s name';
+COMMENT ON COLUMN profile_cache.pending.kind IS 'epoch: a change that may concern many profiles; key: one profile';
+COMMENT ON COLUMN profile_cache.pending.epoch IS 'of an epoch: its number; null until refresh assigns it';
 COMMENT ON COLUMN profile_cache.pending.reason IS 'what happened';
-COMMENT ON COLUMN profile_cache.pending.link_schema IS 'schema of the changed table; null: everything is concerned';
+COMMENT ON COLUMN profile_cache.pending.link_schema IS 'of an epoch: schema of the changed table; null: everything is concerned';
 COMMENT ON COLUMN profile_cache.pending.link_table IS 'the changed table';
 COMMENT ON COLUMN profile_cache.pending.link_columns IS 'its columns that lead towards the profiles';
 COMMENT ON COLUMN profile_cache.pending.link_values IS 'old and new values of those columns in the changed rows, row after row';
-COMMENT ON COLUMN profile_cache.pending.key_columns IS 'the profile table''s columns that name the profile';
+COMMENT ON COLUMN profile_cache.pending.key_columns IS 'of a key: the profile table''s columns that name the profile';
 COMMENT ON COLUMN profile_cache.pending.key_values IS 'their values';
 COMMENT ON COLUMN profile_cache.pending.created_at IS 'when the transaction that changed something began';
 
 CREATE TABLE profile_cache.drain (
-    epoch        bigint  NOT NULL PRIMARY KEY,
-    holders      text[],
-    server_start timestamptz,
-    running      boolean NOT NULL DEFAULT false,
-    last         boolean NOT NULL DEFAULT false,
-    position     uuid,
-    began_at     xid8,
-    passed_to    xid8
-);
+    epoch        pg_catalog.int8 NOT NULL PRIMARY KEY,
+    holders      pg_catalog.text[],
+    server_start pg_catalog.timestamptz,
+    running      boolean         NOT NULL DEFAULT false,
+    last         boolean         NOT NULL DEFAULT false,
+    position     pg_catalog.uuid,
+    began_at     pg_catalog.xid8,
+    passed_to    pg_catalog.xid8
+) WITH (vacuum_truncate = off);
 COMMENT ON TABLE profile_cache.drain IS 'how far refresh is with each pending epoch';
 COMMENT ON COLUMN profile_cache.drain.epoch IS 'the pending epoch';
 COMMENT ON COLUMN profile_cache.drain.holders IS 'virtual transactions that may have missed it';
@@ -73,30 +119,29 @@ COMMENT ON COLUMN profile_cache.drain.began_at IS 'xmin of the snapshot it began
 COMMENT ON COLUMN profile_cache.drain.passed_to IS 'row versions of an older xmin are no longer concerned';
 
 CREATE TABLE profile_cache.absent (
-    pending      uuid        NOT NULL PRIMARY KEY,
-    holders      text[]      NOT NULL,
-    server_start timestamptz NOT NULL
-);
+    pending      pg_catalog.uuid        NOT NULL PRIMARY KEY,
+    holders      pg_catalog.text[]      NOT NULL,
+    server_start pg_catalog.timestamptz NOT NULL
+) WITH (vacuum_truncate = off);
 COMMENT ON TABLE profile_cache.absent IS 'pending keys that no visible row had when refresh first looked';
 COMMENT ON COLUMN profile_cache.absent.pending IS 'the pending key''s id';
 COMMENT ON COLUMN profile_cache.absent.holders IS 'virtual transactions that may still bring the row';
 COMMENT ON COLUMN profile_cache.absent.server_start IS 'the run of the server in which they were noted';
 
 CREATE TABLE profile_cache.failure (
-    user_id   uuid        NOT NULL,
-    sqlstate  text        NOT NULL,
-    failed_at timestamptz NOT NULL DEFAULT pg_catalog.now()
-);
+    user_id   pg_catalog.uuid        NOT NULL,
+    sqlstate  pg_catalog.text        NOT NULL,
+    failed_at pg_catalog.timestamptz NOT NULL DEFAULT pg_catalog.now()
+) WITH (vacuum_truncate = off);
 COMMENT ON TABLE profile_cache.failure IS 'profiles whose document could not be computed or written; reads of them use the view';
 COMMENT ON COLUMN profile_cache.failure.user_id IS 'the profile''s key';
 COMMENT ON COLUMN profile_cache.failure.sqlstate IS 'the error''s SQLSTATE; its message may hold profile data and is not kept';
 COMMENT ON COLUMN profile_cache.failure.failed_at IS 'when the transaction that computed it began';
 
-GRANT SELECT ON profile_cache.attachment, profile_cache.pending, profile_cache.drain,
-    profile_cache.absent, profile_cache.failure TO @extowner@;
-
 SELECT pg_catalog.pg_extension_config_dump('profile_cache.attachment', '');
-SELECT pg_catalog.pg_extension_config_dump('profile_cache.pending', '');
+SELECT pg_catalog.pg_extension_config_dump('profile_cache.epoch', '');
+SELECT pg_catalog.pg_extension_config_dump('profile_cache.pending_epoch', '');
+SELECT pg_catalog.pg_extension_config_dump('profile_cache.pending_key', '');
 SELECT pg_catalog.pg_extension_config_dump('profile_cache.failure', '');
 
 CREATE FUNCTION profile_cache.attachment_changed() RETURNS trigger
@@ -228,27 +273,18 @@ COMMENT ON COLUMN profile_cache.status.warnings IS 'what wants attention, and wh
 CREATE FUNCTION profile_cache.on_ddl() RETURNS event_trigger
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'profile_cache_on_ddl';
 COMMENT ON FUNCTION profile_cache.on_ddl() IS 'event trigger: distrusts everything when DDL touches what the document depends on';
+-- Rights: whoever may read the profile may read its document; the rest is for the extension's owner and
+-- the tables'. Whatever default privileges have given is taken back. Again at each attach(), and where the
+-- extension gets another owner.
+
+CREATE FUNCTION profile_cache.set_rights() RETURNS void
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'profile_cache_set_rights';
+COMMENT ON FUNCTION profile_cache.set_rights() IS 'internal: grants what is to be granted on the extension''s objects, and revokes all else';
+SELECT profile_cache.set_rights();
+
 CREATE EVENT TRIGGER profile_cache_ddl ON ddl_command_end EXECUTE FUNCTION profile_cache.on_ddl();
 CREATE EVENT TRIGGER profile_cache_drop ON sql_drop EXECUTE FUNCTION profile_cache.on_ddl();
 ALTER EVENT TRIGGER profile_cache_ddl ENABLE ALWAYS;
 ALTER EVENT TRIGGER profile_cache_drop ENABLE ALWAYS;
 COMMENT ON EVENT TRIGGER profile_cache_ddl IS 'distrusts everything when DDL touches what the document depends on';
 COMMENT ON EVENT TRIGGER profile_cache_drop IS 'distrusts everything when something is dropped that the document depends on';
-
--- Rights: whoever may read the profile may read its document; the rest is for the owner.
-
-REVOKE ALL ON FUNCTION profile_cache.attachment_changed(), profile_cache.distrust(),
-    profile_cache.before_statement(), profile_cache.after_statement(), profile_cache.on_ddl(),
-    profile_cache.attach(regclass, name, regclass, name[]), profile_cache.detach(boolean),
-    profile_cache.invalidate(uuid), profile_cache.invalidate_all(), profile_cache.verify(bigint),
-    profile_cache.refresh_begin(integer), profile_cache.refresh_step(integer, text, uuid),
-    profile_cache.status_row() FROM PUBLIC;
-REVOKE ALL ON PROCEDURE profile_cache.refresh(integer) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION
-    profile_cache.attach(regclass, name, regclass, name[]), profile_cache.detach(boolean),
-    profile_cache.invalidate(uuid), profile_cache.invalidate_all(), profile_cache.verify(bigint),
-    profile_cache.refresh_begin(integer), profile_cache.refresh_step(integer, text, uuid),
-    profile_cache.status_row() TO @extowner@;
-GRANT EXECUTE ON PROCEDURE profile_cache.refresh(integer) TO @extowner@;
-GRANT SELECT ON profile_cache.status TO @extowner@, pg_monitor;
-GRANT EXECUTE ON FUNCTION profile_cache.status_row() TO pg_monitor;

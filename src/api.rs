@@ -12,7 +12,7 @@ use crate::pg::xact;
 use crate::read;
 use crate::refresh::{self, Phase};
 use crate::report;
-use crate::rights;
+use crate::rights::{self, Revoke};
 use crate::time;
 
 /// `get_profile(user_id uuid) RETURNS jsonb`
@@ -84,11 +84,7 @@ pub fn invalidate(call: &Call) -> Return {
         Error::NullArgument("user_id").raise()
     };
     let text = Value::uuid(&key).to_text();
-    pending::keys(
-        std::slice::from_ref(&a.definition.key),
-        std::iter::once(vec![text]),
-        "invalidate",
-    );
+    pending::keys(a.key_naming(), std::iter::once(vec![text]), "invalidate");
     Return::Void
 }
 
@@ -126,6 +122,12 @@ pub fn explain(call: &Call) -> Return {
         call.uuid(0)
             .and_then(|key| Value::jsonb(&read::explain(&key))),
     )
+}
+
+/// `profile_cache.set_rights()`: for the extension's script.
+pub fn set_rights(_: &Call) -> Return {
+    rights::set(None, Revoke::All);
+    Return::Void
 }
 
 /// `profile_cache.status_row()`: what the view `profile_cache.status` shows.

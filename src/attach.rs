@@ -13,7 +13,7 @@ use crate::pending;
 use crate::pg::identity::current_user;
 use crate::pg::spi::{self, Arg, At};
 use crate::pg::{Oid, catalog, xact};
-use crate::rights::{as_ourselves, as_owner, check_extension_member, check_owner};
+use crate::rights::{self, Revoke, as_ourselves, as_owner, check_extension_member, check_owner};
 use crate::routes::{self, Definition, display, qualified, quote_identifier, quote_literal};
 use crate::tables::{
     Named, check_key, conventional_tables, find_tables, lock, named, refuse_unfit,
@@ -357,6 +357,11 @@ fn record(
                 return;
             }
             pending::forget_values();
+            // Its row may have been lost.
+            spi::run(
+                "INSERT INTO profile_cache.epoch (current, trusted_from) VALUES ($1, $1) ON CONFLICT DO NOTHING",
+                &[Arg::int8(Some(UNIX_TO_POSTGRES + xact::clock()))],
+            );
             spi::run(
                 "UPDATE profile_cache.attachment SET document = $1::oid::regclass, definition = $2::pg_catalog.jsonb, \
                  exclude = $3::pg_catalog.name[], problem = NULL",
@@ -368,36 +373,36 @@ fn record(
             // Unix time, so that an epoch can be read as one.
             let first = UNIX_TO_POSTGRES + xact::clock();
             spi::run(
-                "INSERT INTO profile_cache.attachment (profile, document, exclude, first_epoch, definition) \
-                 VALUES ($1::oid::regclass, $2::oid::regclass, $3::pg_catalog.name[], $4, $5::pg_catalog.jsonb)",
+                "INSERT INTO profile_cache.attachment (profile, document, exclude, definition) \
+                 VALUES ($1::oid::regclass, $2::oid::regclass, $3::pg_catalog.name[], $4::pg_catalog.jsonb)",
                 &[
                     Arg::oid(profile.oid),
                     Arg::oid(document),
                     Arg::texts(exclude),
-                    Arg::int8(Some(first)),
                     Arg::text(&text),
                 ],
             );
             spi::run(
-                "INSERT INTO profile_cache.pending (kind, epoch, reason) VALUES ('current', $1, 'the current epoch')",
+                "INSERT INTO profile_cache.epoch (current, trusted_from) VALUES ($1, $1)",
                 &[Arg::int8(Some(first))],
             );
         }
     }
-    {
-        let _us = as_ourselves();
-        spi::utility(&format!(
-            "GRANT SELECT ON profile_cache.attachment, profile_cache.pending, profile_cache.drain, \
-             profile_cache.absent, profile_cache.failure TO {}",
-            quote_identifier(&catalog::role_name(owner))
-        ));
-    }
-    pending::everything("attach");
+    rights::set(Some(owner), Revoke::Nothing);
+    pending::redefined("attach");
 }
 
 fn forget_everything() {
     crate::session::forget_pending();
-    for table in ["attachment", "pending", "drain", "absent", "failure"] {
+    for table in [
+        "attachment",
+        "epoch",
+        "pending_epoch",
+        "pending_key",
+        "drain",
+        "absent",
+        "failure",
+    ] {
         spi::run(&format!("DELETE FROM profile_cache.{table}"), &[]);
     }
 }

@@ -6,7 +6,7 @@
 
 use crate::discovery;
 use crate::error::Error;
-use crate::pg::scan::{Epochs, Probe};
+use crate::pg::scan::{self, Epochs, KeyHash, Keys, Probe};
 use crate::pg::spi::{self, Arg, At};
 use crate::pg::trigger::Column;
 use crate::pg::{Oid, catalog};
@@ -48,6 +48,69 @@ pub struct UsedLink {
     pub renamable: bool,
 }
 
+/// A way in which a pending key may name a profile: the key, or what members refer to.
+#[derive(Debug)]
+pub struct Naming {
+    pub step: Step,
+    /// The columns' types, as SQL writes them.
+    pub types: Vec<String>,
+    /// The columns' numbers and types.
+    pub columns: Vec<(i16, Oid)>,
+    /// A hash of the columns' names.
+    pub set: i64,
+    /// Equal values have one text, so that a hash of it finds them.
+    pub plain: bool,
+}
+
+impl Naming {
+    fn of(profile: Oid, step: Step, types: Vec<String>) -> Naming {
+        let names = step.column_names();
+        let columns = names.iter().filter_map(|name| {
+            let number = catalog::column_number(profile, name)?;
+            let oid = catalog::base_type(catalog::column_type(profile, number));
+            Some((number, oid))
+        });
+        let columns: Vec<(i16, Oid)> = columns.collect();
+        let plain = columns.len() == names.len()
+            && step
+                .columns
+                .iter()
+                .all(|c| c.operator == routes::BUILT_IN_EQUALS)
+            && columns
+                .iter()
+                .all(|(number, _)| catalog::has_one_text(profile, *number));
+        Naming {
+            set: scan::hash(&names),
+            plain,
+            columns,
+            types,
+            step,
+        }
+    }
+
+    /// How a pending key with these values stands in the table.
+    pub fn hash<S: AsRef<str>>(&self, values: &[S]) -> KeyHash {
+        let mut hash = 0;
+        if self.plain {
+            // Padding of character(n) does not count.
+            let texts = values.iter().zip(&self.columns).map(|(value, (_, oid))| {
+                let padded = *oid == pgrx::pg_sys::BPCHAROID;
+                let text = value.as_ref();
+                if padded {
+                    text.trim_end_matches(' ')
+                } else {
+                    text
+                }
+            });
+            hash = scan::hash(&texts.collect::<Vec<_>>());
+        }
+        KeyHash {
+            set: self.set,
+            hash,
+        }
+    }
+}
+
 /// The attachment, resolved.
 #[derive(Debug)]
 pub struct Attached {
@@ -64,11 +127,18 @@ pub struct Attached {
     pub tables: Vec<UsedTable>,
     /// What computing reads, and so locks: the tables, their indexes, the view and those nested in it.
     pub read: Vec<Oid>,
-    pub first: i64,
+    /// Stamps below are of another attachment or another definition, in any snapshot; none is trusted
+    /// while that has no number yet.
+    pub trusted_from: Option<i64>,
     pub distrust: Option<Distrust>,
     /// How to find a profile by its key without SQL.
     pub probe: Option<Probe>,
     pub epochs: Epochs,
+    pub keys: Keys,
+    /// Every way in which a pending key may name a profile.
+    pub naming: Vec<Naming>,
+    /// Their sets, in order.
+    pub sets: Vec<i64>,
     /// Writing a row evaluates the app's own code, or meets an index on our columns.
     pub fragile: bool,
 }
@@ -86,9 +156,21 @@ impl Attached {
             && self.definition == other.definition
     }
 
-    /// The profile's own step: its key.
-    pub fn key_step(&self) -> Step {
-        Step::profile(&self.definition.key, routes::BUILT_IN_EQUALS)
+    /// The tables whose changes are followed.
+    pub fn used(&self) -> Vec<Oid> {
+        let tables = self.tables.iter().map(|t| t.oid);
+        tables.chain([self.profile]).collect()
+    }
+
+    /// How the profile's key names it.
+    pub fn key_naming(&self) -> &Naming {
+        &self.naming[0]
+    }
+
+    /// How what this step finds is named.
+    pub fn naming_of(&self, step: &Step) -> &Naming {
+        let same = |n: &&Naming| n.step.column_names() == step.column_names();
+        self.naming.iter().find(same).unwrap_or(&self.naming[0])
     }
 
     /// The columns of the profile whose change makes its own document another.
@@ -97,23 +179,25 @@ impl Attached {
         let own = links.iter().find(|l| l.link.member);
         own.map_or(&[], |l| &l.watched)
     }
+}
 
-    /// Every way in which a pending key may name a profile: the members' steps, one for each set of
-    /// referenced columns, and the columns' types.
-    pub fn naming(&self) -> Vec<(Step, Vec<String>)> {
-        let mut found: Vec<(Step, Vec<String>)> =
-            vec![(self.key_step(), vec![routes::UUID.into()])];
-        for link in self.definition.tables.iter().flat_map(|t| &t.links) {
-            if let Some(step) = link.direct()
-                && !found
-                    .iter()
-                    .any(|(s, _)| s.column_names() == step.column_names())
-            {
-                found.push((step.clone(), link.target_types()));
-            }
+/// The key, and the members' steps, one for each set of referenced columns; with the columns' types.
+fn naming(profile: Oid, d: &Definition) -> Vec<Naming> {
+    let key = Step::profile(&d.key, routes::BUILT_IN_EQUALS);
+    let mut found: Vec<(Step, Vec<String>)> = vec![(key, vec![routes::UUID.into()])];
+    for link in d.tables.iter().flat_map(|t| &t.links) {
+        if let Some(step) = link.direct()
+            && !found
+                .iter()
+                .any(|(s, _)| s.column_names() == step.column_names())
+        {
+            found.push((step.clone(), link.target_types()));
         }
-        found
     }
+    found
+        .into_iter()
+        .map(|(step, types)| Naming::of(profile, step, types))
+        .collect()
 }
 
 /// The state of this database.
@@ -251,13 +335,15 @@ fn read() -> (State, Vec<Oid>) {
     let _us = as_ourselves();
     let mut watched = vec![home];
     let row = spi::one(
-        "SELECT a.profile::oid, a.document::oid, a.first_epoch, a.definition::text, a.problem \
+        "SELECT a.profile::oid, a.document::oid, a.definition::text, a.problem, \
+          (SELECT e.trusted_from FROM profile_cache.epoch AS e WHERE NOT EXISTS \
+            (SELECT FROM profile_cache.pending_epoch AS p WHERE p.redefined AND p.epoch IS NULL)) \
          FROM profile_cache.attachment AS a",
         At::Latest,
         &[],
-        |r| (r.oid(1), r.oid(2), r.int8(3), r.text(4), r.text(5)),
+        |r| (r.oid(1), r.oid(2), r.text(3), r.text(4), r.int8(5)),
     );
-    let Some((Some(profile), Some(document), Some(first), Some(definition), problem)) = row else {
+    let Some((Some(profile), Some(document), Some(definition), problem, trusted_from)) = row else {
         return (State::None, watched);
     };
     watched.extend([profile, document]);
@@ -284,9 +370,14 @@ fn read() -> (State, Vec<Oid>) {
     ) else {
         return (State::Gone(Gone::Columns), watched);
     };
-    let Some(epochs) = epochs() else {
+    let Some((epochs, keys)) = our_tables() else {
         return (State::None, watched);
     };
+    let naming = naming(profile, &definition);
+    let mut sets: Vec<i64> = naming.iter().map(|n| n.set).collect();
+    sets.sort_unstable();
+    let plain = naming.iter().filter(|n| n.plain);
+    let names = plain.flat_map(|n| n.step.column_names()).collect();
     let tables = resolve(&definition, profile);
     let mut distrust = problem.map(Distrust::Problem);
     match &tables {
@@ -302,7 +393,7 @@ fn read() -> (State, Vec<Oid>) {
     }
     let attached = Attached {
         profile,
-        sql: Sql::new(profile_name.clone(), document_name, &definition),
+        sql: Sql::new(profile_name.clone(), document_name, &definition, names),
         profile_name,
         owner,
         document,
@@ -310,10 +401,13 @@ fn read() -> (State, Vec<Oid>) {
         columns: [a, b, c, d],
         read: read_relations(document, tables.as_deref().unwrap_or_default()),
         tables: tables.unwrap_or_default(),
-        first,
+        trusted_from,
         distrust,
         probe: probe(profile, key),
         epochs,
+        keys,
+        naming,
+        sets,
         fragile: fragile(profile, &[a, b, c, d]),
         definition,
     };
@@ -404,13 +498,27 @@ fn probe(profile: Oid, column: i16) -> Option<Probe> {
     Probe::new(index.flatten()?, catalog::column_type(profile, column))
 }
 
-fn epochs() -> Option<Epochs> {
-    let table = catalog::relation("profile_cache", "pending")?;
-    Some(Epochs {
+/// Where our own tables stand.
+fn our_tables() -> Option<(Epochs, Keys)> {
+    let relation = |name| catalog::relation("profile_cache", name);
+    let (table, pending, keys) = (
+        relation("epoch")?,
+        relation("pending_epoch")?,
+        relation("pending_key")?,
+    );
+    let epochs = Epochs {
         table,
-        kind: catalog::column_number(table, "kind")?,
-        epoch: catalog::column_number(table, "epoch")?,
-    })
+        current: catalog::column_number(table, "current")?,
+        pending,
+        number: catalog::column_number(pending, "epoch")?,
+    };
+    let keys = Keys {
+        table: keys,
+        index: relation("pending_key_probe")?,
+        set: catalog::column_number(keys, "key_set")?,
+        hash: catalog::column_number(keys, "key_hash")?,
+    };
+    Some((epochs, keys))
 }
 
 /// Triggers of ours that do not fire.

@@ -14,7 +14,7 @@ use crate::pg::fmgr::{Call, Return};
 use crate::pg::spi::{self, Arg, At};
 use crate::pg::{Oid, catalog};
 use crate::pg::{tuple, xact};
-use crate::rights::{as_ourselves, home};
+use crate::rights::{self, Revoke, as_ourselves, home};
 use crate::routes::{Definition, Link};
 
 /// Everything the document depends on: the attached tables, the view, and whatever its rule uses, at
@@ -80,6 +80,10 @@ pub fn on_ddl(call: &Call) -> Return {
     if attachment::Attaching::under_way() {
         return Return::Null;
     }
+    if tag == "REASSIGN OWNED" {
+        // The extension may have another owner now, or the tables.
+        set_rights();
+    }
     // attach waits for DDL that is under way, and DDL for attach: neither can miss the other.
     if !APART.contains(&tag.as_str())
         && let Some((home, _)) = home()
@@ -97,7 +101,7 @@ pub fn on_ddl(call: &Call) -> Return {
                     && catalog::relation_name(r.document).is_some()
             });
             if let Some(recorded) = found {
-                pending::everything("DDL");
+                pending::redefined("DDL");
                 let _ = xact::subtransaction(|| rediscover(&recorded, false));
             }
             return Return::Null;
@@ -127,7 +131,7 @@ pub fn on_ddl(call: &Call) -> Return {
     // What we cannot decide, we distrust.
     let (affected, replaced) = affected.unwrap_or((true, true));
     if affected || !known {
-        pending::everything("DDL");
+        pending::redefined("DDL");
         let found = xact::subtransaction(|| {
             // One after the other: who comes later sees what the other's DDL has changed.
             attachment::lock_row();
@@ -154,6 +158,13 @@ pub fn on_ddl(call: &Call) -> Return {
         }
     }
     Return::Null
+}
+
+/// What is granted on our own objects follows the owners of the extension and of the attached table.
+fn set_rights() {
+    let owner = attachment::recorded().and_then(|r| catalog::owner(r.profile));
+    let _quiet = attachment::Attaching::begin();
+    rights::set(owner, Revoke::FormerOwners);
 }
 
 fn used(a: &Attached) -> Vec<Oid> {

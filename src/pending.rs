@@ -1,17 +1,21 @@
-//! What is not to be trusted, in one small table: the current epoch, pending epochs, pending keys;
-//! and the reader's rule over it.
+//! What is not to be trusted: the current epoch, pending epochs, pending keys; and the reader's rule
+//! over them.
 //!
 //! Invariant: a row here commits with the change that it speaks of, so a snapshot that sees the
 //! change sees the row. A pending epoch has no number until refresh gives it one in a transaction
 //! that sees it: a stamp not smaller than that number was computed in a snapshot that saw the change.
+//! A writer reads the current epoch and nothing else, so that writers do not conflict with each other
+//! at SERIALIZABLE by what they add.
 
-use crate::attachment::Attached;
+use crate::attachment::{Attached, Naming};
+use crate::pg::scan::{KeyHash, Look};
 use crate::pg::spi::{self, Arg, At};
-use crate::pg::{Oid, value::Uuid, xact};
-use crate::rights::as_ourselves;
+use crate::pg::{catalog, value::Uuid, xact};
+use crate::rights::{as_ourselves, home};
 use crate::routes::{Sql, by_column};
 use crate::session;
 use crate::settings;
+use std::collections::HashSet;
 
 /// A change that may touch many profiles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,15 +25,23 @@ pub struct PendingEpoch {
     pub passed_to: Option<u64>,
 }
 
-/// The small table as one snapshot shows it.
+/// What is pending, as one snapshot shows it.
 #[derive(Default, Debug)]
 pub struct Pending {
     pub current: Option<i64>,
     pub epochs: Vec<PendingEpoch>,
-    /// Columns of profiles, and their values as text.
-    pub keys: Vec<(Vec<String>, Vec<String>)>,
-    /// There is more than a read should look at: what it does not see may concern any profile.
+    /// There are more than a read should look at: what it does not see may concern any profile.
     pub overflow: bool,
+}
+
+/// The pending keys, as one snapshot shows them, for who looks at many profiles.
+#[derive(Default, Debug)]
+pub struct PendingKeys {
+    hashes: HashSet<KeyHash>,
+    /// Keys whose equal values may have different texts: their columns, and values as text.
+    loose: Vec<(Vec<String>, Vec<String>)>,
+    /// No telling whom some of them name.
+    anyone: bool,
 }
 
 /// What the reader's rule looks at in a profile's row.
@@ -45,14 +57,20 @@ pub struct Looked {
 }
 
 impl Looked {
-    /// Reads the columns of [`Sql::stored`] and its kin.
-    pub fn from_row(r: &spi::Row) -> Looked {
+    /// Reads the columns of [`Sql::stored`] and its kin. `any`: whether one of these keys is pending.
+    pub fn from_row(r: &spi::Row, a: &Attached, any: impl Fn(&[KeyHash]) -> bool) -> Looked {
+        let texts = r.texts(7).unwrap_or_default();
+        let mut texts = texts.into_iter();
+        let names = a.naming.iter().filter(|n| n.plain);
+        let names: Vec<KeyHash> = names
+            .map(|n| n.hash(&texts.by_ref().take(n.types.len()).collect::<Vec<_>>()))
+            .collect();
         Looked {
             epoch: r.int8(1),
             valid_until: r.timestamptz(2),
             updated_at: r.timestamptz(3),
             xmin: r.int8(4).and_then(|x| u32::try_from(x).ok()).unwrap_or(0),
-            named: r.bool(5).unwrap_or(true),
+            named: r.bool(5).unwrap_or(true) || any(&names),
             key: r.uuid(6),
         }
     }
@@ -69,7 +87,7 @@ pub enum Miss {
     Unsettled,
     /// Not stored, or distrusted.
     Null,
-    /// Stamped by another attachment.
+    /// Stamped by another attachment, or under another definition.
     Foreign,
     Expired,
     /// Computed by a transaction that began after this one.
@@ -94,44 +112,47 @@ impl Miss {
 }
 
 impl Pending {
-    /// The state in a snapshot.
-    pub fn load(at: At) -> Pending {
+    /// The state in a snapshot; `current`: what it shows as the current epoch.
+    pub fn load(at: At, current: Option<i64>) -> Pending {
+        const MOST: u64 = 200;
+        let mut state = Pending {
+            current,
+            ..Pending::default()
+        };
         let _us = as_ourselves();
-        let mut state = Pending::default();
         let rows = spi::query(
-            "SELECT p.kind, p.epoch, p.key_columns::pg_catalog.text[], p.key_values, \
-              CASE WHEN p.kind OPERATOR(pg_catalog.=) 'epoch' THEN \
-               (SELECT d.passed_to::pg_catalog.text::pg_catalog.int8 FROM profile_cache.drain AS d \
-                WHERE d.epoch OPERATOR(pg_catalog.=) p.epoch) END \
-             FROM profile_cache.pending AS p LIMIT 201",
+            "SELECT p.epoch, (SELECT d.passed_to::pg_catalog.text::pg_catalog.int8 FROM profile_cache.drain AS d \
+              WHERE d.epoch OPERATOR(pg_catalog.=) p.epoch) \
+             FROM profile_cache.pending_epoch AS p LIMIT 201",
             at,
             &[],
-            |r| match r.text(1).as_deref() {
-                Some("current") => state.current = r.int8(2),
-                Some("key") => {
-                    if let (Some(columns), Some(values)) = (r.texts(3), r.texts(4)) {
-                        state.keys.push((columns, values));
-                    }
-                }
-                _ => state.epochs.push(PendingEpoch {
-                    epoch: r.int8(2),
-                    passed_to: r.int8(5).and_then(|x| u64::try_from(x).ok()),
-                }),
+            |r| {
+                state.epochs.push(PendingEpoch {
+                    epoch: r.int8(1),
+                    passed_to: r.int8(2).and_then(|x| u64::try_from(x).ok()),
+                });
             },
         );
-        state.overflow = rows > 200;
+        state.overflow = rows > MOST;
         state
     }
 
-    /// The reader's rule, but for what concerns the backend and not the row. `next_xid`: a full
-    /// transaction id greater than every one in use.
-    pub fn judge(&self, l: &Looked, first: i64, now: i64, next_xid: u64) -> Result<(), Miss> {
+    /// The reader's rule, but for what concerns the backend and not the row. `first`: stamps below are
+    /// not trusted, none are where it is not there. `next_xid`: a full transaction id greater than every
+    /// one in use.
+    pub fn judge(
+        &self,
+        l: &Looked,
+        first: Option<i64>,
+        now: i64,
+        next_xid: u64,
+    ) -> Result<(), Miss> {
         let Some(stamp) = l.epoch else {
             return Err(Miss::Null);
         };
-        if self.overflow {
+        let Some(first) = first.filter(|_| !self.overflow) else {
             return Err(Miss::Pending);
-        }
+        };
         if stamp < first || self.current.is_none_or(|current| stamp > current) {
             return Err(Miss::Foreign);
         }
@@ -154,35 +175,81 @@ impl Pending {
         }
         Ok(())
     }
+}
 
-    /// The condition "a pending key names row p", its parameters numbered from `n`.
+impl PendingKeys {
+    /// All of them in a snapshot, but for what is more than a look at the table should hold in memory.
+    pub fn load(a: &Attached, at: At) -> PendingKeys {
+        const MOST: usize = 100_000;
+        let sets: Vec<i64> = a.naming.iter().map(|n| n.set).collect();
+        let mut keys = PendingKeys::default();
+        let _us = as_ourselves();
+        spi::query(
+            "SELECT k.key_set, k.key_hash FROM profile_cache.pending_key AS k LIMIT 100001",
+            at,
+            &[],
+            |r| {
+                if let (Some(set), Some(hash)) = (r.int8(1), r.int8(2)) {
+                    keys.anyone |= !sets.contains(&set);
+                    keys.hashes.insert(KeyHash { set, hash });
+                }
+            },
+        );
+        keys.anyone |= keys.hashes.len() > MOST;
+        keys.load_loose(a, at);
+        keys
+    }
+
+    /// Whether one of these is pending.
+    pub fn any(&self, names: &[KeyHash]) -> bool {
+        self.anyone || names.iter().any(|name| self.hashes.contains(name))
+    }
+
+    /// Those alone that readers compare by the foreign key's own equality.
+    pub fn loose(a: &Attached, at: At) -> PendingKeys {
+        let mut keys = PendingKeys::default();
+        keys.load_loose(a, at);
+        keys
+    }
+
+    fn load_loose(&mut self, a: &Attached, at: At) {
+        const MOST: u64 = 200;
+        if a.naming.iter().all(|n| n.plain) {
+            return;
+        }
+        let _us = as_ourselves();
+        let rows = spi::query(
+            "SELECT k.key_columns::pg_catalog.text[], k.key_values FROM profile_cache.pending_key AS k \
+             WHERE k.key_hash OPERATOR(pg_catalog.=) 0 LIMIT 201",
+            at,
+            &[],
+            |r| self.loose.extend(r.texts(1).zip(r.texts(2))),
+        );
+        self.anyone |= rows > MOST;
+    }
+
+    /// The condition "one of them that has no hash names row p", its parameters numbered from `n`.
     pub fn named(&self, a: &Attached, n: usize) -> (String, Vec<Arg>) {
-        if self.keys.is_empty() || self.overflow {
-            return ("false".into(), vec![]);
-        }
-        let naming = a.naming();
-        if self
-            .keys
-            .iter()
-            .any(|(c, _)| !naming.iter().any(|(s, _)| s.column_names() == *c))
-        {
-            // A key of columns that nothing refers to any more: no telling whom it names.
-            return ("true".into(), vec![]);
-        }
         let (mut conditions, mut args) = (vec![], vec![]);
-        for (step, types) in &naming {
-            let columns = step.column_names();
+        for naming in a.naming.iter().filter(|n| !n.plain) {
+            let columns = naming.step.column_names();
             let values: Vec<Vec<String>> = self
-                .keys
+                .loose
                 .iter()
                 .filter(|(c, _)| *c == columns)
                 .map(|(_, v)| v.clone())
                 .collect();
             if !values.is_empty() {
-                conditions.push(Sql::named(step, types, n + args.len()));
+                conditions.push(Sql::named(&naming.step, &naming.types, n + args.len()));
                 let values = by_column(columns.len(), &values);
                 args.extend(values.iter().map(|v| Arg::texts(v)));
             }
+        }
+        if self.anyone {
+            return ("true".into(), vec![]);
+        }
+        if conditions.is_empty() {
+            return ("false".into(), args);
         }
         (format!("({})", conditions.join(" OR ")), args)
     }
@@ -206,13 +273,29 @@ pub fn full_xid(xmin: u32, next: u64) -> u64 {
 /// Everything is to be computed anew. O(1), once a transaction.
 pub fn everything(reason: &str) {
     session::many();
-    if !session::distrust_everything() {
-        return;
+    if session::distrust_everything() {
+        insert_everything(reason, false);
     }
+}
+
+/// The same where the document's definition has changed, which older snapshots see at once (catalogs
+/// are not theirs): no stamp is trusted in any of them until refresh has numbered this.
+pub fn redefined(reason: &str) {
+    session::many();
+    session::distrust_everything();
+    if session::redefine() {
+        insert_everything(reason, true);
+    }
+    if let Some((home, _)) = home() {
+        catalog::invalidate(home);
+    }
+}
+
+fn insert_everything(reason: &str, redefined: bool) {
     let _us = as_ourselves();
     spi::run(
-        "INSERT INTO profile_cache.pending (kind, reason) VALUES ('epoch', $1)",
-        &[Arg::text(reason)],
+        "INSERT INTO profile_cache.pending_epoch (redefined, reason) VALUES ($2, $1)",
+        &[Arg::text(reason), Arg::bool(redefined)],
     );
 }
 
@@ -224,8 +307,8 @@ pub fn linked(schema: &str, table: &str, columns: &[String], values: &[Vec<Strin
     }
     let _us = as_ourselves();
     spi::run(
-        "INSERT INTO profile_cache.pending (kind, reason, link_schema, link_table, link_columns, link_values) \
-         VALUES ('epoch', 'rows changed', $1, $2, $3::name[], $4)",
+        "INSERT INTO profile_cache.pending_epoch (redefined, reason, link_schema, link_table, link_columns, link_values) \
+         VALUES (false, 'rows changed', $1, $2, $3::pg_catalog.name[], $4)",
         &[
             Arg::text(schema),
             Arg::text(table),
@@ -235,31 +318,29 @@ pub fn linked(schema: &str, table: &str, columns: &[String], values: &[Vec<Strin
     );
 }
 
-/// Where everything is pending, by a row of this transaction's: values of columns that may have
+/// What pending rows say of columns is forgotten: everything is pending. A value whose column has
 /// become others go from the rows before it. Those that a refresh has in hand stay: it must not wait
 /// for DDL, nor DDL for it.
 pub fn forget_values() {
     session::forget_keys();
     let _us = as_ourselves();
-    let free = |kind: &str| {
-        format!(
-            "id IN (SELECT p.id FROM profile_cache.pending AS p WHERE p.kind = '{kind}' FOR UPDATE SKIP LOCKED)"
-        )
-    };
-    let keys = format!("DELETE FROM profile_cache.pending WHERE {}", free("key"));
-    spi::run(&keys, &[]);
-    let links = format!(
-        "UPDATE profile_cache.pending SET link_schema = NULL, link_table = NULL, link_columns = NULL, \
-         link_values = NULL WHERE link_schema IS NOT NULL AND {}",
-        free("epoch")
+    spi::run(
+        "DELETE FROM profile_cache.pending_key WHERE id IN \
+         (SELECT p.id FROM profile_cache.pending_key AS p FOR UPDATE SKIP LOCKED)",
+        &[],
     );
-    spi::run(&links, &[]);
+    spi::run(
+        "UPDATE profile_cache.pending_epoch SET link_schema = NULL, link_table = NULL, link_columns = NULL, \
+          link_values = NULL WHERE link_schema IS NOT NULL AND id IN \
+         (SELECT p.id FROM profile_cache.pending_epoch AS p FOR UPDATE SKIP LOCKED)",
+        &[],
+    );
 }
 
 /// Single profiles, by values of some of their columns. From writers: so many in one transaction that
 /// looking for each would cost more than computing become everything.
-pub fn keys(columns: &[String], values: impl Iterator<Item = Vec<String>>, reason: &str) {
-    let new = unnamed(columns, values);
+pub fn keys(naming: &Naming, values: impl Iterator<Item = Vec<String>>, reason: &str) {
+    let new = unnamed(naming, values);
     if new.is_empty() {
         return;
     }
@@ -267,32 +348,36 @@ pub fn keys(columns: &[String], values: impl Iterator<Item = Vec<String>>, reaso
     if session::keys_named() > settings::max_immediate().max(1) {
         return everything("more pending keys than profile_cache.max_immediate in one transaction");
     }
-    insert_keys(columns, &new, reason);
+    insert_keys(naming, &new, reason);
 }
 
 /// The same from refresh, whose work it is to get rid of them: never everything.
-pub fn leftovers(columns: &[String], values: impl Iterator<Item = Vec<String>>, reason: &str) {
-    let new = unnamed(columns, values);
+pub fn leftovers(naming: &Naming, values: impl Iterator<Item = Vec<String>>, reason: &str) {
+    let new = unnamed(naming, values);
     if !new.is_empty() {
-        insert_keys(columns, &new, reason);
+        insert_keys(naming, &new, reason);
     }
 }
 
 /// Those that this transaction has not named yet.
-fn unnamed(columns: &[String], values: impl Iterator<Item = Vec<String>>) -> Vec<Vec<String>> {
-    values.filter(|v| session::name_key(columns, v)).collect()
+fn unnamed(naming: &Naming, values: impl Iterator<Item = Vec<String>>) -> Vec<Vec<String>> {
+    let columns = naming.step.column_names();
+    values.filter(|v| session::name_key(&columns, v)).collect()
 }
 
-fn insert_keys(columns: &[String], values: &[Vec<String>], reason: &str) {
+fn insert_keys(naming: &Naming, values: &[Vec<String>], reason: &str) {
+    let hashes: Vec<i64> = values.iter().map(|v| naming.hash(v).hash).collect();
     let _us = as_ourselves();
     spi::run(
-        "INSERT INTO profile_cache.pending (kind, reason, key_columns, key_values) \
-         SELECT 'key', $1, $2::name[], $3[i - cardinality($2) + 1:i] \
-         FROM generate_series(cardinality($2), cardinality($3), cardinality($2)) AS i",
+        "INSERT INTO profile_cache.pending_key (key_set, key_hash, reason, key_columns, key_values) \
+         SELECT $4, h.hash, $1, $2::pg_catalog.name[], $3[(h.n - 1) * cardinality($2) + 1:h.n * cardinality($2)] \
+         FROM pg_catalog.unnest($5) WITH ORDINALITY AS h(hash, n)",
         &[
             Arg::text(reason),
-            Arg::texts(columns),
+            Arg::texts(&naming.step.column_names()),
             Arg::texts(&values.concat()),
+            Arg::int8(Some(naming.set)),
+            Arg::int8s(&hashes),
         ],
     );
 }
@@ -328,20 +413,25 @@ pub fn mended(keys: &[Uuid]) {
     );
 }
 
-/// Virtual transactions, as `pg_locks` names them, that hold ROW EXCLUSIVE or more on a table: those
-/// that may have looked at the current epoch before now. A prepared transaction keeps its name until
-/// a restart and then goes by its XID (`-1/xid`).
-pub fn holders(table: Oid) -> Vec<String> {
+/// Virtual transactions, as `pg_locks` names them, that may have changed something of which whoever
+/// looks at what is pending now knows nothing: those that hold ROW EXCLUSIVE or more on the profile
+/// table (writers who may have looked at the current epoch before now), and those of logical
+/// replication, which fires no statement triggers: its workers, whatever they hold, since one goes on to
+/// another table after that is no longer its target, and what they have prepared. A prepared transaction
+/// keeps its name until a restart and then goes by its XID (`-1/xid`).
+pub fn holders(a: &Attached) -> Vec<String> {
     let _us = as_ourselves();
     spi::all(
         "SELECT DISTINCT l.virtualtransaction FROM pg_catalog.pg_locks AS l \
-         WHERE l.locktype = 'relation' AND l.relation = $1 AND l.granted \
-          AND l.database = (SELECT d.oid FROM pg_catalog.pg_database AS d \
-                            WHERE d.datname = pg_catalog.current_database()) \
-          AND l.mode IN ('RowExclusiveLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock') \
-          AND l.pid IS DISTINCT FROM pg_catalog.pg_backend_pid()",
+         WHERE l.granted AND l.pid IS DISTINCT FROM pg_catalog.pg_backend_pid() \
+          AND (l.locktype = 'relation' AND (l.relation = $1 OR l.pid IS NULL AND l.relation = ANY ($2)) \
+            AND l.database = (SELECT d.oid FROM pg_catalog.pg_database AS d \
+                              WHERE d.datname = pg_catalog.current_database()) \
+            AND l.mode IN ('RowExclusiveLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock') \
+           OR l.pid IN (SELECT s.pid FROM pg_catalog.pg_stat_get_activity(NULL) AS s \
+                        WHERE s.backend_type LIKE 'logical replication%'))",
         At::New,
-        &[Arg::oid(table)],
+        &[Arg::oid(a.profile), Arg::oids(&a.used())],
         |r| r.text(1).unwrap_or_default(),
     )
 }
@@ -363,15 +453,28 @@ pub fn any_alive(holders: &[String]) -> bool {
 
 /// What the reader's rule needs besides the rows, in one place.
 pub struct Judge {
-    pub pending: Pending,
-    first: i64,
+    pending: Pending,
+    first: Option<i64>,
     now: i64,
     next_xid: u64,
 }
 
 impl Judge {
-    pub fn new(a: &Attached, at: At) -> Judge {
-        let pending = Pending::load(at);
+    /// In the active snapshot.
+    pub fn new(a: &Attached) -> Judge {
+        Judge::after(a, a.epochs.look())
+    }
+
+    /// The same where the active snapshot has been looked at already.
+    pub fn after(a: &Attached, look: Look) -> Judge {
+        let pending = if look.pending {
+            Pending::load(At::Active, look.current)
+        } else {
+            Pending {
+                current: look.current,
+                ..Pending::default()
+            }
+        };
         let next_xid = if pending.epochs.is_empty() {
             0
         } else {
@@ -379,28 +482,16 @@ impl Judge {
         };
         Judge {
             pending,
-            first: a.first,
+            first: a.trusted_from,
             now: xact::now(),
             next_xid,
         }
     }
-    /// Where the snapshot shows no pending row.
-    pub fn nothing_pending(a: &Attached, current: i64) -> Judge {
-        Judge {
-            pending: Pending {
-                current: Some(current),
-                ..Pending::default()
-            },
-            first: a.first,
-            now: xact::now(),
-            next_xid: 0,
-        }
-    }
+
     pub fn of(&self, l: &Looked) -> Result<(), Miss> {
         self.pending.judge(l, self.first, self.now, self.next_xid)
     }
 }
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -426,7 +517,7 @@ mod tests {
     }
 
     fn judge(p: &Pending, l: &Looked) -> Result<(), Miss> {
-        p.judge(l, 8, 50, 1000)
+        p.judge(l, Some(8), 50, 1000)
     }
 
     #[test]

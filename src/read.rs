@@ -4,12 +4,12 @@
 //! the same snapshot and at the same now(); otherwise the view is read. Both happen only for a row
 //! whose `cached_profile` the caller may SELECT, and nothing is written.
 
-use crate::attachment::{self, Attached};
+use crate::attachment::{self, Attached, Naming};
 use crate::error::Error;
-use crate::pending::{Judge, Looked, Miss};
+use crate::pending::{Judge, Looked, Miss, PendingKeys};
 use crate::pg::catalog;
 use crate::pg::identity::current_user;
-use crate::pg::scan::State;
+use crate::pg::scan::{KeyHash, Row};
 use crate::pg::spi::{self, Arg, At};
 use crate::pg::value::{Uuid, Value};
 use crate::rights::{as_caller, as_owner};
@@ -53,26 +53,23 @@ fn look(a: &Attached, key: &Uuid, closely: bool) -> Found {
             looked: None,
         };
     }
-    match a.epochs.state() {
-        State::Settled(current) => {
-            if let Some(found) = look_directly(a, key, current) {
-                return found;
-            }
-        }
-        State::Unnumbered if !closely => {
-            return Found::Miss {
-                reason: Miss::Pending,
-                looked: None,
-            };
-        }
-        _ => {}
+    let state = a.epochs.look();
+    if state.unnumbered && !closely {
+        return Found::Miss {
+            reason: Miss::Pending,
+            looked: None,
+        };
     }
-    let judge = Judge::new(a, At::Active);
-    let (named, args) = judge.pending.named(a, 2);
+    let judge = Judge::after(a, state);
+    if let Some(found) = look_directly(a, key, &judge) {
+        return found;
+    }
+    let (named, args) = PendingKeys::loose(a, At::Active).named(a, 2);
     let args: Vec<Arg> = std::iter::once(Arg::uuid(Some(key))).chain(args).collect();
     let _owner = as_owner(a.owner);
+    let any = |names: &[KeyHash]| a.keys.any(&a.sets, || names.to_vec());
     let row = spi::one(spi::point(&a.sql.stored(&named)), At::Active, &args, |r| {
-        (Looked::from_row(r), r.jsonb(7))
+        (Looked::from_row(r, a, any), r.jsonb(8))
     });
     match row {
         None => Found::Nothing,
@@ -94,21 +91,39 @@ fn judged(judge: &Judge, looked: Looked, document: impl FnOnce() -> Option<Value
     }
 }
 
-/// The same without SQL, where nothing is pending: the profile's row is then the only one to look at.
-fn look_directly(a: &Attached, key: &Uuid, current: i64) -> Option<Found> {
-    let judge = Judge::nothing_pending(a, current);
+/// The same without SQL, where pending keys are found by their hashes.
+fn look_directly(a: &Attached, key: &Uuid, judge: &Judge) -> Option<Found> {
+    if !a.naming.iter().all(|n| n.plain) {
+        return None;
+    }
     let [document, valid_until, epoch, updated_at] = a.columns;
     let found = a.probe?.find(a.profile, Value::uuid(key).datum, |row| {
-        let looked = Looked {
+        let mut looked = Looked {
             epoch: row.int8(epoch),
             valid_until: row.int8(valid_until),
             updated_at: row.int8(updated_at),
+            xmin: row.xmin(),
+            named: false,
             key: Some(*key),
-            ..Looked::default()
         };
-        judged(&judge, looked, || row.jsonb(document))
+        // What is not served anyway need not be looked for.
+        looked.named = judge.of(&looked).is_ok() && a.keys.any(&a.sets, || names_of(a, row));
+        judged(judge, looked, || row.jsonb(document))
     })?;
     Some(found.unwrap_or(Found::Nothing))
+}
+
+/// What names the row: values with a NULL among them name none.
+fn names_of(a: &Attached, row: &Row) -> Vec<KeyHash> {
+    let texts = |n: &Naming| -> Option<Vec<String>> {
+        let texts = n
+            .columns
+            .iter()
+            .map(|(column, oid)| row.text(*column, *oid));
+        texts.collect()
+    };
+    let names = a.naming.iter().map(|n| Some(n.hash(&texts(n)?)));
+    names.flatten().collect()
 }
 
 /// The document of a profile for the current user.

@@ -5,14 +5,15 @@
 //! idle transaction: what others hold locked is skipped, and lock holders are noted and asked for
 //! again later. Steps exclude each other by a lock on `drain`.
 
-use crate::attachment::{self, Attached};
+use crate::attachment::{self, Attached, Naming};
 use crate::document;
 use crate::error::{Error, check_interrupts};
 use crate::pending;
+use crate::pg::catalog;
 use crate::pg::identity::current_user;
 use crate::pg::spi::{self, Arg, At};
 use crate::pg::value::{Uuid, Value};
-use crate::rights::{as_ourselves, as_owner, check_owner};
+use crate::rights::{as_ourselves, as_owner, check_owner, home};
 use crate::routes::{Step, array_rows, by_column, value_columns, value_rows};
 use crate::session;
 
@@ -151,7 +152,7 @@ fn assign() -> bool {
     let _us = as_ourselves();
     // Not those that are pending in this very transaction's future: only rows this snapshot sees.
     let waiting = spi::one(
-        "SELECT FROM profile_cache.pending AS p WHERE p.kind = 'epoch' AND p.epoch IS NULL LIMIT 1",
+        "SELECT FROM profile_cache.pending_epoch AS p WHERE p.epoch IS NULL LIMIT 1",
         At::New,
         &[],
         |_| (),
@@ -160,14 +161,26 @@ fn assign() -> bool {
         return false;
     }
     session::assign();
-    spi::run(
-        "WITH next AS (UPDATE profile_cache.pending SET epoch = \
-          GREATEST(epoch + 1, (EXTRACT(epoch FROM clock_timestamp()) * 1000000)::bigint) \
-          WHERE kind = 'current' RETURNING epoch) \
-         UPDATE profile_cache.pending AS p SET epoch = next.epoch FROM next \
-         WHERE p.kind = 'epoch' AND p.epoch IS NULL",
+    // One statement, one snapshot: what it numbers is what it has looked at, and a definition that it
+    // does not see yet stays without a number.
+    let redefined = spi::all(
+        "WITH waiting AS MATERIALIZED (SELECT p.id, p.redefined FROM profile_cache.pending_epoch AS p WHERE p.epoch IS NULL), \
+          next AS (INSERT INTO profile_cache.epoch AS e (current, trusted_from) \
+            SELECT n.epoch, n.epoch FROM (SELECT (EXTRACT(epoch FROM clock_timestamp()) * 1000000)::bigint) AS n(epoch) \
+            ON CONFLICT (singleton) DO UPDATE SET current = GREATEST(e.current + 1, excluded.current), \
+             trusted_from = CASE WHEN (SELECT bool_or(w.redefined) FROM waiting AS w) \
+              THEN GREATEST(e.current + 1, excluded.current) ELSE e.trusted_from END RETURNING e.current) \
+         UPDATE profile_cache.pending_epoch AS p SET epoch = next.current FROM next, waiting AS w WHERE p.id = w.id \
+         RETURNING p.redefined",
+        At::New,
         &[],
+        |r| r.bool(1) != Some(false),
     );
+    if redefined.contains(&true)
+        && let Some((home, _)) = home()
+    {
+        catalog::invalidate(home);
+    }
     true
 }
 
@@ -176,8 +189,8 @@ fn assign() -> bool {
 fn drains() -> Vec<Drain> {
     let _us = as_ourselves();
     spi::run(
-        "INSERT INTO profile_cache.drain (epoch) SELECT DISTINCT p.epoch FROM profile_cache.pending AS p \
-         WHERE p.kind = 'epoch' AND p.epoch IS NOT NULL \
+        "INSERT INTO profile_cache.drain (epoch) SELECT DISTINCT p.epoch FROM profile_cache.pending_epoch AS p \
+         WHERE p.epoch IS NOT NULL \
           AND NOT EXISTS (SELECT FROM profile_cache.drain AS d WHERE d.epoch = p.epoch)",
         &[],
     );
@@ -203,7 +216,7 @@ fn drains() -> Vec<Drain> {
 /// run of the server only prepared transactions are left of those noted before: note again, and do
 /// not call a pass that was under way the last one.
 fn note_holders(a: &Attached, epoch: i64) {
-    let holders = pending::holders(a.profile);
+    let holders = pending::holders(a);
     let _us = as_ourselves();
     spi::run(
         &format!(
@@ -245,7 +258,7 @@ fn pass(a: &Attached, d: &Drain, batch: i32) -> u64 {
         ),
         _ if d.last => {
             spi::run(
-                "DELETE FROM profile_cache.pending WHERE kind = 'epoch' AND epoch = $1",
+                "DELETE FROM profile_cache.pending_epoch WHERE epoch = $1",
                 &[Arg::int8(Some(d.epoch))],
             );
             spi::run("DELETE FROM profile_cache.drain WHERE epoch = $1", &[epoch])
@@ -266,7 +279,7 @@ fn concerned(a: &Attached, epoch: i64) -> (String, Vec<Vec<String>>) {
         let _us = as_ourselves();
         spi::all(
             "SELECT p.link_schema::text, p.link_table::text, p.link_columns::text[], p.link_values \
-             FROM profile_cache.pending AS p WHERE p.kind = 'epoch' AND p.epoch = $1",
+             FROM profile_cache.pending_epoch AS p WHERE p.epoch = $1",
             At::New,
             &[Arg::int8(Some(epoch))],
             |r| (r.text(1), r.text(2), r.texts(3), r.texts(4)),
@@ -318,12 +331,11 @@ fn read_keys<'a>(a: &Attached, sql: impl Into<spi::Statement<'a>>, args: &[Arg])
 /// others as pending.
 fn by_key(a: &Attached, keys: &[Uuid], leftovers: bool) -> u64 {
     let values: Vec<Vec<Value>> = keys.iter().map(|k| vec![Value::uuid(k)]).collect();
-    let step = a.key_step();
-    let key = step.column_names();
-    let locked = document::lock(a, &step, &values, None);
+    let (naming, step) = (a.key_naming(), &a.key_naming().step);
+    let locked = document::lock(a, step, &values, None);
     if leftovers {
-        let missing = document::not_locked(a, &step, &values, &locked);
-        pending::leftovers(&key, missing.into_iter(), "locked during a pass");
+        let missing = document::not_locked(a, step, &values, &locked);
+        pending::leftovers(naming, missing.into_iter(), "locked during a pass");
     }
     let outcome = document::prepare(a, &locked).write(a);
     if leftovers {
@@ -331,7 +343,7 @@ fn by_key(a: &Attached, keys: &[Uuid], leftovers: bool) -> u64 {
             .unwritten
             .iter()
             .map(|key| vec![Value::uuid(key).to_text()]);
-        pending::leftovers(&key, texts, "its row could not be written");
+        pending::leftovers(naming, texts, "its row could not be written");
     }
     outcome.stored
 }
@@ -350,22 +362,24 @@ fn keys(a: &Attached, after: Option<Uuid>, batch: i32) -> (Option<Uuid>, u64) {
         if after.is_none() {
             spi::run(
                 "DELETE FROM profile_cache.absent AS b WHERE NOT EXISTS \
-                 (SELECT FROM profile_cache.pending AS p WHERE p.id = b.pending)",
+                 (SELECT FROM profile_cache.pending_key AS p WHERE p.id = b.pending)",
                 &[],
             );
-            // One of each is enough: whoever sees the others go sees it, committed before.
+            // One of each is enough: whoever sees the others go sees it, committed before. But it waits
+            // for the holders of now: those that were noted for it may have been gone when the others came.
             session::forget_keys();
             spi::run(
-                "DELETE FROM profile_cache.pending AS p WHERE p.kind = 'key' AND p.id IN \
-                 (SELECT r.id FROM (SELECT q.id, row_number() OVER \
-                   (PARTITION BY q.key_columns, q.key_values ORDER BY q.id) AS n \
-                  FROM profile_cache.pending AS q WHERE q.kind = 'key') AS r WHERE r.n > 1)",
+                "WITH twice AS MATERIALIZED (SELECT r.id, r.n FROM (SELECT q.id, row_number() OVER \
+                   (PARTITION BY q.key_columns, q.key_values ORDER BY q.id) AS n, count(*) OVER \
+                   (PARTITION BY q.key_columns, q.key_values) AS of FROM profile_cache.pending_key AS q) AS r WHERE r.of > 1), \
+                  anew AS (DELETE FROM profile_cache.absent AS b USING twice AS t WHERE b.pending = t.id) \
+                 DELETE FROM profile_cache.pending_key AS p USING twice AS t WHERE p.id = t.id AND t.n > 1",
                 &[],
             );
         }
         spi::all(
-            "SELECT p.id, p.key_columns::text[], p.key_values FROM profile_cache.pending AS p \
-             WHERE p.kind = 'key' AND ($1 IS NULL OR p.id > $1) ORDER BY p.id LIMIT $2",
+            "SELECT p.id, p.key_columns::text[], p.key_values FROM profile_cache.pending_key AS p \
+             WHERE ($1 IS NULL OR p.id > $1) ORDER BY p.id LIMIT $2",
             At::New,
             &[Arg::uuid(after.as_ref()), Arg::int8(Some(i64::from(batch)))],
             |r| {
@@ -378,9 +392,8 @@ fn keys(a: &Attached, after: Option<Uuid>, batch: i32) -> (Option<Uuid>, u64) {
         )
     };
     let listed: Vec<Key> = listed.into_iter().flatten().collect();
-    let naming = a.naming();
     let mut stored = 0;
-    for (step, types) in &naming {
+    for Naming { step, types, .. } in &a.naming {
         let columns = step.column_names();
         let mine: Vec<&Key> = listed.iter().filter(|k| k.columns == columns).collect();
         if !mine.is_empty() {
@@ -389,7 +402,7 @@ fn keys(a: &Attached, after: Option<Uuid>, batch: i32) -> (Option<Uuid>, u64) {
     }
     let strangers: Vec<Uuid> = listed
         .iter()
-        .filter(|k| !naming.iter().any(|(s, _)| s.column_names() == k.columns))
+        .filter(|k| !a.naming.iter().any(|n| n.step.column_names() == k.columns))
         .map(|k| k.id)
         .collect();
     if !strangers.is_empty() {
@@ -504,7 +517,7 @@ fn absent(a: &Attached, step: &Step, types: &[String], keys: &[&Key]) {
     if gone.is_empty() {
         return;
     }
-    let holders = pending::holders(a.profile);
+    let holders = pending::holders(a);
     {
         let _us = as_ourselves();
         spi::run(
@@ -545,7 +558,7 @@ fn delete(ids: &[Uuid]) {
     session::forget_keys();
     let _us = as_ourselves();
     spi::run(
-        "DELETE FROM profile_cache.pending WHERE id = ANY ($1)",
+        "DELETE FROM profile_cache.pending_key WHERE id = ANY ($1)",
         &[Arg::uuids(ids)],
     );
     spi::run(
@@ -556,7 +569,8 @@ fn delete(ids: &[Uuid]) {
 
 /// One batch of documents that no reader trusts: missing, foreign, expired.
 fn fill(a: &Attached, after: Option<Uuid>, batch: i32) -> (Option<Uuid>, u64) {
-    let Some(current) = a.epochs.latest() else {
+    // Without either, whatever is computed now would not be trusted.
+    let Some((current, first)) = a.epochs.latest().zip(a.trusted_from) else {
         return (None, 0);
     };
     let keys = read_keys(
@@ -565,7 +579,7 @@ fn fill(a: &Attached, after: Option<Uuid>, batch: i32) -> (Option<Uuid>, u64) {
         &[
             Arg::uuid(after.as_ref()),
             Arg::int8(Some(i64::from(batch))),
-            Arg::int8(Some(a.first)),
+            Arg::int8(Some(first)),
             Arg::int8(Some(current)),
         ],
     );
@@ -594,7 +608,7 @@ pub fn more_to_drain() -> bool {
     let unassigned = {
         let _us = as_ourselves();
         spi::one(
-            "SELECT FROM profile_cache.pending AS p WHERE p.kind = 'epoch' AND p.epoch IS NULL LIMIT 1",
+            "SELECT FROM profile_cache.pending_epoch AS p WHERE p.epoch IS NULL LIMIT 1",
             At::New,
             &[],
             |_| (),

@@ -5,7 +5,7 @@
 
 use crate::attachment::{self, Attached, Distrust, State};
 use crate::error::check_interrupts;
-use crate::pending::{Judge, Looked};
+use crate::pending::{Judge, Looked, PendingKeys};
 use crate::pg::catalog;
 use crate::pg::identity::Pinned;
 use crate::pg::spi::{self, Arg, At};
@@ -27,9 +27,9 @@ pub fn verify(
     mut report: impl FnMut(&Uuid, &str, Option<Value>, Option<Value>),
 ) {
     let _pinned = Pinned::new();
-    let judge = Judge::new(a, At::Active);
-    let (named, _) = judge.pending.named(a, 3);
-    let sql = a.sql.page(&named);
+    let judge = Judge::new(a);
+    let keys = PendingKeys::load(a, At::Active);
+    let sql = a.sql.page(&keys.named(a, 3).0);
     let mut left = sample.unwrap_or(i64::MAX);
     let mut after = sample.and_then(|_| random_key(a));
     let mut wrapped = sample.is_none();
@@ -39,7 +39,7 @@ pub fn verify(
         let (n, last) = scratch(|| {
             let args = [Arg::uuid(after.as_ref()), Arg::int8(Some(left.min(PAGE)))];
             let until = start.filter(|_| wrapped && sample.is_some());
-            page(a, &judge, &sql, args, until, &mut report)
+            page(a, &judge, &keys, &sql, args, until, &mut report)
         });
         left -= n;
         after = last;
@@ -57,23 +57,21 @@ pub fn verify(
 fn page(
     a: &Attached,
     judge: &Judge,
+    keys: &PendingKeys,
     sql: &str,
     args: [Arg; 2],
     until: Option<Uuid>,
     report: &mut impl FnMut(&Uuid, &str, Option<Value>, Option<Value>),
 ) -> (i64, Option<Uuid>) {
-    let args: Vec<Arg> = args
-        .into_iter()
-        .chain(judge.pending.named(a, 3).1)
-        .collect();
+    let args: Vec<Arg> = args.into_iter().chain(keys.named(a, 3).1).collect();
     let rows = {
         let _owner = as_owner(a.owner);
         spi::all(sql, At::Active, &args, |r| {
             (
-                Looked::from_row(r),
-                r.jsonb(7),
+                Looked::from_row(r, a, |names| keys.any(names)),
                 r.jsonb(8),
-                r.int8(9).unwrap_or(0),
+                r.jsonb(9),
+                r.int8(10).unwrap_or(0),
             )
         })
     };
@@ -152,8 +150,9 @@ pub fn estimated_rows(a: &Attached) -> i64 {
 }
 
 fn counts(a: &Attached) -> Counts {
-    let judge = Judge::new(a, At::Active);
-    let (named, args) = judge.pending.named(a, 2);
+    let judge = Judge::new(a);
+    let keys = PendingKeys::load(a, At::Active);
+    let (named, args) = keys.named(a, 2);
     let _owner = as_owner(a.owner);
     // As the planner estimates: the last ANALYZE's rows a block, times the blocks now.
     let blocks = blocks(a);
@@ -171,7 +170,7 @@ fn counts(a: &Attached) -> Counts {
     let (mut rows, mut cached) = (0, 0);
     spi::query(&a.sql.sampled(&named), At::Active, &all, |r| {
         rows += 1;
-        let looked = Looked::from_row(r);
+        let looked = Looked::from_row(r, a, |names| keys.any(names));
         cached += i64::from(a.distrust.is_none() && judge.of(&looked).is_ok());
     });
     let exact = share >= 1.0;
@@ -304,7 +303,7 @@ fn pending_numbers() -> Numbers {
     let _us = as_ourselves();
     spi::one(
         "SELECT pg_catalog.count(*) FILTER (WHERE p.kind = 'key'), pg_catalog.count(*) FILTER (WHERE p.kind = 'epoch'), \
-          pg_catalog.min(p.created_at) FILTER (WHERE p.kind <> 'current'), \
+          pg_catalog.min(p.created_at), \
           (SELECT pg_catalog.count(DISTINCT f.user_id) FROM profile_cache.failure AS f), \
           (SELECT f.sqlstate FROM profile_cache.failure AS f ORDER BY f.failed_at DESC LIMIT 1), \
           ARRAY(SELECT coalesce('prepared transaction ' || max(x.gid), 'pid ' || max(l.pid), h.v) \

@@ -339,6 +339,8 @@ pub struct Sql {
     document: String,
     key: String,
     view_key: String,
+    /// The columns whose texts name a profile.
+    names: Vec<String>,
     /// $1: keys. Returns key, document, valid_until.
     pub compute: String,
     /// The same for one key in $1.
@@ -348,7 +350,7 @@ pub struct Sql {
 }
 
 impl Sql {
-    pub fn new(profile: String, document: String, d: &Definition) -> Sql {
+    pub fn new(profile: String, document: String, d: &Definition, names: Vec<String>) -> Sql {
         let view_key = quote_identifier(&d.view_key);
         let until = if d.expires {
             "v.valid_until"
@@ -365,6 +367,7 @@ impl Sql {
             compute: rows(&all, "ANY ($1)"),
             compute_one: rows(&all, "$1"),
             live: rows("v.document", "$1"),
+            names,
             profile,
             document,
             key: quote_identifier(&d.key),
@@ -420,12 +423,21 @@ impl Sql {
     }
 
     /// What the reader's rule looks at: epoch, valid_until, updated_at, xmin, whether a pending key
-    /// names the row; then key and document. `named` is a condition on p, or false.
+    /// that has no hash names the row, key, the texts of the columns that name it otherwise; then the
+    /// document. `named` is a condition on p, or false.
     fn looked_at(&self, named: &str) -> String {
+        let names = self.names.iter().map(|column| {
+            format!(
+                "coalesce(p.{}::pg_catalog.text, '')",
+                quote_identifier(column)
+            )
+        });
         format!(
             "p.cached_profile_epoch, p.cached_profile_valid_until, p.profile_cache_updated_at, \
-             p.xmin::pg_catalog.text::pg_catalog.int8, {named}, p.{key}, p.cached_profile",
+             p.xmin::pg_catalog.text::pg_catalog.int8, {named}, p.{key}, ARRAY[{names}]::pg_catalog.text[], \
+             p.cached_profile",
             key = self.key,
+            names = names.collect::<Vec<_>>().join(", "),
         )
     }
 

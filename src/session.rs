@@ -30,8 +30,9 @@ struct Level {
     deleted: HashSet<Texts<i16>>,
     /// Pending keys this transaction has inserted, by columns and values.
     named: HashSet<Texts<String>>,
-    /// It made everything pending.
+    /// It made everything pending, and said that the document is defined anew.
     everything: bool,
+    redefined: bool,
 }
 
 #[derive(Default)]
@@ -108,6 +109,7 @@ pub fn subtransaction_committed(id: u32, parent: u32) {
                 outer.deleted.extend(level.deleted);
                 outer.named.extend(level.named);
                 outer.everything |= level.everything;
+                outer.redefined |= level.redefined;
             }
             _ => s.levels.push(level),
         }
@@ -269,12 +271,28 @@ pub fn forget_keys() {
 /// The same for every pending row.
 pub fn forget_pending() {
     forget_keys();
-    with(|s| s.levels.iter_mut().for_each(|l| l.everything = false));
+    with(|s| {
+        for level in &mut s.levels {
+            (level.everything, level.redefined) = (false, false);
+        }
+    });
 }
 
 /// Whether this transaction has made everything pending: what it changes then is, too.
 pub fn everything_is_pending() -> bool {
     with(|s| s.any(|l| l.everything)).unwrap_or(false)
+}
+
+/// True the first time this transaction says that the document is defined anew.
+pub fn redefine() -> bool {
+    with(|s| {
+        let first = !s.any(|l| l.redefined);
+        if first {
+            s.level().redefined = true;
+        }
+        first
+    })
+    .unwrap_or(true)
 }
 
 /// True the first time this transaction makes everything pending.

@@ -32,7 +32,8 @@ pub fn define() {
         &MAX_IMMEDIATE,
         0,
         100_000,
-        GucContext::Userset,
+        // Whoever sets it low makes everybody's reads wait for refresh.
+        GucContext::Suset,
         GucFlags::default(),
     );
 }

@@ -187,7 +187,7 @@ fn hand_on(a: &Rc<Attached>, t: usize, firing: &Firing) {
         return pending::everything("more rows changed than are named one by one");
     }
     pending::keys(
-        std::slice::from_ref(&a.definition.key),
+        a.key_naming(),
         taken.texts().into_iter(),
         "new in a REPEATABLE READ transaction",
     );
@@ -256,7 +256,8 @@ fn settle(a: &Attached) {
     if touched.is_empty() || session::everything_is_pending() {
         return;
     }
-    let locks = !many && document::try_locks(a);
+    // The server's lock table may be full.
+    let locks = !many && xact::subtransaction(|| document::try_locks(a)).unwrap_or(false);
     // DDL may have committed before the locks were taken.
     let a = match attachment::load() {
         State::Ready(now) if now.definition == a.definition => now,
@@ -314,8 +315,7 @@ fn settle(a: &Attached) {
     }
     let unwritten = prepared.write(a).unwritten;
     let texts = unwritten.iter().map(|key| vec![Value::uuid(key).to_text()]);
-    let key = std::slice::from_ref(&a.definition.key);
-    pending::keys(key, texts, "its row could not be written");
+    pending::keys(a.key_naming(), texts, "its row could not be written");
 }
 
 /// Pending keys from texts of the link's columns, but for profiles that this transaction deleted.
@@ -350,19 +350,14 @@ fn name_pending(
     if link.renamable && !texts.is_empty() {
         return pending::everything("a key that has an enum in it");
     }
-    pending::keys(&step.column_names(), texts.into_iter(), reason);
+    pending::keys(a.naming_of(step), texts.into_iter(), reason);
 }
 
 /// The profile's columns by which it is referred to: its key, and what members' foreign keys name.
 fn naming_columns(a: &Attached) -> Vec<Vec<Column>> {
-    let column = |name: &String| {
-        let number = catalog::column_number(a.profile, name)?;
-        Some(Column::of(a.profile, number))
-    };
-    a.naming()
-        .iter()
-        .filter_map(|(step, _)| step.column_names().iter().map(column).collect())
-        .collect()
+    let whole = a.naming.iter().filter(|n| n.columns.len() == n.types.len());
+    let columns = whole.map(|n| n.columns.iter().map(|(c, _)| Column::of(a.profile, *c)));
+    columns.map(Iterator::collect).collect()
 }
 
 /// Remembers the deleted profiles under every column that members refer to, so that the cascades

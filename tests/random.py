@@ -638,7 +638,7 @@ class Session(Worker):
                     return
 
     def vacuum(self):
-        yield Step(self.of(["VACUUM (FREEZE) user_profile", "VACUUM user_profile", "VACUUM (FREEZE) profile_cache.pending", "ANALYZE user_profile"]))
+        yield Step(self.of(["VACUUM (FREEZE) user_profile", "VACUUM user_profile", "VACUUM (FREEZE) profile_cache.epoch", "VACUUM (FREEZE) profile_cache.pending_key", "VACUUM profile_cache.pending_epoch", "ANALYZE user_profile"]))
 
     def truncate(self):
         yield Step(f"BEGIN ISOLATION LEVEL {self.of(['READ COMMITTED', 'REPEATABLE READ'])}")
@@ -803,14 +803,14 @@ class Test(Scheduler):
         must = self.control.must
         for _ in range(10):
             must("CALL profile_cache.refresh(3)", 120)
-            left = must("SELECT count(*) FROM profile_cache.pending WHERE kind <> 'current'")[0][0]
+            left = must("SELECT count(*) FROM profile_cache.pending")[0][0]
             if left == "0":
                 break
         wrong = []
         for sql, wanted in {
             "SELECT user_id, problem FROM profile_cache.verify()": [],
-            "SELECT xmin, * FROM profile_cache.pending WHERE kind <> 'current'": [],
-            "SELECT count(*) FROM profile_cache.pending": [["1"]],
+            "SELECT * FROM profile_cache.pending": [],
+            "SELECT count(*) FROM profile_cache.epoch": [["1"]],
             "SELECT * FROM profile_cache.drain": [],
             "SELECT * FROM profile_cache.absent": [],
             "SELECT * FROM profile_cache.failure": [],

@@ -14,7 +14,7 @@ WRONG = """SELECT (SELECT count(*) FROM user_profile AS p LEFT JOIN profile_docu
   WHERE get_profile(p.supabase_user_id)::text IS DISTINCT FROM d.document::text)"""
 VERIFY = "SELECT count(*) FROM profile_cache.verify()"
 UNCACHED = "SELECT stale FROM profile_cache.status"
-PENDING = "SELECT count(*) FROM profile_cache.pending WHERE kind <> 'current'"
+PENDING = "SELECT count(*) FROM profile_cache.pending"
 
 
 def expect(what, got, wanted):

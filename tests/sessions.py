@@ -395,7 +395,7 @@ class Scheduler:
         queries = [
             "SELECT now(), pg_current_snapshot(), pg_current_xact_id_if_assigned(), current_setting('transaction_isolation')",
             f"SELECT xmin, xmax, ctid, {self.oracle.key}, cached_profile_epoch, cached_profile_valid_until, profile_cache_updated_at, cached_profile FROM {self.oracle.table} {where}",
-            "SELECT xmin, * FROM profile_cache.pending", "SELECT * FROM profile_cache.drain", "SELECT * FROM profile_cache.absent",
+            "SELECT * FROM profile_cache.pending", "SELECT * FROM profile_cache.drain", "SELECT * FROM profile_cache.absent",
         ]  # fmt: skip
         lines = []
         for connection in (session, self.control):

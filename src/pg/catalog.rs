@@ -111,6 +111,28 @@ pub fn is_enum(oid: Oid) -> bool {
     unsafe { pg_sys::type_is_enum(oid) }
 }
 
+/// Whether equal values of a column have one text, but for the padding of character(n).
+pub fn has_one_text(relation: Oid, column: i16) -> bool {
+    const TYPES: [Oid; 9] = [
+        pg_sys::UUIDOID,
+        pg_sys::INT2OID,
+        pg_sys::INT4OID,
+        pg_sys::INT8OID,
+        pg_sys::OIDOID,
+        pg_sys::TEXTOID,
+        pg_sys::VARCHAROID,
+        pg_sys::BPCHAROID,
+        pg_sys::NAMEOID,
+    ];
+    let (mut oid, mut typmod, mut collation) = (Oid::INVALID, -1, Oid::INVALID);
+    // SAFETY: cache look-ups; out parameters.
+    unsafe {
+        pg_sys::get_atttypetypmodcoll(relation, column, &mut oid, &mut typmod, &mut collation);
+        TYPES.contains(&pg_sys::getBaseType(oid))
+            && (collation == Oid::INVALID || pg_sys::get_collation_isdeterministic(collation))
+    }
+}
+
 /// Whether a relation goes with its session.
 pub fn is_temporary(relation: Oid) -> bool {
     // SAFETY: a cache look-up.

@@ -54,6 +54,7 @@ entry! {
     profile_cache_invalidate_all, pg_finfo_profile_cache_invalidate_all => api::invalidate_all;
     profile_cache_verify, pg_finfo_profile_cache_verify => api::verify;
     profile_cache_explain, pg_finfo_profile_cache_explain => api::explain;
+    profile_cache_set_rights, pg_finfo_profile_cache_set_rights => api::set_rights;
     profile_cache_status, pg_finfo_profile_cache_status => api::status;
     profile_cache_iso8601, pg_finfo_profile_cache_iso8601 => api::iso8601;
     profile_cache_on_ddl, pg_finfo_profile_cache_on_ddl => ddl::on_ddl;

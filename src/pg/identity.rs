@@ -142,35 +142,37 @@ impl Drop for Pinned {
 
 /// Every setting that can change what a query returns, or whether it fails, and its pinned value;
 /// search_path last. ARCHITECTURE.md says why the others are not here.
-const PINNED: [(&CStr, &CStr); 24] = [
-    // How values are read and printed.
+const PINNED: [(&CStr, &CStr); 25] = [
+    // How values are printed and read.
     (c"TimeZone", c"UTC"),
     (c"DateStyle", c"ISO, MDY"),
     (c"IntervalStyle", c"postgres"),
+    (c"timezone_abbreviations", c"Default"),
     (c"extra_float_digits", c"1"),
     (c"bytea_output", c"hex"),
     (c"array_nulls", c"on"),
-    (c"timezone_abbreviations", c"Default"),
-    (c"lc_monetary", c"C"),
-    (c"lc_numeric", c"C"),
-    (c"lc_time", c"C"),
     (c"xmlbinary", c"base64"),
     (c"xmloption", c"content"),
     (c"quote_all_identifiers", c"off"),
+    (c"lc_monetary", c"C"),
+    (c"lc_numeric", c"C"),
+    (c"lc_time", c"C"),
     (c"default_text_search_config", c"pg_catalog.simple"),
-    // What a query's text means.
+    // What SQL text means.
     (c"standard_conforming_strings", c"on"),
     (c"backslash_quote", c"safe_encoding"),
     (c"transform_null_equals", c"off"),
-    // Which rows it finds, and in which order where it says none.
+    // Which rows a query finds, and in which order where it says none.
     (c"gin_fuzzy_search_limit", c"0"),
-    (c"row_security", c"on"),
     (c"synchronize_seqscans", c"off"),
-    // Whether it fails, and what an error that we contain does to the session.
-    (c"restrict_nonsystem_relation_kind", c""),
-    (c"exit_on_error", c"off"),
+    (c"row_security", c"on"),
     // Compiling takes longer than anything that we run.
     (c"jit", c"off"),
+    // What makes computing fail, or an error that we contain the session's end.
+    (c"restrict_nonsystem_relation_kind", c""),
+    (c"exit_on_error", c"off"),
+    (c"composite_type_mismatch", c"error"),
+    // Whose names are meant.
     (c"search_path", c"pg_catalog, pg_temp"),
 ];
 

@@ -1,47 +1,50 @@
-//! Reading without the executor: one row by a unique index, and a table that is nearly always one row.
+//! Reading without the executor: one row by a unique index, and what of our own tables each read looks at.
 //!
-//! Invariant: a read goes by the snapshot that it names, and takes the locks that the executor would.
-//! Whatever is opened is closed here, or by the abort.
+//! Invariant: a read goes by the snapshot that it names, and takes the locks that the executor would,
+//! those of SERIALIZABLE too. Whatever is opened is closed here, or by the abort.
 
 use super::Oid;
 use super::value::{self, Storage, Uuid, Value};
 use pgrx::pg_sys::{self, Datum};
 
-/// Where the current epoch stands: `profile_cache.pending`, and its columns `kind` and `epoch`.
+/// Where the current epoch and the pending ones stand.
 #[derive(Clone, Copy, Debug)]
 pub struct Epochs {
+    /// A table of one row, and its column.
     pub table: Oid,
-    pub kind: i16,
-    pub epoch: i16,
+    pub current: i16,
+    /// A small table, and its column that is null until the epoch has a number.
+    pub pending: Oid,
+    pub number: i16,
 }
 
-/// What a snapshot shows of it, as far as a read looks by itself.
+/// What the active snapshot shows of them.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum State {
-    /// Nothing but the current epoch.
-    Settled(i64),
-    /// A pending epoch without a number: no stamp is beyond it.
-    Unnumbered,
-    Other,
+pub struct Look {
+    pub current: Option<i64>,
+    /// There is a pending epoch.
+    pub pending: bool,
+    /// There is one without a number: no stamp is beyond it.
+    pub unnumbered: bool,
 }
 
 impl Epochs {
     /// In the active snapshot.
-    pub fn state(&self) -> State {
+    pub fn look(&self) -> Look {
         const FEW: i32 = 10;
-        let (mut rows, mut state) = (0, State::Other);
+        let (mut rows, mut unnumbered) = (0, false);
         // SAFETY: a backend variable; the calling query has an active snapshot.
         let snapshot = unsafe { pg_sys::GetActiveSnapshot() };
-        self.scan(snapshot, |kind, epoch| {
+        scan(self.pending, snapshot, |row| {
             rows += 1;
-            state = match (kind, epoch) {
-                ("current", Some(epoch)) if rows == 1 => State::Settled(epoch),
-                ("epoch", None) => State::Unnumbered,
-                _ => State::Other,
-            };
-            state == State::Unnumbered || rows == FEW
+            unnumbered = row.int8(self.number).is_none();
+            unnumbered || rows == FEW
         });
-        state
+        Look {
+            current: self.current(),
+            pending: rows > 0,
+            unnumbered,
+        }
     }
 
     /// The current epoch in the active snapshot.
@@ -63,46 +66,188 @@ impl Epochs {
 
     fn current_in(&self, snapshot: pg_sys::Snapshot) -> Option<i64> {
         let mut found = None;
-        self.scan(snapshot, |kind, epoch| {
-            found = epoch.filter(|_| kind == "current");
-            kind == "current"
+        scan(self.table, snapshot, |row| {
+            found = row.int8(self.current);
+            true
         });
         found
     }
+}
 
-    /// Hands kind and epoch of rows to `enough` until it says so.
-    fn scan(&self, snapshot: pg_sys::Snapshot, mut enough: impl FnMut(&str, Option<i64>) -> bool) {
-        // SAFETY: the relation is open and locked during the scan; a tuple lives until the next is
-        // fetched; the snapshot is active or registered.
+/// A row of a heap scan.
+struct Scanned {
+    tuple: pg_sys::HeapTuple,
+    desc: pg_sys::TupleDesc,
+}
+
+impl Scanned {
+    fn int8(&self, column: i16) -> Option<i64> {
+        let mut null = false;
+        // SAFETY: the tuple is of the table that the descriptor describes, and alive.
+        let datum =
+            unsafe { pg_sys::heap_getattr(self.tuple, i32::from(column), self.desc, &mut null) };
+        (!null).then_some(datum.value() as i64)
+    }
+}
+
+/// Hands the rows of a table to `enough` until it says so. Nothing where the table is gone.
+fn scan(table: Oid, snapshot: pg_sys::Snapshot, mut enough: impl FnMut(&Scanned) -> bool) {
+    // SAFETY: the relation is open and locked during the scan; a tuple lives until the next is
+    // fetched; the snapshot is active or registered.
+    unsafe {
+        let relation = pg_sys::try_table_open(table, pg_sys::AccessShareLock as i32);
+        if relation.is_null() {
+            return;
+        }
+        let flags = pg_sys::ScanOptions::SO_TYPE_SEQSCAN
+            | pg_sys::ScanOptions::SO_ALLOW_STRAT
+            | pg_sys::ScanOptions::SO_ALLOW_PAGEMODE;
+        let none = std::ptr::null_mut();
+        let scan = pg_sys::heap_beginscan(relation, snapshot, 0, none, std::ptr::null_mut(), flags);
+        let desc = (*relation).rd_att;
+        loop {
+            let tuple = pg_sys::heap_getnext(scan, pg_sys::ScanDirection::ForwardScanDirection);
+            if tuple.is_null() || enough(&Scanned { tuple, desc }) {
+                break;
+            }
+        }
+        pg_sys::heap_endscan(scan);
+        pg_sys::table_close(relation, pg_sys::NoLock as i32);
+    }
+}
+
+/// How a pending key names a profile: by which columns, and by which values of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct KeyHash {
+    pub set: i64,
+    pub hash: i64,
+}
+
+/// A hash of texts that is the same on every machine and in every version, since pending keys are
+/// dumped and restored (FNV-1a, 64 bits); never 0.
+pub fn hash<S: AsRef<str>>(texts: &[S]) -> i64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    let mut add = |byte: u8| hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    for text in texts {
+        text.as_ref().bytes().for_each(&mut add);
+        add(0);
+    }
+    if hash == 0 { 1 } else { hash as i64 }
+}
+
+/// The pending keys: their table, its index on set and hash, and these two columns.
+#[derive(Clone, Copy, Debug)]
+pub struct Keys {
+    pub table: Oid,
+    pub index: Oid,
+    pub set: i16,
+    pub hash: i16,
+}
+
+impl Keys {
+    /// Whether the active snapshot shows one of these keys; or one of other columns than `sets` (in
+    /// order), of which there is no telling whom it names.
+    pub fn any(&self, sets: &[i64], names: impl FnOnce() -> Vec<KeyHash>) -> bool {
+        // SAFETY: the relation is open and locked during the look; a backend variable; the calling query
+        // has an active snapshot.
         unsafe {
             let relation = pg_sys::try_table_open(self.table, pg_sys::AccessShareLock as i32);
             if relation.is_null() {
-                return;
+                return true;
             }
-            let flags = pg_sys::ScanOptions::SO_TYPE_SEQSCAN
-                | pg_sys::ScanOptions::SO_ALLOW_STRAT
-                | pg_sys::ScanOptions::SO_ALLOW_PAGEMODE;
-            let none = std::ptr::null_mut();
-            let scan =
-                pg_sys::heap_beginscan(relation, snapshot, 0, none, std::ptr::null_mut(), flags);
-            let desc = (*relation).rd_att;
-            loop {
-                let tuple = pg_sys::heap_getnext(scan, pg_sys::ScanDirection::ForwardScanDirection);
-                if tuple.is_null() {
-                    break;
+            let snapshot = pg_sys::GetActiveSnapshot();
+            // A whole page is read faster than an index, but at SERIALIZABLE it would be in the way of
+            // every key.
+            let serializable = pg_sys::XactIsoLevel == pg_sys::XACT_SERIALIZABLE as i32;
+            let blocks =
+                pg_sys::RelationGetNumberOfBlocksInFork(relation, pg_sys::ForkNumber::MAIN_FORKNUM);
+            let found = match blocks {
+                0 if !serializable => false,
+                1 if !serializable => {
+                    let (mut names, mut names_of, mut found) = (None, Some(names), false);
+                    scan(self.table, snapshot, |row| {
+                        let names = names.get_or_insert_with(|| {
+                            names_of.take().map(|f| f()).unwrap_or_default()
+                        });
+                        let key = row.int8(self.set).zip(row.int8(self.hash));
+                        found = key.is_none_or(|(set, hash)| {
+                            !sets.contains(&set) || names.contains(&KeyHash { set, hash })
+                        });
+                        found
+                    });
+                    found
                 }
-                let get = |column: i16| {
-                    let mut null = false;
-                    let datum = pg_sys::heap_getattr(tuple, i32::from(column), desc, &mut null);
-                    (!null).then_some(datum)
-                };
-                let kind = value::from::<&str>(get(self.kind)).unwrap_or_default();
-                if enough(kind, get(self.epoch).map(|d| d.value() as i64)) {
-                    break;
-                }
-            }
-            pg_sys::heap_endscan(scan);
+                _ => self.probe(relation, snapshot, sets, &names()),
+            };
             pg_sys::table_close(relation, pg_sys::NoLock as i32);
+            found
+        }
+    }
+
+    /// The same by the index: each name, and each gap between the sets.
+    ///
+    /// # Safety
+    /// `relation` is the table, open and locked.
+    unsafe fn probe(
+        &self,
+        relation: pg_sys::Relation,
+        snapshot: pg_sys::Snapshot,
+        sets: &[i64],
+        names: &[KeyHash],
+    ) -> bool {
+        type Condition = (i16, u32, u32, i64);
+        let equal = |column, value| -> Condition {
+            (
+                column,
+                pg_sys::BTEqualStrategyNumber,
+                pg_sys::F_INT8EQ,
+                value,
+            )
+        };
+        let above =
+            |value| -> Condition { (1, pg_sys::BTGreaterStrategyNumber, pg_sys::F_INT8GT, value) };
+        let below =
+            |value| -> Condition { (1, pg_sys::BTLessStrategyNumber, pg_sys::F_INT8LT, value) };
+        let gaps = (0..=sets.len()).map(|i| {
+            let from = i
+                .checked_sub(1)
+                .and_then(|i| sets.get(i))
+                .map(|s| above(*s));
+            let to = sets.get(i).map(|s| below(*s));
+            from.or(to).zip(to.or(from))
+        });
+        let names = names
+            .iter()
+            .map(|name| Some((equal(1, name.set), equal(2, name.hash))));
+        // SAFETY: index and slot are open during the scan; the keys are of the index's two columns.
+        unsafe {
+            let index = pg_sys::index_open(self.index, pg_sys::AccessShareLock as i32);
+            let slot = pg_sys::table_slot_create(relation, std::ptr::null_mut());
+            #[cfg(not(feature = "pg18"))]
+            let scan = pg_sys::index_beginscan(relation, index, snapshot, 2, 0);
+            #[cfg(feature = "pg18")]
+            let scan =
+                pg_sys::index_beginscan(relation, index, snapshot, std::ptr::null_mut(), 2, 0);
+            let found = names.chain(gaps).flatten().any(|(first, second)| {
+                let mut keys = [pg_sys::ScanKeyData::default(); 2];
+                for (key, (column, strategy, function, value)) in
+                    keys.iter_mut().zip([first, second])
+                {
+                    pg_sys::ScanKeyInit(
+                        key,
+                        column,
+                        strategy as u16,
+                        function.into(),
+                        Datum::from(value),
+                    );
+                }
+                pg_sys::index_rescan(scan, keys.as_mut_ptr(), 2, std::ptr::null_mut(), 0);
+                pg_sys::index_getnext_slot(scan, pg_sys::ScanDirection::ForwardScanDirection, slot)
+            });
+            pg_sys::index_endscan(scan);
+            pg_sys::ExecDropSingleTupleTableSlot(slot);
+            pg_sys::index_close(index, pg_sys::NoLock as i32);
+            found
         }
     }
 }
@@ -204,6 +349,26 @@ impl Row {
         self.get(column).map(value::uuid)
     }
 
+    /// The transaction that made this version.
+    pub fn xmin(&self) -> u32 {
+        let mut null = false;
+        // SAFETY: as above; a heap's slot knows its tuple's header.
+        let datum = unsafe {
+            pg_sys::slot_getsysattr(
+                self.slot,
+                pg_sys::MinTransactionIdAttributeNumber,
+                &mut null,
+            )
+        };
+        datum.value() as u32
+    }
+
+    /// The column's text, if it has a value; `oid` is its type.
+    pub fn text(&self, column: i16, oid: Oid) -> Option<String> {
+        let datum = self.get(column)?;
+        Some(Value { datum, oid }.to_text())
+    }
+
     /// Whether the column holds this value, to the last bit.
     pub fn holds(&self, column: i16, value: &Value) -> bool {
         let storage = Storage::of(value.oid);
@@ -222,5 +387,19 @@ impl Row {
             datum: Storage::of(pg_sys::JSONBOID).copy(datum),
             oid: pg_sys::JSONBOID,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::hash;
+
+    #[test]
+    fn a_hash_is_of_each_text_by_itself() {
+        assert_ne!(hash(&["a", "b"]), hash(&["ab", ""]));
+        assert_ne!(hash(&["a", "b"]), hash(&["b", "a"]));
+        assert_ne!(hash::<&str>(&[]), 0);
+        // What a dump holds: it may never become another.
+        assert_eq!(hash(&["1"]), 574422290842409524);
     }
 }

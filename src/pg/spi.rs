@@ -40,6 +40,10 @@ impl Arg {
             datum: v.map(Datum::from),
         }
     }
+    pub fn int8s(v: &[i64]) -> Arg {
+        let items: Vec<Datum> = v.iter().map(|n| Datum::from(*n)).collect();
+        Arg::value(value::array(pg_sys::INT8OID, &items))
+    }
     pub fn float4(v: f32) -> Arg {
         Arg {
             oid: pg_sys::FLOAT4OID,

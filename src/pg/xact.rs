@@ -124,12 +124,13 @@ impl Failure {
     }
 }
 
-/// Runs `f` in a subtransaction. An ordinary error rolls it back and is returned; a cancel, a
-/// timeout, a lost connection or a serialization failure is not ours to swallow and passes through.
+/// Runs `f` in a subtransaction. What the code in it raises rolls it back and is returned, a full disk or a
+/// limit too; what the server does to the transaction is not ours to swallow and passes through: a cancel,
+/// a timeout, a shutdown (57), a serialization failure or a deadlock (40).
 pub fn subtransaction<R>(f: impl FnOnce() -> R) -> Result<R, Failure> {
     attempt(f).map_err(|failure| {
         let class = &failure.sqlstate[..2];
-        if matches!(class, "40" | "53" | "57" | "58") || failure.sqlstate == "55P03" {
+        if matches!(class, "40" | "57") {
             failure.raise();
         }
         failure

@@ -172,7 +172,7 @@ SELECT profile_cache.attach();
 :check
 DROP TRIGGER zz_profile_cache_distrust ON user_profile;
 DROP TRIGGER profile_cache_truncate ON role;
-UPDATE user_profile SET cached_profile = '{"forged": true}', cached_profile_epoch = (SELECT epoch FROM profile_cache.pending WHERE kind = 'current') WHERE id = 2;
+UPDATE user_profile SET cached_profile = '{"forged": true}', cached_profile_epoch = (SELECT current FROM profile_cache.epoch) WHERE id = 2;
 TRUNCATE user_role;
 SELECT state();
 SELECT other();
@@ -448,7 +448,7 @@ ALTER EXTENSION profile_cache SET SCHEMA other;
 DROP SCHEMA profile_cache CASCADE;
 DROP FUNCTION get_profile;
 DROP EVENT TRIGGER profile_cache_ddl;
-DROP TABLE profile_cache.pending;
+DROP TABLE profile_cache.pending_key CASCADE;
 \set VERBOSITY default
 -- Our event triggers disabled: DDL may go unnoticed, so nothing is trusted.
 ALTER EVENT TRIGGER profile_cache_ddl DISABLE;

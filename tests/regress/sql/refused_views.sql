@@ -375,7 +375,7 @@ CREATE VIEW document AS SELECT p.auth_id, jsonb_build_object('n', (SELECT c.last
 :attach
 DROP SEQUENCE counter;
 -- Our own tables change beside every document.
-CREATE VIEW document AS SELECT p.auth_id, jsonb_build_object('n', (SELECT count(*) FROM profile_cache.pending AS q WHERE q.reason = p.name)) AS document FROM accounts_profile AS p;
+CREATE VIEW document AS SELECT p.auth_id, jsonb_build_object('n', (SELECT count(*) FROM profile_cache.pending_key AS q WHERE q.reason = p.name)) AS document FROM accounts_profile AS p;
 :attach
 -- Somebody else's table, whoever may read it.
 CREATE ROLE regress_somebody;

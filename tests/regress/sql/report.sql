@@ -80,7 +80,7 @@ BEGIN
         EXECUTE format('ALTER TABLE user_profile ENABLE ALWAYS TRIGGER %I', t);
     END LOOP;
     -- The DDL above distrusts everything: forget that.
-    DELETE FROM profile_cache.pending WHERE kind = 'epoch';
+    DELETE FROM profile_cache.pending_epoch;
 END $$;
 CALL plant(3, '{"planted": true}');
 CALL plant(4, NULL);

@@ -73,7 +73,7 @@ SELECT * FROM profile_cache.refresh_step(1, 'fill', NULL);
 SELECT * FROM profile_cache.status;
 SELECT * FROM profile_cache.attachment;
 SELECT * FROM profile_cache.pending;
-DELETE FROM profile_cache.pending;
+DELETE FROM profile_cache.pending_key;
 SELECT * FROM profile_cache.failure;
 CREATE TEMP TABLE mine (id int);
 CREATE TRIGGER t BEFORE INSERT ON mine FOR EACH ROW EXECUTE FUNCTION profile_cache.distrust();
@@ -84,8 +84,8 @@ SET ROLE regress_owner;
 -- The owner sees our tables and cannot write them by hand.
 SELECT count(*) FROM profile_cache.attachment;
 \set VERBOSITY terse
-UPDATE profile_cache.attachment SET first_epoch = 0;
-DELETE FROM profile_cache.pending;
+UPDATE profile_cache.epoch SET trusted_from = 0;
+DELETE FROM profile_cache.pending_key;
 \set VERBOSITY default
 RESET ROLE;
 -- With EXECUTE granted by mistake: still only for the table's owner.

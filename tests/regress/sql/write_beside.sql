@@ -35,7 +35,7 @@ INSERT INTO user_profile (id, supabase_user_id, email) VALUES (6, u(6), 'six');
 CREATE OR REPLACE FUNCTION shout() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     NEW.cached_profile := '{"forged": true}';
-    NEW.cached_profile_epoch := (SELECT epoch FROM profile_cache.pending WHERE kind = 'current');
+    NEW.cached_profile_epoch := (SELECT current FROM profile_cache.epoch);
     NEW.profile_cache_updated_at := '2000-01-01';
     RETURN NEW;
 END $$;
