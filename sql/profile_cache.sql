@@ -203,29 +203,31 @@ CREATE FUNCTION profile_cache.refresh_step(batch_size integer, INOUT phase text,
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'profile_cache_refresh_step';
 COMMENT ON FUNCTION profile_cache.refresh_step(integer, text, uuid) IS 'internal to refresh(): one batch; the caller commits';
 
--- No SET clause and no SECURITY DEFINER: either would keep it from committing. So every name and
--- operator is qualified. Each transaction is READ COMMITTED whatever the default.
+-- No SET clause and no SECURITY DEFINER: either would keep it from committing. So every name, type and
+-- operator is qualified: it runs in its caller's search_path, where pg_temp comes first. Each transaction is
+-- READ COMMITTED and READ WRITE whatever the defaults.
 CREATE PROCEDURE profile_cache.refresh(batch_size integer DEFAULT 5000)
     LANGUAGE plpgsql AS $$
+#variable_conflict use_variable
 DECLARE
-    step    record;
-    phase   text := 'epochs';
-    after   uuid;
-    done    bigint := 0;
-    total   bigint;
-    started timestamptz := pg_catalog.clock_timestamp();
+    step    pg_catalog.record;
+    phase   pg_catalog.text := 'epochs';
+    after   pg_catalog.uuid;
+    done    pg_catalog.int8 := 0;
+    total   pg_catalog.int8;
+    started pg_catalog.timestamptz := pg_catalog.clock_timestamp();
 BEGIN
     total := profile_cache.refresh_begin(batch_size);
     COMMIT;
     LOOP
-        SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+        SET TRANSACTION ISOLATION LEVEL READ COMMITTED, READ WRITE;
         SELECT s.* INTO step FROM profile_cache.refresh_step(batch_size, phase, after) AS s;
         phase := step.phase;
         after := step.after;
         done := done OPERATOR(pg_catalog.+) step.stored;
         IF step.stored OPERATOR(pg_catalog.>) 0 THEN
             RAISE NOTICE 'documents refreshed: % of about %, % a second', done, GREATEST(done, total),
-                pg_catalog.round(done::numeric OPERATOR(pg_catalog./) GREATEST(0.001,
+                pg_catalog.round(done::pg_catalog.numeric OPERATOR(pg_catalog./) GREATEST(0.001,
                     EXTRACT(epoch FROM pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) started)));
         END IF;
         IF phase OPERATOR(pg_catalog.=) 'done' THEN

@@ -98,7 +98,7 @@ pub fn invalidate_all(_: &Call) -> Return {
 
 /// `profile_cache.verify(sample bigint)`
 pub fn verify(call: &Call) -> Return {
-    let a = attachment::required();
+    let a = attachment::required_locked();
     rights::check_owner(current_user(), a.profile);
     let sample = call.int8(0);
     if let Some(n) = sample.filter(|n| *n < 1) {

@@ -5,11 +5,11 @@
 //! state, so a transaction that began before attach finds it too.
 
 use crate::discovery;
-use crate::error::Error;
+use crate::error::{Error, check_interrupts};
 use crate::pg::scan::{self, Epochs, KeyHash, Keys, Probe};
 use crate::pg::spi::{self, Arg, At};
 use crate::pg::trigger::Column;
-use crate::pg::{Oid, catalog};
+use crate::pg::{Oid, catalog, tuple};
 use crate::rights::{as_ourselves, home};
 use crate::routes::{self, Definition, Link, Sql, Step, qualified};
 use pgrx::pg_sys::{INT8OID, JSONBOID, TIMESTAMPTZOID, UUIDOID};
@@ -287,9 +287,35 @@ pub fn load() -> State {
     COPY.with(|c| c.borrow().clone()).unwrap_or(State::None)
 }
 
+/// The attachment as it is now, with its profile table locked for reading: whoever takes a lock looks
+/// again, for what has been committed while it waited, or since this session last looked.
+pub fn locked() -> State {
+    loop {
+        check_interrupts();
+        catalog::accept_invalidations();
+        let state = load();
+        if let State::Ready(a) = &state {
+            tuple::lock_for_reading(a.profile);
+            if CHANGED.get() {
+                continue;
+            }
+        }
+        return state;
+    }
+}
+
+/// The attachment, locked for reading; or the error that says what is wrong with it.
+pub fn required_locked() -> Rc<Attached> {
+    or_error(locked())
+}
+
 /// The attachment, or the error that says what is wrong with it.
 pub fn required() -> Rc<Attached> {
-    match load() {
+    or_error(load())
+}
+
+fn or_error(state: State) -> Rc<Attached> {
+    match state {
         State::Ready(a) => a,
         State::None => Error::NotAttached.raise(),
         State::Gone(gone) => gone.error().raise(),
@@ -354,7 +380,8 @@ fn read() -> (State, Vec<Oid>) {
     let Some(document_name) = sql(document) else {
         return (State::Gone(Gone::Document), watched);
     };
-    let Ok(definition) = serde_json::from_str::<Definition>(&definition) else {
+    let definition = serde_json::from_str::<Definition>(&definition).ok();
+    let Some(definition) = definition.filter(Definition::is_only_names) else {
         return (State::Gone(Gone::Definition), watched);
     };
     let of_type = |name: &str, oid: Oid| {

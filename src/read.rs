@@ -128,7 +128,7 @@ fn names_of(a: &Attached, row: &Row) -> Vec<KeyHash> {
 
 /// The document of a profile for the current user.
 pub fn get(key: &Uuid) -> Option<Value> {
-    let a = attachment::required();
+    let a = attachment::required_locked();
     match look(&a, key, false) {
         Found::Nothing => None,
         Found::Hit { document, .. } => document,
@@ -190,7 +190,7 @@ fn exists(a: &Attached, key: &Uuid) -> bool {
 
 /// `explain`: where the document would come from, and why.
 pub fn explain(key: &Uuid) -> serde_json::Value {
-    let a = attachment::required();
+    let a = attachment::required_locked();
     let found = match look(&a, key, true) {
         // Decided before the row was looked for.
         Found::Miss { looked: None, .. } if !exists(&a, key) => Found::Nothing,

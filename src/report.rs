@@ -189,7 +189,7 @@ fn counts(a: &Attached) -> Counts {
 
 /// The columns of `profile_cache.status`, in order.
 pub fn status() -> Vec<Option<Value>> {
-    let state = attachment::load();
+    let state = attachment::locked();
     let mut warnings: Vec<String> = vec![];
     if !settings::enabled() {
         warnings.push("profile_cache.enabled is off in this session: reads use the view".into());

@@ -127,6 +127,68 @@ pub struct Definition {
     pub tables: Vec<Table>,
 }
 
+impl Definition {
+    /// Whether the parts of it that stand in SQL unquoted, types and operators, are names and nothing
+    /// else. It comes from a table, and a table may have been written by hand.
+    pub fn is_only_names(&self) -> bool {
+        let links = || self.tables.iter().flat_map(|t| &t.links);
+        let mut types = links().flat_map(|l| &l.columns);
+        let mut steps = links().flat_map(|l| &l.route).flat_map(|s| &s.columns);
+        types.all(|c| is_type(&c.r#type) && is_type(&c.target_type))
+            && steps.all(|c| is_operator(&c.operator))
+    }
+}
+
+/// What is left of `text` behind an identifier, quoted or not.
+fn behind_identifier(text: &str) -> Option<&str> {
+    let Some(quoted) = text.strip_prefix('"') else {
+        let word = |c: char| c.is_alphanumeric() || c == '_' || c == '$';
+        let end = text.find(|c| !word(c)).unwrap_or(text.len());
+        return (end > 0).then(|| &text[end..]);
+    };
+    let mut from = 0;
+    loop {
+        let end = from + quoted[from..].find('"')?;
+        if !quoted[end + 1..].starts_with('"') {
+            return (end > 0).then(|| &quoted[end + 1..]);
+        }
+        from = end + 2;
+    }
+}
+
+/// Whether a text is a type as `format_type` prints it without a length.
+fn is_type(text: &str) -> bool {
+    const WORDS: [&str; 7] = [
+        "timestamp with time zone",
+        "timestamp without time zone",
+        "time with time zone",
+        "time without time zone",
+        "character varying",
+        "double precision",
+        "bit varying",
+    ];
+    let text = text.strip_suffix("[]").unwrap_or(text);
+    let qualified = || {
+        let rest = behind_identifier(text)?;
+        match rest.strip_prefix('.') {
+            Some(name) => behind_identifier(name),
+            None => Some(rest),
+        }
+    };
+    WORDS.contains(&text) || qualified() == Some("")
+}
+
+/// Whether a text is `OPERATOR(schema.operator)`.
+fn is_operator(text: &str) -> bool {
+    let inside = || text.strip_prefix("OPERATOR(")?.strip_suffix(')');
+    let name = || behind_identifier(inside()?)?.strip_prefix('.');
+    name().is_some_and(|name| {
+        // `--` and `/*` begin a comment, and no operator's name has them.
+        let comment = name.contains("--") || name.contains("/*");
+        !name.is_empty() && !comment && name.chars().all(|c| "+-*/<>=~!@#%^&|`?".contains(c))
+    })
+}
+
 #[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
 pub struct Table {
     pub schema: String,
@@ -630,7 +692,7 @@ mod tests {
             expires: true,
             tables: vec![],
         };
-        Sql::new(qualified("s", "p"), qualified("s", "v"), &d)
+        Sql::new(qualified("s", "p"), qualified("s", "v"), &d, vec![])
     }
 
     #[test]
@@ -663,6 +725,48 @@ mod tests {
             sql().dependents(&link, 4),
             "p.\"id\" = ANY ($4::pg_catalog.text[]::bigint[])"
         );
+    }
+
+    #[test]
+    fn what_stands_unquoted_is_a_name_and_nothing_else() {
+        for good in [
+            "integer",
+            "uuid[]",
+            "s.t",
+            "\"S\".\"a\"\"b\"",
+            "timestamp with time zone",
+            "\"char\"",
+            "größe",
+        ] {
+            assert!(is_type(good), "{good}");
+        }
+        for bad in [
+            "",
+            "a b",
+            "int; DROP",
+            "a.b.c",
+            "\"a",
+            "\"\"",
+            "int)",
+            "x[]::y",
+            "double  precision",
+            "a-b",
+        ] {
+            assert!(!is_type(bad), "{bad}");
+        }
+        for good in ["OPERATOR(pg_catalog.=)", "OPERATOR(\"A b\".<=>)"] {
+            assert!(is_operator(good), "{good}");
+        }
+        for bad in [
+            "=",
+            "OPERATOR(=)",
+            "OPERATOR(a.=) OR true",
+            "OPERATOR(a.--)",
+            "OPERATOR(a.b)",
+            "OPERATOR(a.)",
+        ] {
+            assert!(!is_operator(bad), "{bad}");
+        }
     }
 
     #[test]

@@ -60,12 +60,17 @@ pub fn before_statement(call: &Call) -> Datum {
 pub fn after_statement(call: &Call) -> Datum {
     let firing = Firing::new(call, "profile_cache.after_statement()", false, false);
     session::lower_mark(firing.relation());
-    if let State::Ready(a) = attachment::load() {
-        if let Some(t) = a.tables.iter().position(|t| t.oid == firing.relation()) {
-            hand_on(&a, t, &firing);
-        } else if a.tables.is_empty() {
-            pending::everything("the attachment is broken");
+    match attachment::load() {
+        State::Ready(a) => {
+            if let Some(t) = a.tables.iter().position(|t| t.oid == firing.relation()) {
+                hand_on(&a, t, &firing);
+            } else if a.tables.is_empty() {
+                pending::everything("the attachment is broken");
+            }
         }
+        // What is missing may be there again before this transaction commits, and refresh have passed.
+        State::Gone(_) => pending::everything("the attachment is broken"),
+        State::None => {}
     }
     Datum::null()
 }

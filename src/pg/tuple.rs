@@ -44,6 +44,12 @@ const OURS: usize = 128;
 /// MaxHeapTupleSize: a page less its header and one line pointer (htup_details.h).
 const PAGE: usize = pg_sys::BLCKSZ as usize - 24 - 8;
 
+/// Takes ACCESS SHARE on the table to the end of the transaction, as a query of it would.
+pub fn lock_for_reading(table: Oid) {
+    // SAFETY: waits like any reader; released at the transaction's end.
+    unsafe { pg_sys::LockRelationOid(table, pg_sys::AccessShareLock as i32) };
+}
+
 /// Takes ROW EXCLUSIVE on the table to the end of the transaction.
 pub fn lock_for_writing(table: Oid) {
     // SAFETY: waits like any writer; released at the transaction's end.

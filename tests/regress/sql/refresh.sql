@@ -27,6 +27,10 @@ SET client_min_messages = warning;
 -- Interrupted between batches: what is committed stays, the rest follows.
 SELECT profile_cache.detach();
 SELECT profile_cache.attach();
+-- The attachment has no number yet: nothing that is stored now would be trusted.
+SELECT phase, after, stored FROM profile_cache.refresh_step(2, 'fill', NULL);
+SELECT state();
+SELECT phase FROM profile_cache.refresh_step(2, 'epochs', NULL);
 SELECT phase, after, stored FROM profile_cache.refresh_step(2, 'fill', NULL);
 SELECT state();
 SELECT phase, after, stored FROM profile_cache.refresh_step(2, 'fill', u(2));
