@@ -96,6 +96,13 @@ def lint(part, options):
     features = ["--no-default-features", "--features", f"pg{options.pg}"]
     part.check("cargo fmt --check", run, ["cargo", "fmt", "--check"])
     part.check("cargo clippy -D warnings", run, ["cargo", "clippy", "--all-targets", *features, "--", "-D", "warnings"])
+    subprocess.run([TESTS / "setup.sh", "venv"], check=True)
+    # refresh() commits, so it can have no SET clause: every name in it is qualified instead. pgspot sees to names,
+    # operators and casts; it does not look at declared types, which a type in pg_temp could stand for.
+    for script in sorted((ROOT / "sql").glob("*.sql")):
+        spot = [TESTS / ".venv/bin/pgspot", "--proc-without-search-path", "profile_cache.refresh(batch_size integer)", script]
+        part.check(f"pgspot {script.name}", run, spot)
+        part.check(f"declared types of {script.name}", run, [TESTS / ".venv/bin/python", "-P", TESTS / "declared_types.py", script])
 
 
 def unit(part, options):

@@ -4,7 +4,7 @@
 #
 #   tests/setup.sh prepare MAJOR        all that building and testing needs
 #   tests/setup.sh install PG_CONFIG    builds the extension and installs it there
-#   tests/setup.sh venv                 Python packages of tests/requirements.txt
+#   tests/setup.sh venv                 Python packages of tests/requirements.txt (lint, random, catalogue)
 #   tests/setup.sh app                  what only the app of tests/app needs: Redis, PgBouncer, a browser, and its packages
 #   tests/setup.sh bench-app            the same for its bench: Redis, PgBouncer, wrk; and what draws the charts
 #   tests/setup.sh bench                what only the bench needs: Redis, and packages of tests/bench/requirements.txt
