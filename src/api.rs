@@ -1,19 +1,20 @@
 //! The SQL surface, one function each: rights, arguments, call, result.
 
 use crate::attach;
-use crate::attachment;
+use crate::attachment::{self, Attached};
 use crate::error::Error;
 use crate::pending;
 use crate::pg::fmgr::{Call, Return, RowSet};
 use crate::pg::identity::current_user;
-use crate::pg::tuple;
 use crate::pg::value::{Uuid, Value};
 use crate::pg::xact;
+use crate::pg::{catalog, tuple};
 use crate::read;
 use crate::refresh::{self, Phase};
 use crate::report;
 use crate::rights::{self, Revoke};
 use crate::time;
+use std::rc::Rc;
 
 /// `get_profile(user_id uuid) RETURNS jsonb`
 pub fn get_profile(call: &Call) -> Return {
@@ -54,8 +55,7 @@ pub fn refresh_begin(call: &Call) -> Return {
 
 /// `profile_cache.refresh_step(batch_size integer, phase text, after uuid)`: one batch.
 pub fn refresh_step(call: &Call) -> Return {
-    let a = attachment::required();
-    rights::check_owner(current_user(), a.profile);
+    let a = managed(attachment::required);
     if xact::has_one_snapshot() {
         Error::OneSnapshot.raise();
     }
@@ -76,10 +76,17 @@ pub fn refresh_step(call: &Call) -> Return {
     ])
 }
 
+/// The attachment, for who may manage the extension and owns the tables.
+fn managed(attached: impl Fn() -> Rc<Attached>) -> Rc<Attached> {
+    rights::check_extension_member();
+    let a = attached();
+    rights::check_owner(current_user(), a.profile);
+    a
+}
+
 /// `profile_cache.invalidate(user_id uuid)`
 pub fn invalidate(call: &Call) -> Return {
-    let a = attachment::required();
-    rights::check_owner(current_user(), a.profile);
+    let a = managed(attachment::required);
     let Some(key) = call.uuid(0) else {
         Error::NullArgument("user_id").raise()
     };
@@ -90,16 +97,14 @@ pub fn invalidate(call: &Call) -> Return {
 
 /// `profile_cache.invalidate_all()`
 pub fn invalidate_all(_: &Call) -> Return {
-    let a = attachment::required();
-    rights::check_owner(current_user(), a.profile);
+    managed(attachment::required);
     pending::everything("invalidate_all");
     Return::Void
 }
 
 /// `profile_cache.verify(sample bigint)`
 pub fn verify(call: &Call) -> Return {
-    let a = attachment::required_locked();
-    rights::check_owner(current_user(), a.profile);
+    let a = managed(attachment::required_locked);
     let sample = call.int8(0);
     if let Some(n) = sample.filter(|n| *n < 1) {
         Error::Sample(n).raise();
@@ -124,14 +129,28 @@ pub fn explain(call: &Call) -> Return {
     )
 }
 
-/// `profile_cache.set_rights()`: for the extension's script.
+/// `profile_cache.set_rights()`: for the extension's script, when default privileges may have given away
+/// what is new; and for the extension's owner.
 pub fn set_rights(_: &Call) -> Return {
-    rights::set(None, Revoke::All);
+    let _quiet = attachment::Attaching::begin();
+    match rights::home() {
+        Some((_, owner)) if owner == current_user() && attachment::recorded().is_none() => {
+            rights::set(None, Revoke::All);
+        }
+        _ => {
+            rights::check_extension_member();
+            let recorded = attachment::recorded();
+            let owner = recorded.and_then(|r| catalog::owner(r.profile));
+            rights::set(owner, Revoke::FormerOwners);
+        }
+    }
     Return::Void
 }
 
 /// `profile_cache.status_row()`: what the view `profile_cache.status` shows.
 pub fn status(_: &Call) -> Return {
+    let recorded = attachment::recorded();
+    rights::check_may_watch(recorded.and_then(|r| catalog::owner(r.profile)));
     Return::Record(report::status())
 }
 

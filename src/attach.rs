@@ -75,6 +75,7 @@ pub fn attach(request: &Request) {
     let exclusive: Vec<Named> = exclusive.into_iter().map(named).collect();
     lock(&exclusive, &others);
     check();
+    rights::set(Some(owner), Revoke::FormerOwners);
     let key = check_key(&profile, &request.key);
     let (document, mut changed) = match own {
         Some(document) => {
@@ -99,14 +100,7 @@ pub fn attach(request: &Request) {
         }
     }
     changed |= make_triggers(definition, profile.oid);
-    record(
-        &profile,
-        document,
-        owner,
-        definition,
-        &request.exclude,
-        changed,
-    );
+    record(&profile, document, definition, &request.exclude, changed);
     advice::warn_of_later_triggers(&profile);
     advice::warn_of_readers(&profile, &others);
     advice::warn_of_open_order(&found.unordered);
@@ -336,7 +330,6 @@ fn make_triggers(definition: &Definition, profile: Oid) -> bool {
 fn record(
     profile: &Named,
     document: Oid,
-    owner: Oid,
     definition: &Definition,
     exclude: &[String],
     changed: bool,
@@ -388,7 +381,6 @@ fn record(
             );
         }
     }
-    rights::set(Some(owner), Revoke::Nothing);
     pending::redefined("attach");
 }
 

@@ -14,7 +14,7 @@ use crate::pg::fmgr::{Call, Return};
 use crate::pg::spi::{self, Arg, At};
 use crate::pg::{Oid, catalog};
 use crate::pg::{tuple, xact};
-use crate::rights::{self, Revoke, as_ourselves, home};
+use crate::rights::{as_ourselves, home};
 use crate::routes::{Definition, Link};
 
 /// Everything the document depends on: the attached tables, the view, and whatever its rule uses, at
@@ -79,10 +79,6 @@ pub fn on_ddl(call: &Call) -> Return {
     };
     if attachment::Attaching::under_way() {
         return Return::Null;
-    }
-    if tag == "REASSIGN OWNED" {
-        // The extension may have another owner now, or the tables.
-        set_rights();
     }
     // attach waits for DDL that is under way, and DDL for attach: neither can miss the other.
     if !APART.contains(&tag.as_str())
@@ -158,13 +154,6 @@ pub fn on_ddl(call: &Call) -> Return {
         }
     }
     Return::Null
-}
-
-/// What is granted on our own objects follows the owners of the extension and of the attached table.
-fn set_rights() {
-    let owner = attachment::recorded().and_then(|r| catalog::owner(r.profile));
-    let _quiet = attachment::Attaching::begin();
-    rights::set(owner, Revoke::FormerOwners);
 }
 
 fn used(a: &Attached) -> Vec<Oid> {

@@ -13,7 +13,7 @@ use crate::pg::catalog;
 use crate::pg::identity::current_user;
 use crate::pg::spi::{self, Arg, At};
 use crate::pg::value::{Uuid, Value};
-use crate::rights::{as_ourselves, as_owner, check_owner, home};
+use crate::rights::{self, Revoke, as_ourselves, as_owner, check_owner, home};
 use crate::routes::{Step, array_rows, by_column, value_columns, value_rows};
 use crate::session;
 
@@ -628,6 +628,7 @@ pub fn more_to_drain() -> bool {
 
 /// Raises what would keep a refresh from running at all; about how many profiles there are.
 pub fn begin(batch: Option<i32>) -> i64 {
+    rights::check_extension_member();
     let a = attachment::required();
     check_owner(current_user(), a.profile);
     match batch {
@@ -637,6 +638,11 @@ pub fn begin(batch: Option<i32>) -> i64 {
     }
     if !crate::pg::spi::may_commit() {
         Error::InTransaction.raise();
+    }
+    {
+        // What is granted follows the extension's owner, of whose change no event tells.
+        let _quiet = attachment::Attaching::begin();
+        rights::set(Some(a.owner), Revoke::FormerOwners);
     }
     crate::report::estimated_rows(&a)
 }

@@ -67,24 +67,41 @@ pub fn check_owner(user: Oid, table: Oid) {
     }
 }
 
-/// Raises where the current user is not (a member of) the extension's owner, who may keep others from
-/// attaching a table of their own.
+/// Raises where the current user is not (a member of) the extension's owner, who may manage it and keep
+/// others from attaching a table of their own. Asked of the catalogs each time: a grant would stay
+/// with an owner of the past.
 pub fn check_extension_member() {
     let user = current_user();
-    let owner = {
-        let _us = as_ourselves();
-        spi::one(
-            "SELECT e.extowner FROM pg_catalog.pg_extension AS e WHERE e.extname OPERATOR(pg_catalog.=) 'profile_cache'",
-            At::Latest,
-            &[],
-            |r| r.oid(1),
-        )
-    };
-    if let Some(owner) = owner.flatten()
+    if let Some(owner) = extension_owner()
         && !catalog::is_member_of(user, owner)
     {
         Error::NotExtensionMember(catalog::role_name(owner)).raise();
     }
+}
+
+/// Raises where the current user may not see the state of the cache: neither the extension's owner, nor
+/// the tables', nor in pg_monitor.
+pub fn check_may_watch(tables_owner: Option<Oid>) {
+    let (user, owner) = (current_user(), extension_owner());
+    let watchers = [owner, tables_owner, Some(catalog::PG_MONITOR)];
+    if !watchers
+        .into_iter()
+        .flatten()
+        .any(|role| catalog::is_member_of(user, role))
+    {
+        Error::NotExtensionMember(owner.map(catalog::role_name).unwrap_or_default()).raise();
+    }
+}
+
+fn extension_owner() -> Option<Oid> {
+    let _us = as_ourselves();
+    spi::one(
+        "SELECT e.extowner FROM pg_catalog.pg_extension AS e WHERE e.extname OPERATOR(pg_catalog.=) 'profile_cache'",
+        At::Latest,
+        &[],
+        |r| r.oid(1),
+    )
+    .flatten()
 }
 
 /// From whom [`set`] takes back what is not to be granted on the extension's objects.
@@ -92,23 +109,25 @@ pub fn check_extension_member() {
 pub enum Revoke {
     /// From everybody, whom default privileges may have given it.
     All,
-    /// From those who may call attach() and do not own the extension: not any more.
+    /// From those to whom this function has given it, and who own neither the extension nor the tables
+    /// any more. What a superuser has granted to others, he has granted knowingly.
     FormerOwners,
-    /// From nobody: a superuser may have granted more, knowingly.
-    Nothing,
 }
 
 /// Grants what is to be granted on the extension's objects: reading our tables to the extension's owner
-/// and `tables_owner`, who dump them; managing to the former; asking to everybody.
+/// and `tables_owner`, who dump them; calling to everybody, since each function asks who calls.
 pub fn set(tables_owner: Option<Oid>, revoke: Revoke) {
     let _us = as_ourselves();
+    let owner = Arg::oid(tables_owner.unwrap_or(Oid::INVALID));
+    if revoke == Revoke::FormerOwners && spi::one(AS_WANTED, At::New, &[owner], |_| ()).is_some() {
+        return;
+    }
     let statements = spi::all(
         RIGHTS,
         At::New,
         &[
             Arg::oid(tables_owner.unwrap_or(Oid::INVALID)),
             Arg::bool(revoke == Revoke::All),
-            Arg::bool(revoke == Revoke::FormerOwners),
         ],
         |r| r.text(1),
     );
@@ -117,34 +136,45 @@ pub fn set(tables_owner: Option<Oid>, revoke: Revoke) {
     }
 }
 
-/// $1: the tables' owner; $2, $3: whether to revoke from all, or from former owners. The statements that make what is granted what is wanted.
+/// $1: the tables' owner. A row where set_rights() is granted to whom it should be, and so all else.
+const AS_WANTED: &str = "WITH reader(role) AS (SELECT e.extowner FROM pg_extension AS e WHERE e.extname = 'profile_cache' \
+   UNION SELECT $1 WHERE $1 <> 0), \
+  given(role) AS (SELECT x.grantee FROM pg_proc AS f CROSS JOIN LATERAL aclexplode(f.proacl) AS x \
+   WHERE f.oid = 'profile_cache.set_rights'::regproc AND x.grantee <> f.proowner) \
+ SELECT FROM pg_proc AS f WHERE f.oid = 'profile_cache.set_rights'::regproc AND f.proacl IS NOT NULL \
+  AND NOT EXISTS (SELECT r.role FROM reader AS r WHERE r.role <> f.proowner EXCEPT SELECT g.role FROM given AS g) \
+  AND NOT EXISTS (SELECT g.role FROM given AS g EXCEPT SELECT r.role FROM reader AS r)";
+
+/// $1: the tables' owner; $2: whether to revoke from all. The statements that make what is granted what is
+/// wanted. Whoever has been granted `set_rights()` is one to whom this has given rights.
 const RIGHTS: &str = "WITH extension AS (SELECT e.oid, e.extowner FROM pg_extension AS e WHERE e.extname = 'profile_cache'), \
-  object(class, oid, kind, name, owner, acl) AS ( \
-    SELECT 'pg_namespace'::regclass, n.oid, 'SCHEMA', quote_ident(n.nspname), n.nspowner, coalesce(n.nspacl, acldefault('n', n.nspowner)) \
-     FROM pg_namespace AS n WHERE n.nspname = 'profile_cache' \
-    UNION ALL SELECT 'pg_class'::regclass, c.oid, 'TABLE', 'profile_cache.' || quote_ident(c.relname), c.relowner, \
-      coalesce(c.relacl, acldefault('r', c.relowner)) FROM pg_class AS c WHERE c.relnamespace = 'profile_cache'::regnamespace AND c.relkind IN ('r', 'v') \
-    UNION ALL SELECT 'pg_proc'::regclass, f.oid, 'ROUTINE', f.oid::regprocedure::text, f.proowner, \
-      coalesce(f.proacl, acldefault('f', f.proowner)) FROM pg_proc AS f WHERE f.pronamespace = 'profile_cache'::regnamespace), \
+  member(class, oid) AS (SELECT d.classid, d.objid FROM pg_depend AS d JOIN extension AS e ON d.refobjid = e.oid \
+    WHERE d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e'), \
+  object(class, oid, kind, name, bare, owner, acl) AS ( \
+    SELECT m.class, m.oid, 'SCHEMA', quote_ident(n.nspname), n.nspname, n.nspowner, coalesce(n.nspacl, acldefault('n', n.nspowner)) \
+     FROM member AS m JOIN pg_namespace AS n ON m.class = 'pg_namespace'::regclass AND n.oid = m.oid \
+    UNION ALL SELECT m.class, m.oid, 'TABLE', m.oid::regclass::text, c.relname, c.relowner, coalesce(c.relacl, acldefault('r', c.relowner)) \
+     FROM member AS m JOIN pg_class AS c ON m.class = 'pg_class'::regclass AND c.oid = m.oid AND c.relkind IN ('r', 'v') \
+    UNION ALL SELECT m.class, m.oid, 'ROUTINE', m.oid::regprocedure::text, f.proname, f.proowner, coalesce(f.proacl, acldefault('f', f.proowner)) \
+     FROM member AS m JOIN pg_proc AS f ON m.class = 'pg_proc'::regclass AND f.oid = m.oid), \
+  reader(role) AS (SELECT e.extowner FROM extension AS e UNION SELECT $1 WHERE $1 <> 0), \
   wanted(class, oid, role, privilege) AS ( \
-    SELECT o.class, o.oid, 0::oid, 'USAGE' FROM object AS o WHERE o.kind = 'SCHEMA' \
-    UNION ALL SELECT o.class, o.oid, 0, 'EXECUTE' FROM object AS o WHERE o.kind = 'ROUTINE' \
-      AND o.oid IN (SELECT f.oid FROM pg_proc AS f WHERE f.proname IN ('explain', 'iso8601')) \
-    UNION SELECT o.class, o.oid, r.role, CASE o.kind WHEN 'TABLE' THEN 'SELECT' ELSE 'EXECUTE' END FROM object AS o, \
-      (SELECT e.extowner, true FROM extension AS e UNION ALL SELECT $1, false WHERE $1 <> 0 \
-       UNION ALL SELECT 'pg_monitor'::regrole, NULL) AS r(role, manages) \
-     WHERE CASE WHEN o.name IN ('profile_cache.status', 'profile_cache.status_row()') THEN true \
-      WHEN o.kind = 'TABLE' THEN r.manages IS NOT NULL \
-      ELSE o.kind = 'ROUTINE' AND r.manages AND o.oid IN (SELECT f.oid FROM pg_proc AS f WHERE f.proname IN \
-       ('attach', 'detach', 'invalidate', 'invalidate_all', 'verify', 'refresh', 'refresh_begin', 'refresh_step')) END), \
+    SELECT o.class, o.oid, 0::oid, CASE o.kind WHEN 'SCHEMA' THEN 'USAGE' WHEN 'TABLE' THEN 'SELECT' ELSE 'EXECUTE' END FROM object AS o \
+     WHERE CASE o.kind WHEN 'SCHEMA' THEN true WHEN 'TABLE' THEN o.bare = 'status' ELSE o.bare IN ('get_profile', 'explain', 'iso8601', \
+      'attach', 'detach', 'invalidate', 'invalidate_all', 'verify', 'refresh', 'refresh_begin', 'refresh_step', 'status_row') END \
+    UNION ALL SELECT o.class, o.oid, r.role, CASE o.kind WHEN 'TABLE' THEN 'SELECT' ELSE 'EXECUTE' END FROM object AS o, reader AS r \
+     WHERE o.kind = 'TABLE' AND o.bare <> 'status' OR o.bare = 'set_rights'), \
   given(class, oid, role, privilege) AS (SELECT o.class, o.oid, x.grantee, x.privilege_type \
     FROM object AS o, aclexplode(o.acl) AS x WHERE x.grantee <> o.owner), \
   change(class, oid, role, privilege, gives) AS ( \
-    SELECT g.*, false FROM given AS g WHERE ($2 OR $3 AND g.role IN (SELECT m.role FROM given AS m JOIN pg_proc AS f ON f.oid = m.oid \
-       WHERE m.class = 'pg_proc'::regclass AND f.proname = 'attach' AND m.role NOT IN (SELECT e.extowner FROM extension AS e))) AND (g.class, g.oid, g.role, g.privilege) NOT IN (SELECT w.* FROM wanted AS w) \
+    SELECT g.*, false FROM given AS g WHERE ($2 OR g.role IN (SELECT m.role FROM given AS m JOIN object AS o USING (class, oid) WHERE o.bare = 'set_rights' \
+      EXCEPT SELECT r.role FROM reader AS r)) AND (g.class, g.oid, g.role, g.privilege) NOT IN (SELECT w.* FROM wanted AS w) \
     UNION ALL SELECT w.*, true FROM wanted AS w JOIN object AS o USING (class, oid) \
      WHERE w.role <> o.owner AND (w.class, w.oid, w.role, w.privilege) NOT IN (SELECT g.* FROM given AS g)) \
  SELECT format(CASE WHEN c.gives THEN 'GRANT %s ON %s %s TO %s' ELSE 'REVOKE %s ON %s %s FROM %s CASCADE' END, c.privilege, o.kind, o.name, \
    CASE WHEN c.role = 0 THEN 'PUBLIC' ELSE quote_ident(r.rolname) END) \
  FROM change AS c JOIN object AS o USING (class, oid) LEFT JOIN pg_roles AS r ON r.oid = c.role \
- WHERE c.role = 0 OR r.oid IS NOT NULL ORDER BY 1";
+ WHERE c.role = 0 OR r.oid IS NOT NULL \
+ UNION ALL SELECT format('REVOKE GRANT OPTION FOR %s ON %s %s FROM %s CASCADE', x.privilege_type, o.kind, o.name, quote_ident(r.rolname)) \
+  FROM object AS o CROSS JOIN LATERAL aclexplode(o.acl) AS x JOIN pg_roles AS r ON r.oid = x.grantee \
+  WHERE $2 AND x.is_grantable AND x.grantee <> o.owner ORDER BY 1";

@@ -141,6 +141,9 @@ pub fn is_temporary(relation: Oid) -> bool {
     }
 }
 
+/// The predefined role of who may watch a server.
+pub const PG_MONITOR: Oid = Oid::from_u32(pg_sys::ROLE_PG_MONITOR);
+
 pub fn is_member_of(role: Oid, of: Oid) -> bool {
     // SAFETY: cached role membership; superusers are members of every role.
     unsafe { pg_sys::has_privs_of_role(role, of) }

@@ -122,15 +122,25 @@ impl Failure {
     pub fn raise(self) -> ! {
         (*self.error).rethrow()
     }
+
+    /// Whether the server has ended the transaction, or soon will: a cancel, a timeout or a shutdown that
+    /// it has noticed (postgres.c), a serialization failure (predicate.c), a deadlock (deadlock.c). Code
+    /// that a view calls may raise the same SQLSTATEs; it does so elsewhere.
+    fn is_server_s(&self) -> bool {
+        const SOURCES: [&str; 3] = ["postgres.c", "predicate.c", "deadlock.c"];
+        let (CaughtError::PostgresError(e)
+        | CaughtError::ErrorReport(e)
+        | CaughtError::RustPanic { ereport: e, .. }) = &*self.error;
+        let file = e.file().rsplit('/').next().unwrap_or_default();
+        matches!(&self.sqlstate[..2], "40" | "57") && SOURCES.contains(&file)
+    }
 }
 
-/// Runs `f` in a subtransaction. What the code in it raises rolls it back and is returned, a full disk or a
-/// limit too; what the server does to the transaction is not ours to swallow and passes through: a cancel,
-/// a timeout, a shutdown (57), a serialization failure or a deadlock (40).
+/// Runs `f` in a subtransaction. What the code in it raises, whatever it is, rolls it back and is returned;
+/// what the server does to the transaction is not ours to swallow and passes through.
 pub fn subtransaction<R>(f: impl FnOnce() -> R) -> Result<R, Failure> {
     attempt(f).map_err(|failure| {
-        let class = &failure.sqlstate[..2];
-        if matches!(class, "40" | "57") {
+        if failure.is_server_s() {
             failure.raise();
         }
         failure

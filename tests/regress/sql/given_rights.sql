@@ -139,6 +139,7 @@ ALTER ROLE regress_given_web RESET profile_cache.max_immediate;
 SELECT name, context FROM pg_settings WHERE name = 'profile_cache.max_immediate';
 
 -- The extension changes hands: with it goes what its owner may do and see.
+REVOKE regress_given_app FROM regress_given_dbo;
 REASSIGN OWNED BY regress_given_dbo TO regress_given_next;
 SELECT extowner::regrole FROM pg_extension WHERE extname = 'profile_cache';
 SET ROLE regress_given_next;
@@ -169,7 +170,10 @@ ALTER SCHEMA profile_cache RENAME TO elsewhere;
 GRANT CREATE ON SCHEMA public TO regress_given_web;
 SET ROLE regress_given_web;
 CREATE SCHEMA profile_cache;
-CREATE TABLE profile_cache.attachment AS SELECT singleton, profile, document, exclude, first_epoch, definition, problem FROM elsewhere.attachment WITH NO DATA;
+CREATE TABLE profile_cache.attachment AS SELECT * FROM elsewhere.attachment WITH NO DATA;
+CREATE TABLE profile_cache.epoch (singleton boolean, current bigint, trusted_from bigint);
+CREATE TABLE profile_cache.pending_epoch (id uuid, epoch bigint, redefined boolean, reason text);
+CREATE TABLE profile_cache.pending_key (id uuid, key_set bigint, key_hash bigint);
 CREATE TABLE profile_cache.pending (id uuid, kind text, epoch bigint, reason text, link_schema name, link_table name, link_columns name[], link_values text[], key_columns name[], key_values text[], created_at timestamptz DEFAULT now());
 CREATE TABLE profile_cache.drain (epoch bigint, passed_to xid8);
 GRANT USAGE ON SCHEMA profile_cache TO PUBLIC;
@@ -177,8 +181,9 @@ GRANT ALL ON ALL TABLES IN SCHEMA profile_cache TO PUBLIC;
 CREATE FUNCTION public.forged() RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN RAISE WARNING 'the forged view ran as %', current_user; RETURN 'live'; END $$;
 CREATE VIEW public.bait AS SELECT '00000000-0000-0000-0000-000000000001'::uuid AS uid, jsonb_build_object('forged', public.forged()) AS document;
 GRANT ALL ON public.bait TO PUBLIC;
-INSERT INTO profile_cache.attachment SELECT true, profile, 'public.bait', exclude, 7, definition, NULL FROM elsewhere.attachment;
-INSERT INTO profile_cache.pending (kind, epoch, reason) VALUES ('current', 7, 'x');
+INSERT INTO profile_cache.attachment SELECT * FROM elsewhere.attachment;
+UPDATE profile_cache.attachment SET document = 'public.bait';
+INSERT INTO profile_cache.epoch VALUES (true, 7, 7);
 \c -
 SET client_min_messages = warning;
 \set SHOW_CONTEXT never

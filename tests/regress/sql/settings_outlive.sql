@@ -59,7 +59,6 @@ CALL begin_anew();
 SET ROLE regress_outlive_app;
 CREATE FUNCTION app.harmless(t text) RETURNS text LANGUAGE sql IMMUTABLE RETURN t;
 CREATE INDEX ON app.person (id) WHERE app.harmless('x') = 'x';
-CREATE INDEX ON app.badge (id) WHERE app.harmless('x') = 'x';
 CREATE INDEX ON app.person (app.harmless(email));
 RESET ROLE;
 SELECT profile_cache.attach('app.person', 'uid', 'app.document');
