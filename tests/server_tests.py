@@ -186,4 +186,315 @@ def cancelled_refresh(server, database):
     expect("wrong at the end", server.sql(database, WRONG), 0)
 
 
-TESTS = [crash, crash_in_a_pass, standby, dump_and_restore, parallel_restore, cancelled_refresh]
+class Session:
+    """A session that stays open: psql on a pipe. do() waits for the end of what it sends, begin() does not."""
+
+    def __init__(self, server, database, **env):
+        command = [server.bindir / "psql", "-XAtq", "-d", database]
+        self.psql = subprocess.Popen(
+            [str(c) for c in command], env=server.env | env, text=True, bufsize=1,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+
+    def begin(self, sql):
+        self.psql.stdin.write(sql.rstrip(";") + ";\n\\echo -- done\n")
+        self.psql.stdin.flush()
+
+    def end(self):
+        lines = []
+        while (line := self.psql.stdout.readline().rstrip("\n")) != "-- done":
+            if self.psql.poll() is not None:
+                break
+            lines.append(line)
+        return "\n".join(lines)
+
+    def do(self, sql):
+        self.begin(sql)
+        return self.end()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.psql.stdin.close()
+        self.psql.wait(60)
+        self.psql.stdout.close()
+
+
+def wait_for(server, database, what, sql, wanted="t"):
+    for _ in range(300):
+        if server.sql(database, sql) == wanted:
+            return
+        time.sleep(0.1)
+    raise RuntimeError(f"{what}: not in 30 s")
+
+
+def waiting_for_standby(server, database):
+    """A commit that waits for a synchronous standby is not visible yet: a pending key is kept for it, too."""
+    fill(server, database)
+    replica = "SET session_replication_role = replica;\n"
+    # Children of a profile that is not there; many transactions, so that one of them is the first by any order.
+    child = "INSERT INTO user_role (user_id, role_id, assigned_at) VALUES (9999, {}, now())"
+    many = f"DO $$ BEGIN FOR i IN 1..40 LOOP {child.format('1')}; DELETE FROM user_role WHERE user_id = 9999; COMMIT; END LOOP; {child.format('1')}; END $$"
+    insert = """INSERT INTO user_profile SELECT (jsonb_populate_record(p, '{"id": 9999, "email": "x", "supabase_user_id": "00000000-0000-0000-0000-000000009999"}')).* FROM user_profile AS p WHERE id = 1"""
+    with Session(server, database) as holder, Session(server, database) as waits:
+        holder.do("BEGIN; UPDATE user_profile SET phone = '1' WHERE id = 1")
+        server.sql(database, replica + many)
+        server.sql(database, "CALL profile_cache.refresh()")
+        holder.do("COMMIT")
+        server.sql("postgres", "ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
+        try:
+            server.sql("postgres", "SELECT pg_reload_conf()")
+            wait_for(server, "postgres", "the setting", "SELECT current_setting('synchronous_standby_names') = 'nobody'")
+            waits.do("SET synchronous_commit = on")
+            waits.begin(insert)
+            wait_for(server, "postgres", "the commit waits", f"SELECT count(*) = 1 FROM pg_stat_activity WHERE datname = '{database}' AND wait_event = 'SyncRep'")
+            server.sql(database, replica + child.format("2"))
+            server.sql(database, "CALL profile_cache.refresh()")
+        finally:
+            server.sql("postgres", "ALTER SYSTEM RESET synchronous_standby_names")
+            server.sql("postgres", "SELECT pg_reload_conf()")
+        expect("the commit", waits.end(), "")
+    expect("roles", server.sql(database, "SELECT count(*) FROM user_role WHERE user_id = 9999"), 2)
+    expect("wrong after the commit", server.sql(database, WRONG), 0)
+    server.sql(database, "CALL profile_cache.refresh()")
+    expect("wrong at the end", server.sql(database, WRONG), 0)
+    expect("verify at the end", server.sql(database, VERIFY), 0)
+    expect("pending at the end", server.sql(database, PENDING), 0)
+
+
+def logical(test):
+    """A server test with wal_level = logical."""
+
+    def run(server, database):
+        server.stop("fast")
+        server.start(wal_level="logical")
+        try:
+            test(server, database)
+        finally:
+            for name in (database, f"{database}_other"):
+                server.sql(
+                    "postgres",
+                    f"SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE database = '{name}' AND active;",
+                )
+            for name in (database, f"{database}_other"):
+                for subscription in server.sql(name, "SELECT subname FROM pg_subscription WHERE subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())").split():
+                    server.sql(name, f"ALTER SUBSCRIPTION {subscription} DISABLE")
+                    server.sql(name, f"ALTER SUBSCRIPTION {subscription} SET (slot_name = NONE)")
+                    server.sql(name, f"DROP SUBSCRIPTION {subscription}")
+            wait_for(server, "postgres", "slots are free", "SELECT count(*) = 0 FROM pg_replication_slots WHERE active")
+            server.sql("postgres", "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots")
+            server.stop("fast")
+            server.start()
+
+    run.__name__, run.__doc__ = test.__name__, test.__doc__
+    return run
+
+
+def replicate(server, publisher, subscriber, name, tables):
+    """The subscriber follows these tables of the publisher, which are the same now."""
+    server.sql(publisher, f"CREATE PUBLICATION {name} FOR TABLE {tables}")
+    server.sql(publisher, f"SELECT pg_create_logical_replication_slot('{name}', 'pgoutput')")
+    server.sql(
+        subscriber,
+        f"""CREATE SUBSCRIPTION {name} CONNECTION 'host={server.dir} port={server.port} user={server.user} dbname={publisher}'
+        PUBLICATION {name} WITH (create_slot = false, copy_data = false, slot_name = '{name}')""",
+    )
+
+
+@logical
+def subscriber_in_the_middle(server, database):
+    """A publication drops a used table in the middle of an apply transaction: what that commits later is not forgotten."""
+    publisher = f"{database}_other"
+    for file in ("tables.sql", "data.sql"):
+        server.psql(database, "-v", "users=60", "-f", DEMO / file, capture_output=True)
+    server.sql(database, "CREATE TABLE other (id int PRIMARY KEY, n int); INSERT INTO other VALUES (1, 1)")
+    server.create(publisher, template=database)
+    server.sql(database, "CREATE EXTENSION profile_cache; SELECT profile_cache.attach();")
+    server.sql(database, "CALL profile_cache.refresh()")
+    replicate(server, publisher, database, "middle", "user_subscription, other")
+    followed = "SELECT count(*) = 2 FROM pg_subscription_rel WHERE srsubstate = 'r'"
+    wait_for(server, database, "the subscription", followed)
+    expect("served from, as a target", server.sql(database, "SELECT profile_cache.explain(supabase_user_id) ->> 'served_from' FROM user_profile WHERE id = 1"), "view")
+    with Session(server, database) as holder:
+        holder.do("BEGIN; UPDATE other SET n = 0 WHERE id = 1")
+        server.sql(publisher, "BEGIN; UPDATE user_subscription SET plan_id = 'team' WHERE user_id = 1; UPDATE other SET n = 2 WHERE id = 1; COMMIT;")
+        wait_for(
+            server, database, "apply waits in the middle",
+            "SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'logical replication worker' AND wait_event_type = 'Lock'",
+        )  # fmt: skip
+        server.sql(publisher, "ALTER PUBLICATION middle DROP TABLE user_subscription")
+        server.sql(database, "ALTER SUBSCRIPTION middle REFRESH PUBLICATION")
+        # The table is an ordinary one again.
+        server.sql(database, "CALL profile_cache.refresh()")
+        expect("wrong while apply is under way", server.sql(database, WRONG), 0)
+        holder.do("ROLLBACK")
+        wait_for(server, database, "apply has committed", "SELECT n = 2 FROM other")
+    expect("applied", server.sql(database, "SELECT plan_id FROM user_subscription WHERE user_id = 1"), "team")
+    expect("wrong after apply's commit", server.sql(database, WRONG), 0)
+    server.sql(database, "CALL profile_cache.refresh()")
+    expect("wrong at the end", server.sql(database, WRONG), 0)
+    expect("verify", server.sql(database, VERIFY), 0)
+
+
+@logical
+def decoded(server, database):
+    """Our writes are ordinary updates to logical decoding, with REPLICA IDENTITY FULL too: a subscriber follows them."""
+    fill(server, database, users=60)
+    subscriber = f"{database}_other"
+    server.sql(database, "ALTER TABLE user_profile REPLICA IDENTITY FULL")
+    server.create(subscriber)
+    server.sql(subscriber, "CREATE EXTENSION IF NOT EXISTS plpgsql")
+    dump = subprocess.run(
+        [str(server.bindir / "pg_dump"), "-t", "user_profile", "-d", database], env=server.env, text=True, capture_output=True
+    )
+    # The table with all that is stored in it, and nothing of ours.
+    lines, skip = [], False
+    for line in dump.stdout.splitlines():
+        skip = skip or "profile_cache" in line and "TRIGGER" in line
+        if not skip:
+            lines.append(line)
+        skip = skip and not line.endswith(";")
+    done = server.psql(subscriber, "-f", "-", input="\n".join(lines), capture_output=True)
+    if done.returncode:
+        raise RuntimeError(done.stderr)
+    replicate(server, database, subscriber, "decoded", "user_profile")
+    wait_for(server, subscriber, "the subscription", "SELECT count(*) = 1 FROM pg_subscription_rel WHERE srsubstate = 'r'")
+    server.sql(database, "UPDATE user_subscription SET plan_id = 'team' WHERE user_id < 10")
+    server.sql(database, "UPDATE user_profile SET full_name = 'changed' WHERE id < 5")
+    server.sql(database, "INSERT INTO user_role (user_id, role_id, assigned_at) VALUES (3, 5, now())")
+    server.sql(database, "UPDATE role SET permissions = '[1]' WHERE name = 'member'")
+    server.sql(database, "CALL profile_cache.refresh()")
+    expect("wrong", server.sql(database, WRONG), 0)
+    same = "SELECT md5(string_agg(p::text, '' ORDER BY id)) FROM user_profile AS p"
+    wanted = server.sql(database, same)
+    wait_for(server, subscriber, "the subscriber has what is stored", same, wanted)
+
+
+def sign_ups(server, database):
+    """Six clients sign up users of their own at SERIALIZABLE: none is told to try again."""
+    fill(server, database, users=300)
+    # Each client's users have a place of their own in every index, so that PostgreSQL itself finds nothing between them.
+    insert = """INSERT INTO user_profile SELECT (jsonb_populate_record(p, jsonb_build_object('id', {n}, 'email', lpad({n}::text, 9, '0'),
+        'supabase_user_id', lpad(({n})::text, 9, '0') || '-0000-0000-0000-00000000000', 'full_name', {n}::text,
+        'cached_profile', NULL, 'cached_profile_epoch', NULL))).* FROM user_profile AS p WHERE p.id = 1"""
+    key = "(lpad({n}::text, 32, '0'))"
+    insert = insert.replace("lpad(({n})::text, 9, '0') || '-0000-0000-0000-00000000000'", key)
+    role = "INSERT INTO user_role (id, user_id, role_id, assigned_at) VALUES ({n}, {n}, 1, now())"
+    plan = """INSERT INTO user_subscription (id, user_id, plan_id, status, current_period_start, current_period_end, stripe_subscription_id)
+        VALUES ({n}, {n}, 'pro', 'active', now(), now() + interval '1 day', lpad({n}::text, 9, '0'))"""
+    server.sql(
+        database,
+        "DO $$ DECLARE c int; k int; n int; BEGIN FOR c IN 1..6 LOOP FOR k IN 1..800 LOOP n := c * 1000000 + k * 100; "
+        + "; ".join(s.format(n="n") for s in (insert, role, plan)) + "; END LOOP; END LOOP; END $$",
+    )  # fmt: skip
+    server.sql(database, "VACUUM ANALYZE;")
+    server.sql(database, "CALL profile_cache.refresh()")
+
+    def clients(offset):
+        running = []
+        for client in range(1, 7):
+            script = "".join(
+                "BEGIN ISOLATION LEVEL SERIALIZABLE;\n" + ";\n".join(s.format(n=client * 1000000 + (300 + k) * 100 + offset) for s in (insert, plan, role)) + ";\nCOMMIT;\n"
+                for k in range(40)
+            )
+            psql = subprocess.Popen(
+                [str(server.bindir / "psql"), "-Xqd", database], env=server.env, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+            )
+            running.append((psql, script))
+        for psql, script in running:
+            psql.stdin.write(script)
+            psql.stdin.close()
+        return sum(psql.stdout.read().count("could not serialize") for psql, _ in running)
+
+    refused = sum(clients(round) for round in range(1, 4))
+    expect("wrong after the sign-ups", server.sql(database, WRONG), 0)
+    expect("verify", server.sql(database, VERIFY), 0)
+    expect("sign-ups of 720 that were told to try again", refused, 0)
+
+
+def cancelled_commit(server, database):
+    """A cancel that comes while the view is computed at a commit fails the commit, as it would any other wait."""
+    fill(server, database, users=20)
+    server.sql(
+        database,
+        """CREATE FUNCTION slow(float8) RETURNS void LANGUAGE internal IMMUTABLE STRICT AS 'pg_sleep';
+        CREATE VIEW document AS SELECT supabase_user_id, jsonb_build_object('name', full_name,
+            'slow', CASE WHEN full_name = 'slow' THEN slow(id * 30.0)::text END) AS document FROM user_profile;
+        SELECT profile_cache.attach('user_profile', document => 'document');""",
+    )
+    server.sql(database, "CALL profile_cache.refresh()")
+    for how in ("pg_cancel_backend", "pg_terminate_backend"):
+        with Session(server, database) as writer:
+            pid = writer.do("SELECT pg_backend_pid()")
+            writer.do("BEGIN; UPDATE user_profile SET full_name = 'slow' WHERE id = 1")
+            writer.begin("COMMIT")
+            wait_for(server, "postgres", "the commit computes", f"SELECT wait_event = 'PgSleep' FROM pg_stat_activity WHERE pid = {pid}")
+            server.sql("postgres", f"SELECT {how}({pid})")
+            said = writer.end()
+            if "canceling statement" not in said and "terminating connection" not in said:
+                raise RuntimeError(f"COMMIT after {how}: {said!r}")
+        expect(f"written after {how}", server.sql(database, "SELECT count(*) FROM user_profile WHERE full_name = 'slow'"), 0)
+        expect("failures", server.sql(database, "SELECT count(*) FROM profile_cache.failure"), 0)
+
+
+def full_lock_table(server, database):
+    """Where the lock table is full at a commit, the commit goes through or fails as PostgreSQL's own would; nothing is stale."""
+    data = "small"
+    server.run_server_command(server.bindir / "initdb", "-D", server.dir / data, "-U", server.user, "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync")
+    server.start(data, port="5434", max_connections="12", max_locks_per_transaction="10", max_prepared_transactions="0", max_wal_senders="0", autovacuum="off")
+    small = {"PGPORT": "5434"}
+
+    def sql(text, database="postgres"):
+        done = subprocess.run([str(server.bindir / "psql"), "-XAtq", "-v", "ON_ERROR_STOP=1", "-d", database], env=server.env | small, text=True, input=text, capture_output=True)
+        if done.returncode:
+            raise RuntimeError(done.stderr)
+        return done.stdout.strip()
+
+    try:
+        sql((DEMO / "tables.sql").read_text())
+        sql((DEMO / "data.sql").read_text().replace(":users", "40"))
+        sql("CREATE EXTENSION profile_cache")
+        sql("SELECT profile_cache.attach()")
+        sql("CALL profile_cache.refresh()")
+        sql("DO $$ BEGIN FOR i IN 1..20 LOOP EXECUTE format('CREATE TABLE more%s (id int)', i); COMMIT; END LOOP; END $$")
+        outcomes = []
+        for loaded in (True, False):
+            for statement in (
+                "INSERT INTO user_role (user_id, role_id, assigned_at) SELECT 3, id, now() FROM role WHERE id > 1 AND id NOT IN (SELECT role_id FROM user_role WHERE user_id = 3) LIMIT 1",
+                "UPDATE user_profile SET full_name = full_name || '!' WHERE id = 3",
+                "UPDATE role SET description = description || '!' WHERE id = 1",
+                "UPDATE user_subscription SET status = 'active' WHERE user_id IN (1, 2)",
+            ):
+                with Session(server, "postgres", **small) as app, Session(server, "postgres", **small) as filler:
+                    if loaded:
+                        app.do("SELECT count(get_profile(supabase_user_id)) FROM user_profile")
+                    # The locks that a backend may have without the table are taken.
+                    app.do("BEGIN; " + "; ".join(f"SELECT * FROM more{i}" for i in range(1, 17)))
+                    said = app.do(statement)
+                    if said:
+                        raise RuntimeError(f"{statement}: {said}")
+                    filler.do("BEGIN; DO $$ BEGIN FOR i IN 1..100000 LOOP PERFORM pg_advisory_xact_lock(i); END LOOP; EXCEPTION WHEN out_of_memory THEN NULL; END $$")
+                    # A subtransaction's end gave them back: one by one then.
+                    for i in range(1, 400):
+                        if "out of shared memory" in filler.do(f"SAVEPOINT s; SELECT pg_advisory_xact_lock_shared({i})"):
+                            filler.do("ROLLBACK TO s")
+                            break
+                        filler.do("RELEASE s")
+                    said = app.do("COMMIT")
+                    outcomes.append(said.splitlines()[0] if said else "committed")
+                    filler.do("ROLLBACK")
+                expect(f"wrong after {statement}", sql(WRONG), 0)
+                expect("verify", sql(VERIFY), 0)
+                sql("CALL profile_cache.refresh()")
+                expect("wrong after the refresh", sql(WRONG), 0)
+        if other := set(outcomes) - {"committed", "ERROR:  out of shared memory"}:
+            raise RuntimeError(f"commits failed otherwise: {sorted(other)}")
+    finally:
+        server.stop("fast", data)
+
+
+TESTS = [
+    crash, crash_in_a_pass, standby, dump_and_restore, parallel_restore, cancelled_refresh, waiting_for_standby,
+    subscriber_in_the_middle, decoded, sign_ups, cancelled_commit, full_lock_table,
+]  # fmt: skip
