@@ -315,10 +315,10 @@ def subscriber_in_the_middle(server, database):
     replicate(server, publisher, database, "middle", "user_subscription, other")
     followed = "SELECT count(*) = 2 FROM pg_subscription_rel WHERE srsubstate = 'r'"
     wait_for(server, database, "the subscription", followed)
-    expect("served from, as a target", server.sql(database, "SELECT profile_cache.explain(supabase_user_id) ->> 'served_from' FROM user_profile WHERE id = 1"), "view")
+    expect("served from, as a target", server.sql(database, "SELECT profile_cache.explain(supabase_user_id) ->> 'served_from' FROM user_profile WHERE id = 2"), "view")
     with Session(server, database) as holder:
         holder.do("BEGIN; UPDATE other SET n = 0 WHERE id = 1")
-        server.sql(publisher, "BEGIN; UPDATE user_subscription SET plan_id = 'team' WHERE user_id = 1; UPDATE other SET n = 2 WHERE id = 1; COMMIT;")
+        server.sql(publisher, "BEGIN; UPDATE user_subscription SET plan_id = 'team' WHERE user_id = 2; UPDATE other SET n = 2 WHERE id = 1; COMMIT;")
         wait_for(
             server, database, "apply waits in the middle",
             "SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'logical replication worker' AND wait_event_type = 'Lock'",
@@ -330,7 +330,7 @@ def subscriber_in_the_middle(server, database):
         expect("wrong while apply is under way", server.sql(database, WRONG), 0)
         holder.do("ROLLBACK")
         wait_for(server, database, "apply has committed", "SELECT n = 2 FROM other")
-    expect("applied", server.sql(database, "SELECT plan_id FROM user_subscription WHERE user_id = 1"), "team")
+    expect("applied", server.sql(database, "SELECT plan_id FROM user_subscription WHERE user_id = 2"), "team")
     expect("wrong after apply's commit", server.sql(database, WRONG), 0)
     server.sql(database, "CALL profile_cache.refresh()")
     expect("wrong at the end", server.sql(database, WRONG), 0)
