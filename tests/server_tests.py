@@ -202,10 +202,9 @@ class Session:
 
     def end(self):
         lines = []
-        while (line := self.psql.stdout.readline().rstrip("\n")) != "-- done":
-            if self.psql.poll() is not None:
-                break
-            lines.append(line)
+        # An empty line has its end; without one it is psql that has ended.
+        while (line := self.psql.stdout.readline()) not in ("", "-- done\n"):
+            lines.append(line.rstrip("\n"))
         return "\n".join(lines)
 
     def do(self, sql):
@@ -216,7 +215,10 @@ class Session:
         return self
 
     def __exit__(self, *_):
-        self.psql.stdin.close()
+        try:
+            self.psql.stdin.close()
+        except BrokenPipeError:
+            pass
         self.psql.wait(60)
         self.psql.stdout.close()
 
