@@ -44,6 +44,8 @@ struct Session {
     /// Profiles computed in this transaction, and whether it has made more than those pending.
     computed: BTreeSet<Uuid>,
     many: bool,
+    /// A statement of ours found nothing attached: what it changed is remembered nowhere.
+    lost: bool,
     /// What was touched is being computed.
     settling: bool,
     /// Epochs have been assigned in this transaction.
@@ -174,6 +176,7 @@ pub fn touched() -> usize {
 pub fn take_touched() -> Vec<(Place, Vec<Vec<Value>>)> {
     let touched = with(|s| {
         s.settling = true;
+        s.lost = false;
         let mut by_place = BTreeMap::<Place, Vec<Vec<Value>>>::new();
         let levels = s.levels.iter_mut();
         for ((place, _), values) in levels.flat_map(|l| l.touched.drain()) {
@@ -184,10 +187,20 @@ pub fn take_touched() -> Vec<(Place, Vec<Vec<Value>>)> {
     touched.unwrap_or_default()
 }
 
+/// A trigger of ours has fired and there was nothing to say what is attached.
+pub fn lose_sight() {
+    with(|s| s.lost = true);
+}
+
+/// Whether that has happened in this transaction.
+pub fn lost_sight() -> bool {
+    with(|s| s.lost).unwrap_or(true)
+}
+
 /// Whether there is something to do before the transaction ends: a statement on a used table is half
 /// visible, or what ended ones changed is not computed yet.
 pub fn unsettled() -> bool {
-    with(|s| s.any(|l| !l.marks.is_empty() || !l.touched.is_empty())).unwrap_or(true)
+    with(|s| s.lost || s.any(|l| !l.marks.is_empty() || !l.touched.is_empty())).unwrap_or(true)
 }
 
 /// Whether reads must be live. Also where something is pending: a cursor that was opened between the

@@ -70,7 +70,8 @@ pub fn after_statement(call: &Call) -> Datum {
         }
         // What is missing may be there again before this transaction commits, and refresh have passed.
         State::Gone(_) => pending::everything("the attachment is broken"),
-        State::None => {}
+        // Or our own tables are out of sight, and may be there again.
+        State::None => session::lose_sight(),
     }
     Datum::null()
 }
@@ -82,7 +83,7 @@ pub fn before_commit() {
         return pending::everything("a statement ended without its trigger");
     }
     match attachment::load() {
-        State::Ready(a) if session::touches_links_of(&a) => settle(&a),
+        State::Ready(a) if session::touches_links_of(&a) && !session::lost_sight() => settle(&a),
         // Detached meanwhile.
         State::None => return,
         _ => pending::everything("what is attached has changed"),
