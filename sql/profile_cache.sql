@@ -13,7 +13,8 @@ CREATE TABLE profile_cache.attachment (
     document   pg_catalog.regclass  NOT NULL,
     exclude    pg_catalog.name[]    NOT NULL,
     definition pg_catalog.jsonb     NOT NULL,
-    problem    pg_catalog.text
+    problem    pg_catalog.text,
+    unsafe     boolean              NOT NULL DEFAULT false
 ) WITH (vacuum_truncate = off);
 COMMENT ON TABLE profile_cache.attachment IS 'what is attached in this database: one row, or none';
 COMMENT ON COLUMN profile_cache.attachment.singleton IS 'true: there is one row at most';
@@ -22,6 +23,7 @@ COMMENT ON COLUMN profile_cache.attachment.document IS 'the document view';
 COMMENT ON COLUMN profile_cache.attachment.exclude IS 'columns that attach() was told to leave out';
 COMMENT ON COLUMN profile_cache.attachment.definition IS 'used tables, columns and routes, by name';
 COMMENT ON COLUMN profile_cache.attachment.problem IS 'why nothing is trusted at present; null where all is well';
+COMMENT ON COLUMN profile_cache.attachment.unsafe IS 'the problem is that another role could have code run: reads fail';
 
 CREATE TABLE profile_cache.epoch (
     singleton    boolean           NOT NULL DEFAULT true PRIMARY KEY CHECK (singleton),

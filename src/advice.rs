@@ -3,6 +3,7 @@
 //! Invariant: only reads the catalogs and plans, and says what to do.
 
 use crate::attach::Request;
+use crate::closure;
 use crate::error::{notice, warning};
 use crate::pg::spi::{self, Arg, At};
 use crate::pg::{Oid, catalog};
@@ -60,6 +61,20 @@ pub fn warn_of_later_triggers(profile: &Named) {
                 "Give it a name that sorts before {}, unless it leaves the four cache columns alone.",
                 routes::DISTRUST.name
             ),
+        );
+    }
+}
+
+/// Indexes of the profile table that run what no document view may reach: a row that needs a new entry in
+/// them is left unwritten, since whoever writes it would run that.
+pub fn warn_of_foreign_indexes(profile: &Named) {
+    for index in closure::foreign_indexes(profile.oid) {
+        warning(
+            &format!(
+                "index {} runs code that the cache does not: a document whose row cannot be updated in place stays uncached",
+                named(index).display
+            ),
+            "Use functions in C or with a parsed SQL body (RETURN …) in it, of the table's owner or a superuser; else VACUUM makes room in place, and refresh() then stores the document.",
         );
     }
 }

@@ -34,6 +34,9 @@ pub struct Request {
 
 /// `SELECT profile_cache.attach(…)`.
 pub fn attach(request: &Request) {
+    if let Some(encoding) = catalog::other_encoding() {
+        Error::Encoding(encoding).raise();
+    }
     let profile = match request.profile {
         Some(oid) => named(oid),
         None => match catalog::relation_by_path("user_profile") {
@@ -102,6 +105,7 @@ pub fn attach(request: &Request) {
     changed |= make_triggers(definition, profile.oid);
     record(&profile, document, definition, &request.exclude, changed);
     advice::warn_of_later_triggers(&profile);
+    advice::warn_of_foreign_indexes(&profile);
     advice::warn_of_readers(&profile, &others);
     advice::warn_of_open_order(&found.unordered);
 }
@@ -357,7 +361,7 @@ fn record(
             );
             spi::run(
                 "UPDATE profile_cache.attachment SET document = $1::oid::regclass, definition = $2::pg_catalog.jsonb, \
-                 exclude = $3::pg_catalog.name[], problem = NULL",
+                 exclude = $3::pg_catalog.name[], problem = NULL, unsafe = false",
                 &[Arg::oid(document), Arg::text(&text), Arg::texts(exclude)],
             );
         } else {

@@ -4,6 +4,7 @@
 //! before a statement that could see the difference runs; it is loaded from the newest committed
 //! state, so a transaction that began before attach finds it too.
 
+use crate::closure;
 use crate::discovery;
 use crate::error::{Error, check_interrupts};
 use crate::pg::scan::{self, Epochs, KeyHash, Keys, Probe};
@@ -210,17 +211,26 @@ pub enum State {
 }
 
 /// What is gone of an attachment that cannot be read at all.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub enum Gone {
     Profile,
     Document,
     Columns,
     Definition,
+    /// Reading the view could run another role's code as the tables' owner: why, and what to do.
+    Unsafe {
+        why: String,
+        hint: Option<String>,
+    },
+    /// The database has this encoding.
+    Encoding(String),
 }
 
 impl Gone {
     pub fn error(self) -> Error {
         match self {
+            Gone::Unsafe { why, hint } => Error::Unsafe { why, hint },
+            Gone::Encoding(encoding) => Error::Encoding(encoding),
             Gone::Profile => Error::ProfileGone,
             Gone::Document => Error::DocumentGone,
             Gone::Columns => Error::ColumnsGone,
@@ -361,17 +371,20 @@ fn read() -> (State, Vec<Oid>) {
     let _us = as_ourselves();
     let mut watched = vec![home];
     let row = spi::one(
-        "SELECT a.profile::oid, a.document::oid, a.definition::text, a.problem, \
+        "SELECT a.profile::oid, a.document::oid, a.definition::text, a.problem, a.unsafe, \
           (SELECT e.trusted_from FROM profile_cache.epoch AS e WHERE NOT EXISTS \
             (SELECT FROM profile_cache.pending_epoch AS p WHERE p.redefined AND p.epoch IS NULL)) \
          FROM profile_cache.attachment AS a",
         At::Latest,
         &[],
-        |r| (r.oid(1), r.oid(2), r.text(3), r.text(4), r.int8(5)),
+        |r| (r.oid(1), r.oid(2), r.text(3), r.text(4), r.bool(5), r.int8(6)),
     );
-    let Some((Some(profile), Some(document), Some(definition), problem, trusted_from)) = row else {
+    let Some((Some(profile), Some(document), Some(definition), problem, is_unsafe, trusted_from)) = row else {
         return (State::None, watched);
     };
+    if let Some(encoding) = catalog::other_encoding() {
+        return (State::Gone(Gone::Encoding(encoding)), watched);
+    }
     watched.extend([profile, document]);
     let sql = |oid| catalog::relation_name(oid).map(|(s, t)| qualified(&s, &t));
     let Some(profile_name) = sql(profile) else {
@@ -380,6 +393,19 @@ fn read() -> (State, Vec<Oid>) {
     let Some(document_name) = sql(document) else {
         return (State::Gone(Gone::Document), watched);
     };
+    // Whoever owns what the view reads now, whether or not an event trigger told us: REASSIGN OWNED
+    // fires none. A change of a view's owner drops this copy, nested views' too.
+    let relations = relations_of(document);
+    watched.extend(&relations);
+    if let Err(e) = closure::check(profile, document)
+        && let Error::Unsafe { why, hint } = e.for_readers()
+    {
+        return (State::Gone(Gone::Unsafe { why, hint }), watched);
+    }
+    if is_unsafe != Some(false) {
+        let why = problem.unwrap_or_default();
+        return (State::Gone(Gone::Unsafe { why, hint: None }), watched);
+    }
     let definition = serde_json::from_str::<Definition>(&definition).ok();
     let Some(definition) = definition.filter(Definition::is_only_names) else {
         return (State::Gone(Gone::Definition), watched);
@@ -426,7 +452,7 @@ fn read() -> (State, Vec<Oid>) {
         document,
         key,
         columns: [a, b, c, d],
-        read: read_relations(document, tables.as_deref().unwrap_or_default()),
+        read: read_relations(relations, tables.as_deref().unwrap_or_default()),
         tables: tables.unwrap_or_default(),
         trusted_from,
         distrust,
@@ -489,23 +515,35 @@ fn resolve(d: &Definition, profile: Oid) -> Result<Vec<UsedTable>, String> {
         .collect()
 }
 
-fn read_relations(document: Oid, tables: &[UsedTable]) -> Vec<Oid> {
-    let tables: Vec<Oid> = tables.iter().map(|t| t.oid).collect();
-    let mut read = spi::all(
+/// The view, those nested in it, and what they read.
+fn relations_of(document: Oid) -> Vec<Oid> {
+    spi::all(
         "WITH RECURSIVE nested AS (SELECT $1 AS oid UNION SELECT d.refobjid FROM nested AS n \
-          JOIN pg_catalog.pg_rewrite AS r ON r.ev_class = n.oid \
+          JOIN pg_catalog.pg_rewrite AS r ON r.ev_class = n.oid AND r.ev_type = '1' \
           JOIN pg_catalog.pg_depend AS d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid \
-           AND d.refclassid = 'pg_class'::regclass \
-          JOIN pg_catalog.pg_class AS c ON c.oid = d.refobjid AND c.relkind = 'v') \
-         SELECT n.oid FROM nested AS n UNION ALL \
-         SELECT i.indexrelid FROM pg_catalog.pg_index AS i WHERE i.indrelid = ANY ($2)",
+           AND d.refclassid = 'pg_class'::regclass) \
+         SELECT n.oid FROM nested AS n",
         At::Latest,
-        &[Arg::oid(document), Arg::oids(&tables)],
+        &[Arg::oid(document)],
         |r| r.oid(1),
     )
     .into_iter()
     .flatten()
-    .collect::<Vec<Oid>>();
+    .collect()
+}
+
+/// What computing reads: these relations, the used tables, and their indexes.
+fn read_relations(relations: Vec<Oid>, tables: &[UsedTable]) -> Vec<Oid> {
+    let tables: Vec<Oid> = tables.iter().map(|t| t.oid).collect();
+    let indexes = spi::all(
+        "SELECT i.indexrelid FROM pg_catalog.pg_index AS i WHERE i.indrelid = ANY ($1)",
+        At::Latest,
+        &[Arg::oids(&tables)],
+        |r| r.oid(1),
+    );
+    let mut read = relations;
+    read.retain(|r| !tables.contains(r));
+    read.extend(indexes.into_iter().flatten());
     read.extend(tables);
     read
 }
@@ -565,16 +603,15 @@ fn unhealthy(profile: Oid, key: i16, tables: &[UsedTable]) -> Option<Distrust> {
     let oids: Vec<Oid> = tables.iter().map(|t| t.oid).collect();
     let unfit = spi::one(
         "SELECT c.oid::pg_catalog.regclass::text FROM pg_catalog.pg_class AS c WHERE c.oid = ANY ($1) \
-         AND (c.relowner <> (SELECT o.relowner FROM pg_catalog.pg_class AS o WHERE o.oid = $2) \
-          OR c.relkind <> 'r' OR c.relispartition OR c.relpersistence <> 'p' OR c.relforcerowsecurity \
+         AND (c.relkind <> 'r' OR c.relispartition OR c.relpersistence <> 'p' OR c.relforcerowsecurity \
           OR EXISTS (SELECT FROM pg_catalog.pg_inherits AS i WHERE c.oid IN (i.inhrelid, i.inhparent))) LIMIT 1",
         At::Latest,
-        &[Arg::oids(&oids), Arg::oid(profile)],
+        &[Arg::oids(&oids)],
         |r| r.text(1).unwrap_or_default(),
     );
     if let Some(table) = unfit {
         return Some(Distrust::Problem(format!(
-            "table {table} has become partitioned, inherited, unlogged or another role's, or has FORCE ROW LEVEL SECURITY"
+            "table {table} has become partitioned, inherited or unlogged, or has FORCE ROW LEVEL SECURITY"
         )));
     }
     let replicated = spi::one(

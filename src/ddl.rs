@@ -7,6 +7,7 @@
 //! concerns the document ends in one (a timeout, a deadlock).
 
 use crate::attachment::{self, Attached, Recorded, State};
+use crate::closure;
 use crate::discovery::{self, Key};
 use crate::error::{Error, warning};
 use crate::pending;
@@ -17,35 +18,12 @@ use crate::pg::{tuple, xact};
 use crate::rights::{as_ourselves, home};
 use crate::routes::{Definition, Link};
 
-/// Everything the document depends on: the attached tables, the view, and whatever its rule uses, at
-/// any depth: nested views, functions, types and their parts, operators, collations, and the casts that
-/// to_jsonb looks up by itself. $1: tables and view.
-const CLOSURE: &str = "WITH RECURSIVE uses(classid, objid) AS ( \
-      SELECT 'pg_class'::regclass::oid, o FROM unnest($1) AS o \
-     UNION \
-      SELECT n.classid, n.objid FROM uses AS u CROSS JOIN LATERAL ( \
-        SELECT d.refclassid, d.refobjid FROM pg_depend AS d \
-         WHERE d.classid = u.classid AND d.objid = u.objid AND d.deptype IN ('n', 'i', 'a') \
-          AND d.refclassid IN ('pg_proc'::regclass, 'pg_type'::regclass, 'pg_operator'::regclass, 'pg_collation'::regclass, 'pg_namespace'::regclass, \
-           'pg_ts_config'::regclass, 'pg_ts_dict'::regclass, 'pg_ts_template'::regclass, 'pg_ts_parser'::regclass) \
-        UNION ALL \
-        SELECT d.refclassid, d.refobjid FROM pg_rewrite AS w JOIN pg_depend AS d \
-          ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid \
-         WHERE u.classid = 'pg_class'::regclass AND w.ev_class = u.objid \
-        UNION ALL SELECT 'pg_class'::regclass, t.typrelid FROM pg_type AS t \
-         WHERE u.classid = 'pg_type'::regclass AND t.oid = u.objid AND t.typrelid <> 0 \
-        UNION ALL SELECT 'pg_type'::regclass, t.typelem FROM pg_type AS t \
-         WHERE u.classid = 'pg_type'::regclass AND t.oid = u.objid AND t.typelem <> 0 \
-        UNION ALL SELECT 'pg_type'::regclass, r.rngsubtype FROM pg_range AS r \
-         WHERE u.classid = 'pg_type'::regclass AND r.rngtypid = u.objid \
-        UNION ALL SELECT k.c, k.o FROM pg_cast AS t, LATERAL (VALUES ('pg_cast'::regclass, t.oid), \
-          ('pg_proc'::regclass, t.castfunc)) AS k(c, o) \
-         WHERE u.classid = 'pg_type'::regclass AND t.castsource = u.objid AND t.castmethod = 'f' AND t.oid >= 16384 \
-        ) AS n(classid, objid)) ";
-
 /// Commands that cannot change a document or who is told of changes.
 const HARMLESS: &str = "'COMMENT', 'GRANT', 'REVOKE', 'SECURITY LABEL', 'CREATE INDEX', 'CREATE STATISTICS', \
      'ALTER STATISTICS', 'CREATE POLICY', 'ALTER POLICY', 'ALTER DEFAULT PRIVILEGES', 'REFRESH MATERIALIZED VIEW'";
+
+/// What of text search can be altered although it is pinned, so that pg_depend does not say who uses it.
+const TEXT_SEARCH: &str = "'pg_ts_config'::regclass, 'pg_ts_dict'::regclass";
 
 /// Commands that attach need not wait for: they lock the table they are about, and so wait for each
 /// other by themselves; or make one that nothing depends on yet; or change no document.
@@ -168,16 +146,17 @@ fn used(a: &Attached) -> Vec<Oid> {
 fn changed(a: &Attached) -> (bool, bool) {
     spi::one(
         &format!(
-            "{CLOSURE} SELECT count(*) > 0, coalesce(bool_or({REPLACING}), false) \
+            "{} SELECT count(*) > 0, coalesce(bool_or({REPLACING}), false) \
              FROM pg_event_trigger_ddl_commands() AS c \
-             WHERE c.command_tag NOT IN ({HARMLESS}) AND EXISTS (SELECT FROM uses AS u \
-              WHERE (u.classid, u.objid) = (c.classid, c.objid) \
+             WHERE c.command_tag NOT IN ({HARMLESS}) AND (c.classid IN ({TEXT_SEARCH}) AND c.objid < 12000 \
+              OR EXISTS (SELECT FROM reached AS u WHERE (u.classid, u.objid) = (c.classid, c.objid) \
                OR (u.classid = 'pg_class'::regclass AND u.objid IN ( \
                   SELECT g.tgrelid FROM pg_trigger AS g WHERE c.classid = 'pg_trigger'::regclass AND g.oid = c.objid \
                  UNION ALL SELECT k.conrelid FROM pg_constraint AS k WHERE c.classid = 'pg_constraint'::regclass AND k.oid = c.objid \
                  UNION ALL SELECT i.indrelid FROM pg_index AS i WHERE c.classid = 'pg_class'::regclass AND i.indexrelid = c.objid \
                  UNION ALL SELECT h.inhparent FROM pg_inherits AS h WHERE c.classid = 'pg_class'::regclass AND h.inhrelid = c.objid \
-                 UNION ALL SELECT w.ev_class FROM pg_rewrite AS w WHERE c.classid = 'pg_rewrite'::regclass AND w.oid = c.objid)))"
+                 UNION ALL SELECT w.ev_class FROM pg_rewrite AS w WHERE c.classid = 'pg_rewrite'::regclass AND w.oid = c.objid))))",
+            closure::reached(closure::RELATIONS)
         ),
         At::Latest,
         &[Arg::oids(&used(a))],
@@ -256,6 +235,12 @@ fn rediscover(recorded: &Recorded, replaced: bool) {
     {
         pending::forget_values();
     }
+    // Reads fail as long as the view could run another role's code as the tables' owner.
+    let is_unsafe = found.as_ref().is_err_and(Error::is_unsafe);
+    let mut news = spi::run(
+        "UPDATE profile_cache.attachment SET unsafe = $1 WHERE unsafe <> $1",
+        &[Arg::bool(is_unsafe)],
+    );
     match found {
         Ok(d) if !covered(&d) => distrust_until_attach(),
         // Only attach, which waits for writers, ends the distrust of a view that has become wider.
@@ -267,11 +252,21 @@ fn rediscover(recorded: &Recorded, replaced: bool) {
                 Arg::text(&widened),
             ],
         ),
-        Err(e) => spi::run(
-            "UPDATE profile_cache.attachment SET problem = $1 \
-             WHERE problem IS DISTINCT FROM $1 AND problem IS DISTINCT FROM $2",
-            &[Arg::text(&e.message()), Arg::text(&widened)],
-        ),
+        Err(e) => {
+            let why = e.message();
+            news += spi::run(
+                "UPDATE profile_cache.attachment SET problem = $1 \
+                 WHERE problem IS DISTINCT FROM $1 AND problem IS DISTINCT FROM $2",
+                &[Arg::text(&why), Arg::text(&widened)],
+            );
+            if is_unsafe && news > 0 {
+                warning(
+                    &format!("reads of cached profiles fail from now on: {why}"),
+                    "SELECT profile_cache.attach(), with the same arguments, says what to do.",
+                );
+            }
+            news
+        }
     };
     if let Some((home, _)) = home() {
         // Every backend looks at the tables again, whether or not the row above changed.

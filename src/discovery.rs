@@ -4,6 +4,7 @@
 //! Invariant: everything is read from the catalogs by OID, so renames carry over; what cannot be
 //! proven is an error.
 
+use crate::closure;
 use crate::error::Error;
 use crate::functions::check_functions;
 use crate::links::Routes;
@@ -62,6 +63,8 @@ pub fn discover(profile: Oid, document: Oid, key: Key) -> Result<Discovered, Err
     let Some((query, uses)) = of_view(document, wait) else {
         return Err(Error::NotAView(name_of(document)));
     };
+    // Before anything else that may be wrong: what this finds makes the view unsafe to read.
+    closure::check(profile, document)?;
     if let Some(what) = query.unsupported {
         return Err(Error::Unsupported(what));
     }
@@ -78,9 +81,8 @@ pub fn discover(profile: Oid, document: Oid, key: Key) -> Result<Discovered, Err
     if views.iter().any(|v| catalog::is_temporary(*v)) {
         return Err(Error::Unsupported("a temporary view"));
     }
-    one_owner(profile, &tables, &views)?;
     let expires = shape(&shown)?;
-    check_functions(profile, &uses, expires)?;
+    check_functions(profile, document, &uses, expires)?;
     let catalog = Catalog::read(&tables);
     let unique_uuid = |column: i16| {
         catalog
@@ -142,23 +144,6 @@ pub fn discover(profile: Oid, document: Oid, key: Key) -> Result<Discovered, Err
 
 fn name_of(oid: Oid) -> String {
     catalog::relation_name(oid).map_or_else(|| oid.to_string(), |(s, t)| routes::display(&s, &t))
-}
-
-/// Documents are computed as the profile table's owner, who must own all that they show.
-fn one_owner(profile: Oid, tables: &[Oid], views: &[Oid]) -> Result<(), Error> {
-    let owner = catalog::owner(profile);
-    let mut all = tables.iter().chain(views);
-    match all.find(|t| catalog::owner(**t) != owner) {
-        None => Ok(()),
-        Some(&t) => Err(Error::OtherOwner {
-            kind: if tables.contains(&t) { "table" } else { "view" },
-            name: name_of(t),
-            owner: catalog::owner(t)
-                .map(catalog::role_name)
-                .unwrap_or_default(),
-            expected: owner.map(catalog::role_name).unwrap_or_default(),
-        }),
-    }
 }
 
 /// Whether there is a valid_until; and that the columns are of their types.

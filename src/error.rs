@@ -39,10 +39,24 @@ pub enum Error {
         function: String,
         table: String,
     },
-    OtherFunctionOwner {
-        function: String,
-        owner: String,
+    /// Behind the view: what calls it, what it calls, and what is wrong with that.
+    CallsBehind {
+        of: String,
+        calls: String,
+        which: &'static str,
     },
+    AnotherLanguage {
+        function: String,
+        language: String,
+        signature: String,
+    },
+    /// A problem of the view's code that keeps it from being read at all, and what to do.
+    Unsafe {
+        why: String,
+        hint: Option<String>,
+    },
+    Unfollowed(&'static str),
+    Encoding(String),
     SessionValue(String),
     NeedsValidUntil(String),
     PrintsNames(String),
@@ -56,11 +70,12 @@ pub enum Error {
     NoPrivilege(String),
     NotOwner(String),
     OtherOwner {
-        /// "table" or "view".
-        kind: &'static str,
+        /// What kind of object, as ALTER names it, and whether it is a table or a view.
+        kind: String,
         name: String,
         owner: String,
         expected: String,
+        relation: bool,
     },
     NotExtensionMember(String),
     NoKeyColumn {
@@ -255,11 +270,39 @@ impl Error {
                 Some("It says IMMUTABLE, and is not: a change there would change documents.".into()),
                 Some("Write its query into the view.".into()),
             ),
-            OtherFunctionOwner { function, owner } => (
+            CallsBehind { of, calls, which } => (
+                Code::ERRCODE_INVALID_OBJECT_DEFINITION,
+                format!("{of}, which the document view uses, calls {calls}, {which}"),
+                Some("Its result may be another for the same arguments, whatever it says of itself.".into()),
+                Some("Give it what changes as an argument, or write it into the view.".into()),
+            ),
+            AnotherLanguage { function, language, signature } => (
+                Code::ERRCODE_INVALID_OBJECT_DEFINITION,
+                if language == "sql" {
+                    format!("function {function}, which the document view reaches, has its SQL in a string")
+                } else {
+                    format!("function {function}, which the document view reaches, is written in {language}")
+                },
+                Some("What its names and literals mean depends on the session that calls it first, and what it calls is not known.".into()),
+                Some(format!("CREATE OR REPLACE FUNCTION {signature} LANGUAGE sql IMMUTABLE RETURN …; or write the expression into the view.")),
+            ),
+            Unsafe { why, hint } => (
                 Code::ERRCODE_INSUFFICIENT_PRIVILEGE,
-                format!("function {function} in the document view belongs to {owner}"),
-                Some("Whoever owns it could change every document.".into()),
-                Some("Use functions of the tables' owner.".into()),
+                format!("documents cannot be computed: {why}"),
+                Some("Reading the document view could run another role's code as the tables' owner.".into()),
+                Some(hint.unwrap_or("Mend it, or run SELECT profile_cache.attach() again, with the same arguments, which says what to do.".into())),
+            ),
+            Unfollowed(what) => (
+                Code::ERRCODE_INVALID_OBJECT_DEFINITION,
+                format!("the document view uses a value of type {what} that is not a constant"),
+                Some("Changes of what it names would change documents, and nothing says which they are.".into()),
+                Some("Write the name itself into the view, as in to_tsvector('english', …); or one CASE branch for each.".into()),
+            ),
+            Encoding(encoding) => (
+                Code::ERRCODE_FEATURE_NOT_SUPPORTED,
+                format!("profile_cache needs a database in UTF8, and this one is in {encoding}"),
+                Some("Keys and values that lead to profiles are kept as UTF-8.".into()),
+                Some("Dump the database and restore it into one that was created with ENCODING 'UTF8'.".into()),
             ),
             SessionValue(what) => (
                 Code::ERRCODE_INVALID_OBJECT_DEFINITION,
@@ -339,10 +382,14 @@ impl Error {
                 None,
                 Some("Run this as the tables' owner, or as a member of that role.".into()),
             ),
-            OtherOwner { kind, name, owner, expected } => (
+            OtherOwner { kind, name, owner, expected, relation } => (
                 Code::ERRCODE_INSUFFICIENT_PRIVILEGE,
                 format!("{kind} {name} belongs to {owner}, the profile table to {expected}"),
-                Some("Documents are computed as one owner, who must own every table they show.".into()),
+                Some(if relation {
+                    "Documents are computed as one owner, who must own every table they show.".into()
+                } else {
+                    format!("The document view reaches it, so that code behind it would run as {expected}. It may belong to that role or to a superuser.")
+                }),
                 Some(format!("ALTER {} {name} OWNER TO {expected};", kind.to_uppercase())),
             ),
             NotExtensionMember(owner) => (
@@ -486,6 +533,23 @@ impl Error {
     pub fn raise(self) -> ! {
         self.report().report(PgLogLevel::ERROR);
         std::panic::resume_unwind(Box::new("unreachable: an ERROR report does not return"))
+    }
+
+    /// Whether reading the view might run another role's code as the tables' owner.
+    pub fn is_unsafe(&self) -> bool {
+        matches!(
+            self,
+            Error::OtherOwner { .. } | Error::AnotherLanguage { .. }
+        )
+    }
+
+    /// The same error for those who read.
+    pub fn for_readers(self) -> Error {
+        let report = self.report();
+        Error::Unsafe {
+            why: report.message().to_owned(),
+            hint: report.hint().map(str::to_owned),
+        }
     }
 
     /// The message alone, for `status`.

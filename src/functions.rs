@@ -1,12 +1,15 @@
-//! Which functions, operators, casts and printed types a document view may use.
+//! Which functions, operators, casts and printed types a document view may use, as to their results. Whose
+//! they are and what they are written in is `closure.rs`'s.
 //!
 //! Invariant: what passes has the same result for the same rows, in any session, under the pinned
-//! settings; or depends on now() beside, and the view says until when it is valid.
+//! settings; or depends on now() beside, and the view says until when it is valid. Only of a function in C
+//! is it believed that it is IMMUTABLE if it says so.
 
+use crate::closure::{self, Stored};
 use crate::error::Error;
-use crate::pg::query::Uses;
+use crate::pg::Oid;
+use crate::pg::query::{Uses, of_expression};
 use crate::pg::spi::{self, Arg, At};
-use crate::pg::{Oid, catalog};
 use std::collections::BTreeSet;
 
 /// STABLE built-ins whose result depends on nothing but their arguments and the pinned settings.
@@ -41,8 +44,47 @@ const TIMELY_WORDS: [&str; 5] = [
     "LOCALTIMESTAMP",
 ];
 
-/// Refuses whatever may give another result for the same rows.
-pub fn check_functions(profile: Oid, uses: &Uses, expires: bool) -> Result<(), Error> {
+/// Refuses whatever may give another result for the same rows: of what the view itself calls, and of what is
+/// kept behind that as an expression (parsed bodies of functions, arguments' defaults, CHECKs of domains).
+pub fn check_functions(
+    profile: Oid,
+    document: Oid,
+    uses: &Uses,
+    expires: bool,
+) -> Result<(), Error> {
+    let timely = check_calls(uses, true)?;
+    if let Some((function, table)) = closure::reads(profile, document) {
+        return Err(Error::FunctionReads { function, table });
+    }
+    for Stored { of, tree } in closure::stored(profile, document) {
+        let behind = |calls: String, which| Error::CallsBehind {
+            of: of.clone(),
+            calls,
+            which,
+        };
+        let Some(uses) = of_expression(&tree) else {
+            return Err(behind("an expression".into(), "nested more than 1000 deep"));
+        };
+        match check_calls(&uses, false) {
+            Ok(None) => {}
+            Ok(Some(timely)) => return Err(behind(timely, "which depends on the time")),
+            Err(Error::VolatileFunction(f)) => return Err(behind(f, "which is VOLATILE")),
+            Err(Error::StableFunction(f)) => return Err(behind(f, "which is STABLE")),
+            Err(Error::SessionValue(f)) => {
+                return Err(behind(f, "which depends on the session or its settings"));
+            }
+            Err(other) => return Err(other),
+        }
+    }
+    match timely {
+        Some(what) if !expires => Err(Error::NeedsValidUntil(what)),
+        _ => Ok(()),
+    }
+}
+
+/// What of it depends on the time, if anything does; or the error where its result depends on more.
+/// `directly`: the view itself calls it, where a function that returns a set makes rows.
+fn check_calls(uses: &Uses, directly: bool) -> Result<Option<String>, Error> {
     let mut timely = None;
     for word in &uses.values {
         if TIMELY_WORDS.contains(word) {
@@ -50,6 +92,9 @@ pub fn check_functions(profile: Oid, uses: &Uses, expires: bool) -> Result<(), E
         } else {
             return Err(Error::SessionValue((*word).to_owned()));
         }
+    }
+    if let Some(what) = uses.unfollowed {
+        return Err(Error::Unfollowed(what));
     }
     let oids = |set: &BTreeSet<u32>| set.iter().map(|o| Oid::from(*o)).collect::<Vec<_>>();
     // Printing a value calls its type's output function, for json an own cast to json, and does so
@@ -75,13 +120,10 @@ pub fn check_functions(profile: Oid, uses: &Uses, expires: bool) -> Result<(), E
          SELECT f.oid::regprocedure::text, f.provolatile::text, f.proname::text, f.pronamespace = 'pg_catalog'::regnamespace, \
           f.proname IN ({HARMLESS}), \
           f.proname IN ({TIMELY}) AND f.oid <> 'age(xid)'::regprocedure, \
-          CASE WHEN f.pronamespace <> 'pg_catalog'::regnamespace AND f.proowner <> $4 \
-            AND NOT (SELECT r.rolsuper FROM pg_roles AS r WHERE r.oid = f.proowner) THEN f.proowner::regrole::text END, \
           f.proname ~ '^reg(class|collation|config|dictionary|namespace|oper|operator|proc|procedure|role|type)(in|out)$' \
            OR f.proname = 'aclitemout', f.proretset \
          FROM called AS c JOIN pg_proc AS f ON f.oid = c.oid ORDER BY 1"
     );
-    let owner = catalog::owner(profile).unwrap_or(Oid::INVALID);
     let found = spi::all(
         &sql,
         At::Latest,
@@ -89,21 +131,17 @@ pub fn check_functions(profile: Oid, uses: &Uses, expires: bool) -> Result<(), E
             Arg::oids(&oids(&uses.functions)),
             Arg::oids(&oids(&uses.operators)),
             Arg::oids(&oids(&uses.printed)),
-            Arg::oid(owner),
         ],
         |r| {
             let text = |n| r.text(n).unwrap_or_default();
             let is = |n| r.bool(n) == Some(true);
             let function = text(1);
             match text(2).as_str() {
-                _ if is(9) => Err(Error::Unsupported("a set-returning function")),
+                _ if directly && is(8) => Err(Error::Unsupported("a set-returning function")),
                 "v" => Err(Error::VolatileFunction(function)),
-                "i" => match r.text(7) {
-                    Some(owner) => Err(Error::OtherFunctionOwner { function, owner }),
-                    None => Ok(None),
-                },
+                "i" => Ok(None),
                 _ if !is(4) => Err(Error::StableFunction(function)),
-                _ if is(8) => {
+                _ if is(7) => {
                     let name = text(3);
                     let printed = name.strip_suffix("out").or(name.strip_suffix("in"));
                     Err(Error::PrintsNames(printed.unwrap_or(&name).to_owned()))
@@ -117,22 +155,5 @@ pub fn check_functions(profile: Oid, uses: &Uses, expires: bool) -> Result<(), E
     for f in found {
         timely = f?.or(timely);
     }
-    // A body that is parsed (BEGIN ATOMIC, RETURN) says what it reads.
-    let reads = spi::one(
-        "WITH RECURSIVE called(by, oid) AS (SELECT f, f FROM unnest($1) AS f WHERE f >= 16384 \
-          UNION SELECT c.by, d.refobjid FROM called AS c JOIN pg_depend AS d ON d.objid = c.oid \
-           AND d.classid = 'pg_proc'::regclass AND d.refclassid = 'pg_proc'::regclass) \
-         SELECT c.by::regprocedure::text, d.refobjid::regclass::text FROM called AS c JOIN pg_depend AS d \
-          ON d.objid = c.oid AND d.classid = 'pg_proc'::regclass AND d.refclassid = 'pg_class'::regclass LIMIT 1",
-        At::Latest,
-        &[Arg::oids(&oids(&uses.functions))],
-        |r| r.text(1).zip(r.text(2)),
-    );
-    if let Some((function, table)) = reads.flatten() {
-        return Err(Error::FunctionReads { function, table });
-    }
-    match timely {
-        Some(what) if !expires => Err(Error::NeedsValidUntil(what)),
-        _ => Ok(()),
-    }
+    Ok(timely)
 }

@@ -6,6 +6,7 @@ mod advice;
 mod api;
 mod attach;
 mod attachment;
+mod closure;
 mod conventional;
 mod ddl;
 mod discovery;

@@ -203,7 +203,7 @@ pub fn status() -> Vec<Option<Value>> {
         }
         State::Gone(gone) => warnings.push(format!(
             "{}: run SELECT profile_cache.attach() again, with the same arguments, or detach()",
-            gone.error().message()
+            gone.clone().error().message()
         )),
         State::Ready(a) => {
             let name = |oid| catalog::relation_name(oid).map(|(s, n)| display(&s, &n));

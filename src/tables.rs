@@ -127,10 +127,11 @@ pub fn refuse_unfit(t: &Named, user: Oid, profile_owner: Option<Oid>) {
         && expected != owner
     {
         Error::OtherOwner {
-            kind: "table",
+            kind: "table".into(),
             name,
             owner: catalog::role_name(owner),
             expected: catalog::role_name(expected),
+            relation: true,
         }
         .raise();
     }

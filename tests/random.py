@@ -87,7 +87,7 @@ class Schema:
         user_role = "id int PRIMARY KEY, " if self.user_role_key == "id" else ""
         pair = "" if self.user_role_key == "id" else ", PRIMARY KEY (user_id, role_id)"
         return f"""
-CREATE FUNCTION squeezed(text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN RETURN lower(left($1, 20)); END $$;
+CREATE FUNCTION squeezed(text) RETURNS text LANGUAGE sql IMMUTABLE RETURN lower(left($1, 20));
 CREATE TABLE user_profile ({key}, email text, display_name text, login_count int DEFAULT 0, weight float8, span interval,
     born date, raw bytea, amount numeric, prefs jsonb, created_at timestamptz, seen_at timestamp, api_token text, note text, visits int DEFAULT 0);
 CREATE INDEX ON user_profile (login_count);

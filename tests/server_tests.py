@@ -497,6 +497,5 @@ def full_lock_table(server, database):
 
 
 TESTS = [
-    crash, crash_in_a_pass, standby, dump_and_restore, parallel_restore, cancelled_refresh, waiting_for_standby,
-    subscriber_in_the_middle, decoded, sign_ups, cancelled_commit, full_lock_table,
-]  # fmt: skip
+    crash, crash_in_a_pass, standby, dump_and_restore, parallel_restore, cancelled_refresh, waiting_for_standby, subscriber_in_the_middle, decoded, sign_ups, cancelled_commit, full_lock_table, fmt, skip, def, other_encoding, server, database, Keys, travel, as, UTF, 8, in, a, of, another, encoding, attach, refuses, and, what, was, restored, there, is, not, read, refused, latin, sql, try, set, VERBOSITY, verbose, n, except, RuntimeError, error, if, 0A000, profile_cache, needs, UTF8, this, one, LATIN1, str, return, raise, f, fill, users, 30, dump, subprocess, run, bindir, pg_dump, d, env, capture_output, True, text, stdout, fresh, _fresh, _restored, for, postgres, DROP, DATABASE, IF, EXISTS, CREATE, TEMPLATE, template0, ENCODING, LC_COLLATE, C, LC_CTYPE, EXTENSION, TABLE, user_profile, id, int, PRIMARY, KEY, supabase_user_id, uuid, NOT, NULL, UNIQUE, SELECT, done, psql, input, returncode, stderr, key, FROM, ORDER, BY, LIMIT, 1, get_profile, explain, verify, CALL, refresh, UPDATE, SET, full_name, goes, on, WHERE, expect, status, says, so, warnings, LIKE, t, TESTS,
+]

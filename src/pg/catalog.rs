@@ -187,6 +187,17 @@ pub fn row_security_applies(relation: Oid) -> bool {
     }
 }
 
+/// The database's encoding, where it is not UTF8.
+pub fn other_encoding() -> Option<String> {
+    // SAFETY: reads the backend's own state; the name is a constant of the server's.
+    unsafe {
+        if pg_sys::GetDatabaseEncoding() == pg_sys::pg_enc::PG_UTF8 as i32 {
+            return None;
+        }
+        Some(string(pg_sys::GetDatabaseEncodingName()).unwrap_or_default())
+    }
+}
+
 /// One output column of a view.
 pub struct ViewColumn {
     pub name: String,

@@ -2,7 +2,7 @@
 //!
 //! Invariant: nothing of the tree is left out. A node that has no form of its own there is walked
 //! by PostgreSQL's expression_tree_walker; the functions it calls come from check_functions_in_node.
-//! (That leaves out what a type brings along: the comparison behind GREATEST, the CHECK of a domain.) The view stays locked (ACCESS SHARE) to the end of
+//! (What a type brings along, as the comparison behind GREATEST and the CHECK of a domain, is `closure.rs`'s.) The view stays locked (ACCESS SHARE) to the end of
 //! the transaction, nested ones too, so that what was proven of it stays so until then.
 
 use super::value::Value;
@@ -13,7 +13,7 @@ use crate::query::{
 use pgrx::pg_sys::{self, NodeTag, Oid};
 use pgrx::{PgList, pg_guard};
 use std::collections::BTreeSet;
-use std::ffi::{CStr, c_void};
+use std::ffi::{CStr, CString, c_void};
 
 /// What a view calls and prints, at any depth.
 #[derive(Default, Debug)]
@@ -26,6 +26,8 @@ pub struct Uses {
     pub printed: BTreeSet<u32>,
     /// CURRENT_USER, CURRENT_DATE and the like.
     pub values: BTreeSet<&'static str>,
+    /// The type of a value that names a text search object and is no constant: pg_depend does not say which.
+    pub unfollowed: Option<&'static str>,
     /// Nested views, itself included.
     pub views: BTreeSet<u32>,
     /// Aggregates and LIMITs whose rows come in no order that the view gives.
@@ -54,13 +56,77 @@ pub fn of_view(view: Oid, wait: bool) -> Option<(Query, Uses)> {
     if uses.too_deep {
         query.unsupported = Some("an expression that is nested more than 1000 deep");
     }
-    if uses.printed.contains(&pg_sys::RECORDOID.to_u32())
-        || uses.printed.contains(&pg_sys::RECORDARRAYOID.to_u32())
-    {
-        let fields = std::mem::take(&mut uses.fields);
-        uses.printed.extend(fields);
-    }
+    uses.print_fields();
     Some((query, uses))
+}
+
+impl Uses {
+    /// Who prints a record prints what it may consist of.
+    fn print_fields(&mut self) {
+        if [pg_sys::RECORDOID, pg_sys::RECORDARRAYOID]
+            .iter()
+            .any(|r| self.printed.contains(&r.to_u32()))
+        {
+            let fields = std::mem::take(&mut self.fields);
+            self.printed.extend(fields);
+        }
+    }
+}
+
+/// What an expression of the catalogs uses (pg_node_tree as text): a function's parsed body, a CHECK. None
+/// where it is nested too deep to be read.
+pub fn of_expression(tree: &str) -> Option<Uses> {
+    #[pg_guard]
+    unsafe extern "C-unwind" fn visit(n: *mut pg_sys::Node, reader: *mut c_void) -> bool {
+        if n.is_null() {
+            return false;
+        }
+        // SAFETY: a node of a valid tree, and the reader below, which outlives the walk.
+        unsafe {
+            pg_sys::check_stack_depth();
+            let r = &mut *reader.cast::<Reader>();
+            r.uses.depth += 1;
+            if r.uses.depth > DEEPEST {
+                r.uses.too_deep = true;
+                return true;
+            }
+            let stop = match (*n).type_ {
+                NodeTag::T_Query => pg_sys::query_tree_walker(
+                    n.cast(),
+                    Some(visit),
+                    reader,
+                    pg_sys::QTW_EXAMINE_SORTGROUP as i32,
+                ),
+                tag => {
+                    if tag == NodeTag::T_SortGroupClause {
+                        r.sorted(&*n.cast::<pg_sys::SortGroupClause>());
+                    }
+                    if tag == NodeTag::T_SQLValueFunction {
+                        let f = &*n.cast::<pg_sys::SQLValueFunction>();
+                        r.uses.values.insert(sql_value(f.op));
+                    }
+                    r.functions(n);
+                    pg_sys::expression_tree_walker(n, Some(visit), reader)
+                }
+            };
+            (*reader.cast::<Reader>()).uses.depth -= 1;
+            stop
+        }
+    }
+    let tree = CString::new(tree).ok()?;
+    let mut uses = Uses::default();
+    let mut reader = Reader {
+        uses: &mut uses,
+        view: Oid::INVALID,
+        aggregate: None,
+    };
+    // SAFETY: the text is one that the server itself has written.
+    unsafe {
+        let tree = pg_sys::stringToNode(tree.as_ptr());
+        visit(tree.cast(), (&raw mut reader).cast());
+    }
+    uses.print_fields();
+    (!uses.too_deep).then_some(uses)
 }
 
 fn read_view(view: Oid, uses: &mut Uses) -> Option<Query> {
@@ -272,8 +338,9 @@ impl Reader<'_> {
                 },
                 pg_sys::RTEKind::RTE_JOIN => {
                     // Only looked at where something refers to the join's own columns: what they
-                    // call is counted there too.
-                    Relation::Join(
+                    // call is counted there too. Whoever uses one has a value of its type.
+                    let unfollowed = self.uses.unfollowed;
+                    let join = Relation::Join(
                         list::<pg_sys::Node>(r.joinaliasvars)
                             .into_iter()
                             .map(|n| {
@@ -284,7 +351,9 @@ impl Reader<'_> {
                                 self.expr(n)
                             })
                             .collect(),
-                    )
+                    );
+                    self.uses.unfollowed = unfollowed;
+                    join
                 }
                 pg_sys::RTEKind::RTE_VALUES => Relation::Values(
                     list::<pg_sys::List>(r.values_lists)
@@ -554,6 +623,30 @@ impl Reader<'_> {
         }
     }
 
+    /// Notes a value that names a text search object, unless it is a constant, or one that was passed on.
+    unsafe fn named(&mut self, n: *mut pg_sys::Node) {
+        // SAFETY: see above; these nodes are expressions, which have a type.
+        unsafe {
+            let made = match (*n).type_ {
+                NodeTag::T_Var
+                | NodeTag::T_FuncExpr
+                | NodeTag::T_OpExpr
+                | NodeTag::T_Aggref
+                | NodeTag::T_WindowFunc
+                | NodeTag::T_CoerceViaIO
+                | NodeTag::T_RelabelType
+                | NodeTag::T_FieldSelect
+                | NodeTag::T_SubscriptingRef => pg_sys::getBaseType(pg_sys::exprType(n)),
+                _ => return,
+            };
+            match made {
+                pg_sys::REGCONFIGOID => self.uses.unfollowed = Some("regconfig"),
+                pg_sys::REGDICTIONARYOID => self.uses.unfollowed = Some("regdictionary"),
+                _ => {}
+            }
+        }
+    }
+
     /// The functions that the node itself calls, and the types that it prints.
     unsafe fn functions(&mut self, n: *mut pg_sys::Node) {
         #[pg_guard]
@@ -564,6 +657,7 @@ impl Reader<'_> {
         }
         // SAFETY: see above; `found` outlives the call.
         unsafe {
+            self.named(n);
             let mut found: Vec<Oid> = vec![];
             pg_sys::check_functions_in_node(n, Some(note), (&raw mut found).cast());
             self.uses.functions.extend(found.iter().map(|f| f.to_u32()));

@@ -1,7 +1,8 @@
--- The owner's own IMMUTABLE functions, operator and aggregate, one of them inlined.
-CREATE FUNCTION squeezed(text) RETURNS text LANGUAGE sql IMMUTABLE AS $$ SELECT lower(btrim($1)) $$;
-CREATE FUNCTION doubled(int) RETURNS int LANGUAGE plpgsql IMMUTABLE STRICT AS $$ BEGIN RETURN 2 * $1; END $$;
-CREATE FUNCTION longer(text, text) RETURNS text LANGUAGE sql IMMUTABLE AS $$ SELECT CASE WHEN length($1) >= length($2) THEN $1 ELSE coalesce($2, $1) END $$;
+-- The owner's own IMMUTABLE functions, with parsed bodies, one behind another; operator and aggregate.
+CREATE FUNCTION squeezed(text) RETURNS text LANGUAGE sql IMMUTABLE RETURN lower(btrim($1));
+CREATE FUNCTION twice(int) RETURNS int LANGUAGE sql IMMUTABLE RETURN 2 * $1;
+CREATE FUNCTION doubled(int) RETURNS int LANGUAGE sql IMMUTABLE STRICT BEGIN ATOMIC SELECT twice($1); END;
+CREATE FUNCTION longer(text, text) RETURNS text LANGUAGE sql IMMUTABLE RETURN CASE WHEN length($1) >= length($2) THEN $1 ELSE coalesce($2, $1) END;
 CREATE OPERATOR <+> (FUNCTION = longer, LEFTARG = text, RIGHTARG = text);
 CREATE AGGREGATE longest(text) (SFUNC = longer, STYPE = text);
 CREATE VIEW document AS

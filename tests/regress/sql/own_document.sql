@@ -234,7 +234,7 @@ CREATE VIEW crm.nested AS SELECT uid, to_jsonb(c.name) AS document FROM crm.pers
 ALTER VIEW crm.named_company OWNER TO regress_other;
 SELECT profile_cache.attach('crm.person', document => 'crm.nested', key => 'uid');
 ALTER VIEW crm.named_company OWNER TO CURRENT_USER;
-CREATE FUNCTION crm.shout(text) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT upper($1)';
+CREATE FUNCTION crm.shout(text) RETURNS text LANGUAGE sql IMMUTABLE RETURN upper($1);
 CREATE VIEW crm.shouted AS SELECT uid, to_jsonb(crm.shout(name)) AS document FROM crm.person;
 ALTER FUNCTION crm.shout OWNER TO regress_other;
 SELECT profile_cache.attach('crm.person', document => 'crm.shouted', key => 'uid');

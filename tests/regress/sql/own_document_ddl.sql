@@ -12,7 +12,7 @@
 CREATE EXTENSION dblink;
 -- Two nested views, one within the other, a function, an enum, a whole row, the profile table itself
 -- once more, two columns as a foreign key, and a constant key.
-CREATE FUNCTION crm.shown(text) RETURNS text LANGUAGE sql IMMUTABLE AS $$ SELECT '<' || $1 || '>' $$;
+CREATE FUNCTION crm.shown(text) RETURNS text LANGUAGE sql IMMUTABLE RETURN '<' || $1 || '>';
 CREATE VIEW crm.place AS SELECT n.code, n.name FROM crm.country AS n;
 CREATE VIEW crm.firm AS SELECT c.id, c.name, p.name AS country FROM crm.company AS c LEFT JOIN crm.place AS p ON p.code = c.country;
 CREATE VIEW crm.api_profile AS
@@ -201,10 +201,10 @@ ALTER VIEW crm.api_profile ALTER COLUMN document SET DEFAULT '{}';
 :check
 
 -- A function: another body; VOLATILE, STABLE and back.
-CREATE OR REPLACE FUNCTION crm.shown(text) RETURNS text LANGUAGE sql IMMUTABLE AS $$ SELECT '[' || $1 || ']' $$;
+CREATE OR REPLACE FUNCTION crm.shown(text) RETURNS text LANGUAGE sql IMMUTABLE RETURN '[' || $1 || ']';
 SELECT get_profile(u(1)) -> 'name';
 :check
-CREATE OR REPLACE FUNCTION crm.shown(text) RETURNS text LANGUAGE sql VOLATILE AS $$ SELECT '{' || $1 || '}' $$;
+CREATE OR REPLACE FUNCTION crm.shown(text) RETURNS text LANGUAGE sql VOLATILE RETURN '{' || $1 || '}';
 SELECT get_profile(u(1)) -> 'name';
 :check
 ALTER FUNCTION crm.shown STABLE;
@@ -216,28 +216,28 @@ ALTER FUNCTION crm.shown SET search_path = crm;
 :check
 
 -- A function that the view calls by way of an operator, of an aggregate, of a type's cast to json.
-CREATE FUNCTION crm.beside(text, text) RETURNS text LANGUAGE sql IMMUTABLE AS $$ SELECT $1 || '/' || $2 $$;
+CREATE FUNCTION crm.beside(text, text) RETURNS text LANGUAGE sql IMMUTABLE RETURN $1 || '/' || $2;
 CREATE OPERATOR crm./@ (FUNCTION = crm.beside, LEFTARG = text, RIGHTARG = text);
-CREATE FUNCTION crm.longer(text, text) RETURNS text LANGUAGE sql IMMUTABLE AS $$ SELECT CASE WHEN length($2) > length($1) THEN $2 ELSE coalesce($1, $2) END $$;
+CREATE FUNCTION crm.longer(text, text) RETURNS text LANGUAGE sql IMMUTABLE RETURN CASE WHEN length($2) > length($1) THEN $2 ELSE coalesce($1, $2) END;
 CREATE AGGREGATE crm.longest(text) (SFUNC = crm.longer, STYPE = text);
 CREATE OR REPLACE VIEW crm.place AS SELECT n.code, n.name OPERATOR(crm./@) n.code || (SELECT crm.longest(x.name) FROM crm.country AS x WHERE x.code = n.code) AS name FROM crm.country AS n;
 SELECT get_profile(u(1)) -> 'country';
 :check
-CREATE OR REPLACE FUNCTION crm.beside(text, text) RETURNS text LANGUAGE sql IMMUTABLE AS $$ SELECT $1 || '\' || $2 $$;
+CREATE OR REPLACE FUNCTION crm.beside(text, text) RETURNS text LANGUAGE sql IMMUTABLE RETURN $1 || '\' || $2;
 SELECT get_profile(u(1)) -> 'country';
 :check
-CREATE OR REPLACE FUNCTION crm.longer(text, text) RETURNS text LANGUAGE sql IMMUTABLE AS $$ SELECT '-' || $2 $$;
+CREATE OR REPLACE FUNCTION crm.longer(text, text) RETURNS text LANGUAGE sql IMMUTABLE RETURN '-' || $2;
 SELECT get_profile(u(1)) -> 'country';
 :check
 ALTER FUNCTION crm.longer VOLATILE;
 :check
 CREATE OR REPLACE VIEW crm.place AS SELECT n.code, n.name FROM crm.country AS n;
 :check
-CREATE FUNCTION crm.standing_json(crm.standing) RETURNS json LANGUAGE sql IMMUTABLE AS $$ SELECT '"cast"'::json $$;
+CREATE FUNCTION crm.standing_json(crm.standing) RETURNS json LANGUAGE sql IMMUTABLE RETURN '"cast"'::json;
 CREATE CAST (crm.standing AS json) WITH FUNCTION crm.standing_json(crm.standing);
 SELECT get_profile(u(1)) -> 'standing';
 :check
-CREATE OR REPLACE FUNCTION crm.standing_json(crm.standing) RETURNS json LANGUAGE sql IMMUTABLE AS $$ SELECT '"another"'::json $$;
+CREATE OR REPLACE FUNCTION crm.standing_json(crm.standing) RETURNS json LANGUAGE sql IMMUTABLE RETURN '"another"'::json;
 SELECT get_profile(u(1)) -> 'standing';
 :check
 DROP CAST (crm.standing AS json);

@@ -120,7 +120,7 @@ CREATE VIEW document AS SELECT p.auth_id, jsonb_build_object('label', (
 DROP TABLE app_flag;
 -- An operator of the same name and types from somewhere else.
 CREATE SCHEMA other;
-CREATE FUNCTION other.near(text, text) RETURNS boolean LANGUAGE sql IMMUTABLE AS $$ SELECT left($1, 1) OPERATOR(pg_catalog.=) left($2, 1) $$;
+CREATE FUNCTION other.near(text, text) RETURNS boolean LANGUAGE sql IMMUTABLE RETURN left($1, 1) OPERATOR(pg_catalog.=) left($2, 1);
 CREATE OPERATOR other.= (FUNCTION = other.near, LEFTARG = text, RIGHTARG = text);
 CREATE VIEW document AS SELECT p.auth_id, jsonb_build_object('labels', (SELECT count(*) FROM geo_locale AS l WHERE l.code OPERATOR(other.=) p.locale)) AS document FROM accounts_profile AS p;
 :attach
@@ -246,7 +246,7 @@ CREATE VIEW document AS SELECT p.auth_id, jsonb_build_object('serial', d.serial)
         SELECT d.serial FROM accounts_device AS d WHERE d.profile_id = p.id ORDER BY d.push FETCH FIRST 1 ROW WITH TIES) AS d ON true;
 :attach
 -- A LIMIT that is not 1, although 1 is in it.
-CREATE FUNCTION two(int) RETURNS bigint LANGUAGE sql IMMUTABLE AS $$ SELECT 2::bigint $$;
+CREATE FUNCTION two(int) RETURNS bigint LANGUAGE sql IMMUTABLE RETURN 2::bigint;
 CREATE VIEW document AS SELECT p.auth_id, jsonb_build_object('serial', d.serial) AS document FROM accounts_profile AS p LEFT JOIN LATERAL (
         SELECT d.serial FROM accounts_device AS d WHERE d.profile_id = p.id ORDER BY d.id LIMIT two(1)) AS d ON true;
 :attach
@@ -455,12 +455,12 @@ CREATE VIEW document AS SELECT p.auth_id, jsonb_build_object('from', 'accounts_p
 CREATE VIEW document AS SELECT p.auth_id, jsonb_build_object('type', pg_typeof(p.kind)) AS document FROM accounts_profile AS p;
 :attach
 -- A function of the app that is STABLE may read anything.
-CREATE FUNCTION plan_title(text) RETURNS text LANGUAGE sql STABLE AS $$ SELECT l.title FROM billing_plan AS l WHERE l.id = $1 $$;
+CREATE FUNCTION plan_title(text) RETURNS text LANGUAGE sql STABLE RETURN (SELECT l.title FROM billing_plan AS l WHERE l.id = $1);
 CREATE VIEW document AS SELECT p.auth_id, jsonb_build_object('plan', plan_title('free')) AS document FROM accounts_profile AS p;
 :attach
 DROP FUNCTION plan_title;
 -- An aggregate made of it.
-CREATE FUNCTION longer(text, text) RETURNS text LANGUAGE sql STABLE AS $$ SELECT concat($1, $2) $$;
+CREATE FUNCTION longer(text, text) RETURNS text LANGUAGE sql STABLE RETURN concat($1, $2);
 CREATE AGGREGATE joined(text) (SFUNC = longer, STYPE = text);
 CREATE VIEW document AS SELECT p.auth_id, jsonb_build_object('serials', (SELECT joined(d.serial ORDER BY d.id) FROM accounts_device AS d WHERE d.profile_id = p.id)) AS document FROM accounts_profile AS p;
 :attach
@@ -473,20 +473,20 @@ DROP OPERATOR <+> (text, text);
 DROP FUNCTION longer;
 -- A cast made of one.
 CREATE TYPE colour AS (red int, green int);
-CREATE FUNCTION paint(colour) RETURNS text LANGUAGE plpgsql STABLE AS $$ BEGIN RETURN current_user; END $$;
+CREATE FUNCTION paint(colour) RETURNS text LANGUAGE sql STABLE RETURN current_user;
 CREATE CAST (colour AS text) WITH FUNCTION paint(colour);
 CREATE VIEW document AS SELECT p.auth_id, jsonb_build_object('colour', ROW(p.user_no, 1)::colour::text) AS document FROM accounts_profile AS p;
 :attach
 -- The same cast, asked for by nobody: jsonb_build_object() uses a cast to json wherever one is there.
 DROP CAST (colour AS text);
 DROP FUNCTION paint;
-CREATE FUNCTION paint(colour) RETURNS json LANGUAGE plpgsql STABLE AS $$ BEGIN RETURN to_json(current_user); END $$;
+CREATE FUNCTION paint(colour) RETURNS json LANGUAGE sql STABLE RETURN to_json(current_user);
 CREATE CAST (colour AS json) WITH FUNCTION paint(colour);
 CREATE VIEW document AS SELECT p.auth_id, jsonb_build_object('colour', ROW(p.user_no, 1)::colour) AS document FROM accounts_profile AS p;
 :attach
 DROP TYPE colour CASCADE;
 -- Somebody else's function, even IMMUTABLE: its owner may replace it.
-CREATE FUNCTION squeezed(text) RETURNS text LANGUAGE sql IMMUTABLE AS $$ SELECT lower($1) $$;
+CREATE FUNCTION squeezed(text) RETURNS text LANGUAGE sql IMMUTABLE RETURN lower($1);
 ALTER FUNCTION squeezed OWNER TO regress_somebody;
 CREATE VIEW document AS SELECT p.auth_id, jsonb_build_object('name', squeezed(p.name)) AS document FROM accounts_profile AS p;
 :attach

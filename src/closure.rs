@@ -1,0 +1,216 @@
+//! What a document view can reach: everything whose code may run when it is read, at any depth.
+//!
+//! Invariant: one query says what that is, for attach, for the event trigger and for whoever loads the
+//! attachment. What passes [`check`] runs only code that is the same in every session (internal, C, or SQL
+//! whose body was parsed when it was created), of nobody but the tables' owner and superusers.
+//!
+//! Why no other owner: the view runs as the tables' owner, and whoever owns what it reaches may replace it,
+//! or put code behind it (a cast to json behind a type).
+//!
+//! Why no other language. A function in a procedural language is compiled when a session first calls it,
+//! under whatever search_path and settings that caller has, and stays so for the session: whoever shares
+//! the session, and may call it first, says what its names and literals mean (pg_temp comes before
+//! pg_catalog for types, wherever it is not named). SQL in a string is in no better case where PostgreSQL
+//! keeps what it has planned (CHECKs of domains and support functions of operator classes in the type
+//! cache, index expressions in the relation cache, from 18 on every SQL function); and what a string calls
+//! is not in pg_depend, so nobody hears of its replacement. A parsed body names objects, not names.
+
+use crate::error::Error;
+use crate::pg::spi::{self, Arg, At};
+use crate::pg::{Oid, catalog};
+
+/// Everything that is reached, as rows (classid, objid, made) of `reached`, from what `roots` selects.
+///
+/// `made`: of a type, that an expression may make a value of it, and so check a domain and run input
+/// functions; a column's value merely is there, and can be printed, compared and sorted. Built-in objects
+/// are pinned: pg_depend does not name them, and they are not followed.
+///
+/// - What pg_depend knows: a view's rule, a parsed body, an operator, an aggregate, a cast, a type, a text
+///   search configuration and so on name what they use. Not followed: a column's default, a trigger,
+///   a policy, a rule for writing, which no read runs.
+/// - What PostgreSQL looks up by itself: a type's elements, fields and CHECKs; its cast to json, which
+///   to_jsonb uses; what it is the same as; its default operator class, by which values in arrays and rows are
+///   compared; an operator's commutator and negator, and all of the operator families that it is in, which the
+///   planner takes for it; the operator classes of the tables' indexes.
+pub fn reached(roots: &str) -> String {
+    format!(
+        "WITH RECURSIVE reached(classid, objid, made) AS ( {roots} \
+         UNION \
+          SELECT n.classid, n.objid, n.made FROM reached AS u CROSS JOIN LATERAL ( \
+            SELECT d.refclassid, d.refobjid, u.made OR u.classid NOT IN ('pg_class'::regclass, 'pg_type'::regclass) \
+              FROM pg_depend AS d \
+             WHERE d.classid = u.classid AND d.objid = u.objid AND d.deptype IN ('n', 'i', 'a') \
+              AND d.refclassid IN ('pg_proc'::regclass, 'pg_type'::regclass, 'pg_operator'::regclass, 'pg_collation'::regclass, \
+               'pg_namespace'::regclass, 'pg_opclass'::regclass, 'pg_opfamily'::regclass, 'pg_constraint'::regclass, \
+               'pg_ts_config'::regclass, 'pg_ts_dict'::regclass, 'pg_ts_template'::regclass, 'pg_ts_parser'::regclass) \
+            UNION ALL SELECT d.refclassid, d.refobjid, d.refclassid <> 'pg_class'::regclass \
+              FROM pg_rewrite AS w JOIN pg_depend AS d ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid \
+             WHERE u.classid = 'pg_class'::regclass AND w.ev_class = u.objid AND w.ev_type = '1' \
+            UNION ALL SELECT d.refclassid, d.refobjid, true FROM pg_index AS i \
+              JOIN pg_depend AS d ON d.classid = 'pg_class'::regclass AND d.objid = i.indexrelid \
+               AND d.refclassid = 'pg_opclass'::regclass \
+             WHERE u.classid = 'pg_class'::regclass AND i.indrelid = u.objid \
+            UNION ALL SELECT 'pg_class'::regclass, t.typrelid, u.made FROM pg_type AS t \
+             WHERE u.classid = 'pg_type'::regclass AND t.oid = u.objid AND t.typrelid <> 0 \
+            UNION ALL SELECT 'pg_type'::regclass, t.typelem, u.made FROM pg_type AS t \
+             WHERE u.classid = 'pg_type'::regclass AND t.oid = u.objid AND t.typelem <> 0 \
+            UNION ALL SELECT 'pg_constraint'::regclass, k.oid, true FROM pg_constraint AS k \
+             WHERE u.classid = 'pg_type'::regclass AND u.made AND k.contypid = u.objid \
+            UNION ALL SELECT 'pg_cast'::regclass, t.oid, true FROM pg_cast AS t \
+             WHERE u.classid = 'pg_type'::regclass AND t.castsource = u.objid AND t.casttarget = 'json'::regtype AND t.castmethod = 'f' \
+            UNION ALL SELECT 'pg_type'::regclass, t.casttarget, u.made FROM pg_cast AS t \
+             WHERE u.classid = 'pg_type'::regclass AND t.castsource = u.objid AND t.castmethod = 'b' AND t.casttarget >= 16384 \
+            UNION ALL SELECT 'pg_opclass'::regclass, c.oid, true FROM pg_opclass AS c \
+             WHERE u.classid = 'pg_type'::regclass AND c.opcintype = u.objid AND c.opcdefault \
+            UNION ALL SELECT 'pg_operator'::regclass, k.o, true FROM pg_operator AS p, LATERAL (VALUES (p.oprcom), (p.oprnegate)) AS k(o) \
+             WHERE u.classid = 'pg_operator'::regclass AND p.oid = u.objid AND k.o >= 16384 \
+            UNION ALL SELECT 'pg_opfamily'::regclass, m.amopfamily, true FROM pg_amop AS m \
+             WHERE u.classid = 'pg_operator'::regclass AND m.amopopr = u.objid \
+            UNION ALL SELECT 'pg_operator'::regclass, m.amopopr, true FROM pg_amop AS m \
+             WHERE u.classid = 'pg_opfamily'::regclass AND m.amopfamily = u.objid AND m.amopopr >= 16384 \
+            UNION ALL SELECT 'pg_proc'::regclass, s.amproc, true FROM pg_amproc AS s \
+             WHERE u.classid = 'pg_opfamily'::regclass AND s.amprocfamily = u.objid AND s.amproc >= 16384 \
+            ) AS n(classid, objid, made)) "
+    )
+}
+
+/// The relations $1, as roots.
+pub const RELATIONS: &str = "SELECT 'pg_class'::regclass::oid, o, false FROM unnest($1) AS o";
+
+/// The indexes $1, whose expressions, predicates and operator classes are run to write a row.
+const INDEXES: &str = "SELECT 'pg_class'::regclass::oid, o, true FROM unnest($1) AS o";
+
+/// A function that is not the same in every session: neither internal nor c, nor sql with a parsed body.
+const ANOTHER_LANGUAGE: &str =
+    "f.prolang NOT IN (12, 13) AND NOT (f.prolang = 14 AND f.prosqlbody IS NOT NULL)";
+
+/// What is reached by the document view, as far as it has owners, and they may not run code as the owner of
+/// the profile table; and code that is not the same in every session. The error says what to do.
+pub fn check(profile: Oid, document: Oid) -> Result<(), Error> {
+    let owner = catalog::owner(profile).unwrap_or(Oid::INVALID);
+    match unsafe_code(RELATIONS, &[profile, document], owner) {
+        Some(error) => Err(error),
+        None => Ok(()),
+    }
+}
+
+fn unsafe_code(roots: &str, from: &[Oid], owner: Oid) -> Option<Error> {
+    another_owner(roots, from, owner).or_else(|| another_language(roots, from))
+}
+
+/// Tables and views must be the owner's own, since a view reads as its owner; all else may be a superuser's.
+/// What belongs to another object by nature (an array type to its element's) is not asked for.
+fn another_owner(roots: &str, from: &[Oid], owner: Oid) -> Option<Error> {
+    let sql = format!(
+        "{} SELECT i.type, CASE WHEN u.classid = 'pg_proc'::regclass THEN u.objid::regprocedure::text ELSE i.identity END, \
+          pg_get_userbyid(w.owner)::text, w.is_relation FROM \
+          (SELECT DISTINCT r.classid, r.objid FROM reached AS r) AS u CROSS JOIN LATERAL ( \
+            SELECT c.relowner, true FROM pg_class AS c WHERE u.classid = 'pg_class'::regclass AND c.oid = u.objid \
+             AND c.relkind NOT IN ('c', 'i', 'I') \
+            UNION ALL SELECT f.proowner, false FROM pg_proc AS f WHERE u.classid = 'pg_proc'::regclass AND f.oid = u.objid \
+            UNION ALL SELECT o.oprowner, false FROM pg_operator AS o WHERE u.classid = 'pg_operator'::regclass AND o.oid = u.objid \
+            UNION ALL SELECT t.typowner, false FROM pg_type AS t LEFT JOIN pg_class AS c ON c.oid = t.typrelid \
+             WHERE u.classid = 'pg_type'::regclass AND t.oid = u.objid AND t.typtype <> 'm' \
+              AND t.typsubscript <> 'array_subscript_handler'::regproc AND coalesce(c.relkind = 'c', true) \
+            UNION ALL SELECT l.collowner, false FROM pg_collation AS l WHERE u.classid = 'pg_collation'::regclass AND l.oid = u.objid \
+            UNION ALL SELECT c.opcowner, false FROM pg_opclass AS c WHERE u.classid = 'pg_opclass'::regclass AND c.oid = u.objid \
+            UNION ALL SELECT m.opfowner, false FROM pg_opfamily AS m WHERE u.classid = 'pg_opfamily'::regclass AND m.oid = u.objid \
+            UNION ALL SELECT s.cfgowner, false FROM pg_ts_config AS s WHERE u.classid = 'pg_ts_config'::regclass AND s.oid = u.objid \
+            UNION ALL SELECT s.dictowner, false FROM pg_ts_dict AS s WHERE u.classid = 'pg_ts_dict'::regclass AND s.oid = u.objid \
+           ) AS w(owner, is_relation) CROSS JOIN LATERAL pg_identify_object(u.classid, u.objid, 0) AS i \
+         WHERE w.owner <> $2 AND (w.is_relation OR NOT EXISTS \
+          (SELECT FROM pg_roles AS r WHERE r.oid = w.owner AND r.rolsuper)) \
+         ORDER BY w.is_relation DESC, i.type, i.identity LIMIT 1",
+        reached(roots)
+    );
+    let args = [Arg::oids(from), Arg::oid(owner)];
+    let found = spi::one(&sql, At::Latest, &args, |r| {
+        Some(Error::OtherOwner {
+            kind: r.text(1)?,
+            name: r.text(2)?,
+            owner: r.text(3)?,
+            expected: catalog::role_name(owner),
+            relation: r.bool(4)?,
+        })
+    });
+    found.flatten()
+}
+
+fn another_language(roots: &str, from: &[Oid]) -> Option<Error> {
+    let sql = format!(
+        "{} SELECT f.oid::regprocedure::text, l.lanname::text, format('%s(%s) RETURNS %s', f.oid::regproc, \
+          pg_get_function_arguments(f.oid), pg_get_function_result(f.oid)) \
+         FROM reached AS u JOIN pg_proc AS f ON u.classid = 'pg_proc'::regclass AND f.oid = u.objid \
+         JOIN pg_language AS l ON l.oid = f.prolang WHERE {ANOTHER_LANGUAGE} ORDER BY 1 LIMIT 1",
+        reached(roots)
+    );
+    let found = spi::one(&sql, At::Latest, &[Arg::oids(from)], |r| {
+        Some(Error::AnotherLanguage {
+            function: r.text(1)?,
+            language: r.text(2)?,
+            signature: r.text(3)?,
+        })
+    });
+    found.flatten()
+}
+
+/// The profile table's indexes that run other code than a document view may reach: for an expression, a
+/// predicate, an operator class. Mostly there are none. A row that needs a new entry in one of them can only
+/// be written by running that, as whoever writes it.
+pub fn foreign_indexes(profile: Oid) -> Vec<Oid> {
+    let indexes: Vec<Oid> = spi::all(
+        "SELECT i.indexrelid FROM pg_index AS i WHERE i.indrelid = $1 ORDER BY i.indexrelid::regclass::text",
+        At::Latest,
+        &[Arg::oid(profile)],
+        |r| r.oid(1),
+    )
+    .into_iter()
+    .flatten()
+    .collect();
+    let owner = catalog::owner(profile).unwrap_or(Oid::INVALID);
+    let foreign = |indexes: &[Oid]| unsafe_code(INDEXES, indexes, owner).is_some();
+    if !foreign(&indexes) {
+        return vec![];
+    }
+    indexes.into_iter().filter(|i| foreign(&[*i])).collect()
+}
+
+/// Code that the view reaches and that is kept as an expression: whose it is, in words, and the tree.
+pub struct Stored {
+    pub of: String,
+    pub tree: String,
+}
+
+/// The bodies of functions, their arguments' defaults, and the CHECKs of domains.
+pub fn stored(profile: Oid, document: Oid) -> Vec<Stored> {
+    let sql = format!(
+        "{} SELECT DISTINCT k.of, k.tree::text FROM reached AS u CROSS JOIN LATERAL ( \
+          SELECT 'function ' || f.oid::regprocedure::text, e.tree FROM pg_proc AS f, \
+            LATERAL (VALUES (f.prosqlbody), (f.proargdefaults)) AS e(tree) \
+           WHERE u.classid = 'pg_proc'::regclass AND f.oid = u.objid AND e.tree IS NOT NULL \
+          UNION ALL SELECT 'the CHECK of domain ' || k.contypid::regtype::text, k.conbin FROM pg_constraint AS k \
+           WHERE u.classid = 'pg_constraint'::regclass AND k.oid = u.objid AND k.contypid <> 0 AND k.conbin IS NOT NULL \
+         ) AS k(of, tree) ORDER BY 1, 2",
+        reached(RELATIONS)
+    );
+    let args = [Arg::oids(&[profile, document])];
+    let found = spi::all(&sql, At::Latest, &args, |r| {
+        Some(Stored {
+            of: r.text(1)?,
+            tree: r.text(2)?,
+        })
+    });
+    found.into_iter().flatten().collect()
+}
+
+/// A function whose parsed body reads a table, or a sequence; and which.
+pub fn reads(profile: Oid, document: Oid) -> Option<(String, String)> {
+    let sql = format!(
+        "{} SELECT u.objid::regprocedure::text, d.refobjid::regclass::text FROM reached AS u \
+          JOIN pg_depend AS d ON d.classid = u.classid AND d.objid = u.objid AND d.refclassid = 'pg_class'::regclass \
+         WHERE u.classid = 'pg_proc'::regclass ORDER BY 1, 2 LIMIT 1",
+        reached(RELATIONS)
+    );
+    let args = [Arg::oids(&[profile, document])];
+    spi::one(&sql, At::Latest, &args, |r| r.text(1).zip(r.text(2))).flatten()
+}
