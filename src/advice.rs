@@ -114,6 +114,16 @@ pub fn warn_of_open_order(unordered: &std::collections::BTreeSet<String>) {
     }
 }
 
+/// LIMIT, DISTINCT ON and row_number() by an order in which rows may tie.
+pub fn warn_of_ties(tied: &BTreeSet<&'static str>) {
+    for what in tied {
+        warning(
+            &format!("rows may tie in the ORDER BY of the document view's {what}"),
+            "End it with a unique column, as the table's primary key, or one reading may find another row than the next.",
+        );
+    }
+}
+
 /// Reads the plan for one document. A table that would be read whole wants an index, which is named.
 pub fn warn_of_whole_reads(owner: Oid, document: Oid, d: &Definition) {
     let profile = d

@@ -108,6 +108,10 @@ pub fn attach(request: &Request) {
     advice::warn_of_foreign_indexes(&profile);
     advice::warn_of_readers(&profile, &others);
     advice::warn_of_open_order(&found.unordered);
+    // Where the generated view's rows tie, they show the same.
+    if own.is_some() {
+        advice::warn_of_ties(&found.tied);
+    }
 }
 
 /// The tables that a view of the app's own reads, but for the profile table.

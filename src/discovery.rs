@@ -48,6 +48,8 @@ pub struct Discovered {
     pub definition: Definition,
     /// Aggregates and LIMITs whose order the view leaves open.
     pub unordered: BTreeSet<String>,
+    /// LIMIT and the like by an order in which rows may tie.
+    pub tied: BTreeSet<&'static str>,
 }
 
 /// The tables that a view reads, at any depth; None where the relation is no view.
@@ -128,6 +130,7 @@ pub fn discover(profile: Oid, document: Oid, key: Key) -> Result<Discovered, Err
     }
     Ok(Discovered {
         unordered: uses.unordered,
+        tied: proof.tied.clone(),
         definition: Definition {
             key: catalog.name((profile.to_u32(), proof.key_column)),
             view_key: view_key.name.clone(),
@@ -229,7 +232,7 @@ impl Catalog {
         for (operator, family) in spi::all(
             "SELECT o.amopopr, o.amopfamily FROM pg_amop AS o JOIN pg_operator AS p ON p.oid = o.amopopr \
              JOIN pg_proc AS f ON f.oid = p.oprcode JOIN pg_am AS m ON m.oid = o.amopmethod \
-             WHERE m.amname = 'btree' AND o.amopstrategy = 3 AND o.amoppurpose = 's' AND f.proisstrict",
+             WHERE m.amname = 'btree' AND o.amopstrategy = 3 AND o.amoppurpose = 's' AND f.proisstrict AND f.provolatile = 'i'",
             At::Latest,
             &[],
             |r| r.oid(1).zip(r.oid(2)),
@@ -252,7 +255,14 @@ impl Catalog {
         for t in tables {
             facts.tables.insert(t.to_u32(), name_of(*t));
         }
-        let columns = columns(tables, &mut facts);
+        // What a foreign key refers to also where the view does not read it.
+        let known: BTreeSet<u32> = tables
+            .iter()
+            .chain(keys.iter().map(|k| &k.to))
+            .map(|t| t.to_u32())
+            .collect();
+        let known: Vec<Oid> = known.into_iter().map(Oid::from).collect();
+        let columns = columns(&known, &mut facts);
         Catalog {
             facts,
             columns,

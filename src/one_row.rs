@@ -4,15 +4,32 @@
 //! of it, by equalities that the index knows, to values that are themselves fixed.
 
 use crate::error::Error;
-use crate::proof::{By, Place, Prover, Slot};
-use crate::query::{Condition, Expr, Limit, Node, Oid, Relation};
+use crate::proof::{Place, Prover, Slot};
+use crate::query::{By, Condition, Expr, Group, Limit, Node, Oid, Query, Relation};
 use std::collections::{BTreeSet, HashMap};
 
 impl Prover<'_> {
     /// At most one row of a query, its output columns `given` being fixed.
     pub fn one_row(&self, scope: usize, given: &[i16], profile: Place) -> Result<(), Error> {
         let query = self.scopes[scope].query;
-        if query.limit == Limit::One || query.aggregates && query.group_by.is_empty() {
+        if query.limit == Limit::One {
+            return Ok(());
+        }
+        let passing = |n: &&i16| self.passes(scope, **n).is_some();
+        let held: Vec<i16> = given.iter().filter(passing).copied().collect();
+        self.one_row_of(scope, given, &held, profile)
+    }
+
+    /// The same before any LIMIT: `held` are those of the output columns whose columns below are fixed, too.
+    fn one_row_of(
+        &self,
+        scope: usize,
+        given: &[i16],
+        held: &[i16],
+        profile: Place,
+    ) -> Result<(), Error> {
+        let query = self.scopes[scope].query;
+        if query.aggregates && query.group_by.is_empty() {
             return Ok(());
         }
         if !query.arms.is_empty() {
@@ -28,9 +45,9 @@ impl Prover<'_> {
                 if fixed.contains(r) {
                     continue;
                 }
-                let columns = self.fixed_columns(scope, *r, &conditions, given, &fixed);
+                let columns = self.fixed_columns(scope, *r, &conditions, held, &fixed);
                 let one = match (self.scopes[scope].slots[*r], &query.relations[*r]) {
-                    (Slot::Table(o), _) => self.unique(o, &columns, profile),
+                    (Slot::Table(o), _) => self.unique(o, &columns, Some(profile)),
                     // One row for each row of what it refers to beside it.
                     (Slot::Query(inner), _) if !self.beside(inner, scope).is_subset(&fixed) => {
                         false
@@ -56,14 +73,14 @@ impl Prover<'_> {
                 break;
             }
         }
-        let by = |references: &[u32]| {
-            !references.is_empty()
-                && references.iter().all(|r| {
+        let by = |groups: &[Group]| {
+            !groups.is_empty()
+                && groups.iter().all(|g| {
                     query
                         .targets
                         .iter()
                         .enumerate()
-                        .filter(|(_, t)| t.reference == *r)
+                        .filter(|(_, t)| t.is(g.reference))
                         .any(|(i, t)| {
                             given.contains(&i16::try_from(i + 1).unwrap_or(0))
                                 || self.is_fixed(scope, &t.expr, &fixed)
@@ -77,7 +94,7 @@ impl Prover<'_> {
         let grouped = query
             .targets
             .iter()
-            .filter(|t| query.group_by.contains(&t.reference))
+            .filter(|t| query.group_by.iter().any(|g| t.is(g.reference)))
             .filter(|t| !self.is_fixed(scope, &t.expr, &fixed))
             .find_map(|t| self.own_column(scope, &t.expr).map(|(r, _)| r));
         let open = relations.iter().find(|r| !fixed.contains(r));
@@ -140,7 +157,7 @@ impl Prover<'_> {
         scope: usize,
         relation: usize,
         conditions: &[Condition],
-        given: &[i16],
+        held: &[i16],
         fixed: &BTreeSet<usize>,
     ) -> Vec<(i16, Option<By>)> {
         let query = self.scopes[scope].query;
@@ -160,7 +177,7 @@ impl Prover<'_> {
                 }
             }
         }
-        for number in given.iter().filter(|n| query.passes(**n)) {
+        for number in held {
             if let Some((_, n)) = query.target(*number).and_then(|t| column(&t.expr)) {
                 found.push((n, None));
             }
@@ -183,12 +200,18 @@ impl Prover<'_> {
         }
     }
 
-    /// Whether at most one row of an occurrence has these columns fixed.
-    fn unique(&self, occurrence: usize, columns: &[(i16, Option<By>)], profile: Place) -> bool {
+    /// Whether at most one row of an occurrence has these columns fixed: by an operator and a collation, or
+    /// (None) by the column's own equality.
+    pub fn unique(
+        &self,
+        occurrence: usize,
+        columns: &[(i16, Option<By>)],
+        profile: Option<Place>,
+    ) -> bool {
         let table = self.occurrences[occurrence].table;
         // A key that is given is the profile's own, which attach() has found to be unique.
-        let (root, key) = profile;
-        if root == occurrence && columns.iter().any(|(n, by)| *n == key && by.is_none()) {
+        let key = |n: &i16| profile == Some((occurrence, *n));
+        if columns.iter().any(|(n, by)| key(n) && by.is_none()) {
             return true;
         }
         let own = |column: i16, family: &Oid| {
@@ -201,14 +224,75 @@ impl Prover<'_> {
                     columns.iter().any(|(n, by)| {
                         n == column
                             && match by {
-                                None => own(*column, family),
+                                None => {
+                                    own(*column, family)
+                                        && self.tells_apart(
+                                            self.collation((table, *column)),
+                                            *collation,
+                                        )
+                                }
                                 Some((operator, under)) => {
-                                    self.facts.equality[operator].contains(family)
+                                    let families = self.facts.equality.get(operator);
+                                    families.is_some_and(|f| f.contains(family))
                                         && self.tells_apart(*under, *collation)
                                 }
                             }
                     })
                 })
+        })
+    }
+
+    /// Where the view takes the first of several rows, by an order in which they may tie: it may take another
+    /// one at the next reading. Only a hint for whoever wrote it, so what shows the same either way is left out.
+    pub fn tied(&self, profile: Place) -> BTreeSet<&'static str> {
+        let mut found = BTreeSet::new();
+        for (number, scope) in self.scopes.iter().enumerate() {
+            let query = scope.query;
+            if query.limit != Limit::None
+                && !query.order_by.is_empty()
+                && !self.shows_order(number)
+                && !self.ends_order(number, &query.order_by, profile)
+            {
+                found.insert("LIMIT");
+            }
+            if query.distinct_on && !query.order_by.is_empty() && !self.shows_order(number) {
+                let mut by = query.order_by.clone();
+                by.extend(query.distinct.iter().map(|g| g.reference));
+                if !self.ends_order(number, &by, profile) {
+                    found.insert("DISTINCT ON");
+                }
+            }
+            if query
+                .numbered
+                .iter()
+                .any(|by| !self.ends_order(number, by, profile))
+            {
+                found.insert("row_number()");
+            }
+        }
+        found
+    }
+
+    /// Whether rows that are equal in all that an order goes by are one row.
+    fn ends_order(&self, scope: usize, references: &[u32], profile: Place) -> bool {
+        let of = |query: &Query| -> Vec<i16> {
+            (1..)
+                .zip(&query.targets)
+                .filter(|(_, t)| references.iter().any(|r| t.is(*r)))
+                .map(|(n, _)| n)
+                .collect()
+        };
+        let given = of(self.scopes[scope].query);
+        self.one_row_of(scope, &given, &given, profile).is_ok()
+    }
+
+    /// Whether a query shows nothing but what it is ordered by, and what is the same in all of its rows.
+    fn shows_order(&self, scope: usize) -> bool {
+        let query = self.scopes[scope].query;
+        let ordered = |reference| query.order_by.contains(&reference);
+        let none = BTreeSet::new();
+        query.targets.iter().filter(|t| t.shown).all(|t| {
+            t.reference != 0 && ordered(t.reference) || self.is_fixed(scope, &t.expr, &none)
         })
     }
 }

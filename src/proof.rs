@@ -6,7 +6,9 @@
 //! argument. What is not recognized is refused: a refusal is cheap, a wrong guess a stale profile.
 
 use crate::error::Error;
-use crate::query::{Condition, Expr, JoinKind, MOST, Node, Oid, Query, Relation, TOO_MANY};
+use crate::query::{
+    By, Condition, Expr, JoinKind, MOST, Node, Oid, Query, Relation, TOO_MANY, Target,
+};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// What the catalogs say about the tables that a view reads.
@@ -14,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 pub struct Facts {
     pub foreign_keys: Vec<ForeignKey>,
     pub unique: Vec<Unique>,
-    /// Operators that are equality for a btree, and the families in which they are.
+    /// Operators that are equality for a btree, under whatever settings, and the families in which they are.
     pub equality: HashMap<Oid, Vec<Oid>>,
     /// Operator families in which a column's values are equal only if they are the same value to its
     /// own type: that of its type, and of a wider one to which it is cast without loss.
@@ -90,6 +92,8 @@ pub struct Proof {
     /// Occurrences in a subquery that groups, tied only by how that is joined, and not by the key:
     /// PostgreSQL has to group the whole table for one profile.
     pub grouped: BTreeSet<usize>,
+    /// Where the view takes the first of rows that may tie in its order.
+    pub tied: BTreeSet<&'static str>,
 }
 
 /// An occurrence's column.
@@ -101,9 +105,6 @@ pub enum Source {
     Place(Place),
     Constant { value: String, r#type: Oid },
 }
-
-/// An equality's operator and collation.
-pub type By = (Oid, Oid);
 
 /// A condition that leaves out all rows of an occurrence but those with one of these values.
 #[derive(Clone, Debug)]
@@ -164,7 +165,9 @@ pub fn prove(
     let (key, (root, key_column)) = prover.key(top, profile, is_key)?;
     let (ties, grouped) = prover.tie(root, key_column)?;
     prover.one_row(top, &[key], (root, key_column))?;
+    let tied = prover.tied((root, key_column));
     Ok(Proof {
+        tied,
         occurrences: prover.occurrences,
         ties,
         key,
@@ -383,24 +386,57 @@ impl<'a> Prover<'a> {
         }
     }
 
-    /// The same for a condition on a query's output column.
+    /// The same for a condition on a query's output column. Where the query takes rows for the same, by
+    /// grouping, DISTINCT, UNION or a window, it must go by the column's own equality, as the condition does:
+    /// by a coarser one a row that the condition leaves out may be merged with one that it keeps.
     pub fn passes(&self, scope: usize, number: i16) -> Option<(Vec<Place>, bool)> {
         let query = self.scopes[scope].query;
         if !query.passes(number) {
             return None;
         }
         let groups = query.grouped() || !query.distinct.is_empty() || !query.windows.is_empty();
+        let mut all = (vec![], groups);
         if query.arms.is_empty() {
             let (places, inside) = self.restricts(scope, &query.target(number)?.expr, None)?;
-            return Some((places, groups || inside));
+            all = (places, groups || inside);
         }
-        let mut all = (vec![], groups);
         for arm in self.arms(scope) {
             let (places, inside) = self.passes(arm?, number)?;
             all.0.extend(places);
             all.1 |= inside;
         }
-        Some(all)
+        let own = |by| all.0.iter().all(|p| self.exact(by, &[self.base(*p)]));
+        (query.merged_by(number).into_iter().all(own) && self.keeps_rows(scope, number))
+            .then_some(all)
+    }
+
+    /// Where a grouped query shows a column that it does not group by, whether each group has one row of that
+    /// table: PostgreSQL asks that a primary key be grouped by, but not under which collation.
+    fn keeps_rows(&self, scope: usize, number: i16) -> bool {
+        let query = self.scopes[scope].query;
+        let Some(target) = query.target(number).filter(|_| query.grouped()) else {
+            return true;
+        };
+        if query.group_by.iter().any(|g| target.is(g.reference)) {
+            return true;
+        }
+        let Some((relation, _)) = self.own_column(scope, &target.expr) else {
+            return false;
+        };
+        let grouped = query.group_by.iter().flat_map(|g| {
+            let of = |t: &&Target| t.is(g.reference);
+            query.targets.iter().find(of).map(|t| (t, g.by))
+        });
+        let grouped: Vec<(i16, Option<By>)> = grouped
+            .filter_map(|(t, by)| {
+                let (of, number) = self.own_column(scope, &t.expr)?;
+                (of == relation).then_some((number, Some(by)))
+            })
+            .collect();
+        match self.scopes[scope].slots[relation] {
+            Slot::Table(occurrence) => self.unique(occurrence, &grouped, None),
+            _ => false,
+        }
     }
 
     /// The equalities among a query's conditions.
@@ -698,6 +734,21 @@ impl<'a> Prover<'a> {
                 || collations().all(|c| *c == collation))
     }
 
+    /// Whether a foreign key means by equal what its columns' own types do: it goes by the unique index that it
+    /// refers to, which may have another operator class, and compares under the referenced column's collation.
+    fn sound(&self, fk: &ForeignKey) -> bool {
+        fk.columns.iter().all(|(x, y, operator)| {
+            let to = (fk.to, *y);
+            self.exact((*operator, self.collation(to)), &[(fk.from, *x), to])
+        })
+    }
+
+    /// A column's own collation; 0: it has none.
+    pub fn collation(&self, column: (Oid, i16)) -> Oid {
+        let own = self.facts.collations.get(&column);
+        own.copied().unwrap_or_default()
+    }
+
     /// Column pairs of two occurrences that are a foreign key (rank 0: from the first, 1: from the
     /// second), or foreign keys of both to the same columns (2).
     fn tying(
@@ -717,7 +768,7 @@ impl<'a> Prover<'a> {
                 .any(|(p, q, e)| (*p, *q) == (x, y) && self.exact(e.by, &[(a, x), (b, y)]))
         };
         let mut found = vec![];
-        for fk in &self.facts.foreign_keys {
+        for fk in self.facts.foreign_keys.iter().filter(|k| self.sound(k)) {
             if fk.from == a && fk.to == b && fk.columns.iter().all(|(x, y, _)| equal(*x, *y)) {
                 found.push((0, fk.columns.clone()));
             }
@@ -731,7 +782,7 @@ impl<'a> Prover<'a> {
             self.facts
                 .foreign_keys
                 .iter()
-                .filter(move |k| k.from == table)
+                .filter(move |k| k.from == table && self.sound(k))
         };
         for mine in from(a) {
             for theirs in
@@ -824,7 +875,7 @@ fn has_full_join(node: &Node) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::query::{Limit, Operator, Target};
+    use crate::query::{Group, Limit, Operator};
 
     // profile (1 id, 2 key, 3 tenant), member (1 id, 2 profile, 3 plan, 4 tenant), plan (1 id, 2 name).
     const PROFILE: Oid = 1;
@@ -905,6 +956,14 @@ mod tests {
             targets: targets.into_iter().enumerate().map(target).collect(),
             ..Query::default()
         }
+    }
+
+    fn groups(references: &[u32]) -> Vec<Group> {
+        let group = |reference: &u32| Group {
+            reference: *reference,
+            by: (EQUAL, 0),
+        };
+        references.iter().map(group).collect()
     }
 
     fn join(kind: JoinKind, left: Node, right: Node, on: Expr) -> Node {
@@ -999,7 +1058,7 @@ mod tests {
             let from = join(kind, Node::Relation(0), Node::Relation(1), on());
             Query {
                 aggregates: true,
-                group_by: vec![1],
+                group_by: groups(&[1]),
                 ..select(&[PROFILE, MEMBER], vec![from], None, vec![column(0, 2)])
             }
         };
@@ -1043,12 +1102,12 @@ mod tests {
         assert_eq!(refused(&limited), "the key does not pass");
         for (partition, result) in [(1, true), (2, false)] {
             let windowed = Query {
-                windows: vec![vec![partition]],
+                windows: vec![groups(&[partition])],
                 ..view()
             };
             assert_eq!(proven(&windowed).is_ok(), result);
             let distinct = Query {
-                distinct: vec![partition],
+                distinct: groups(&[partition]),
                 distinct_on: true,
                 ..view()
             };
@@ -1076,13 +1135,13 @@ mod tests {
             )
         };
         assert_eq!(refused(&view()), "many rows");
-        let grouped = |group_by| Query {
+        let grouped = |group_by: &[u32]| Query {
             aggregates: true,
-            group_by,
+            group_by: groups(group_by),
             ..view()
         };
-        assert!(proven(&grouped(vec![1])).is_ok());
-        assert_eq!(refused(&grouped(vec![1, 2])), "many rows");
+        assert!(proven(&grouped(&[1])).is_ok());
+        assert_eq!(refused(&grouped(&[1, 2])), "many rows");
         let mut facts = facts();
         facts.unique.push(Unique {
             table: MEMBER,

@@ -20,16 +20,21 @@ pub struct Query {
     /// HAVING, LIMIT, window frames: expressions that are only walked.
     pub others: Vec<Expr>,
     pub aggregates: bool,
-    pub group_by: Vec<u32>,
+    pub group_by: Vec<Group>,
     /// DISTINCT [ON]: the targets that it goes by.
-    pub distinct: Vec<u32>,
+    pub distinct: Vec<Group>,
     pub distinct_on: bool,
     /// What each window is partitioned by.
-    pub windows: Vec<Vec<u32>>,
+    pub windows: Vec<Vec<Group>>,
+    /// For each row_number(), the targets that its window is partitioned and ordered by.
+    pub numbered: Vec<Vec<u32>>,
     pub limit: Limit,
-    pub ordered: bool,
+    /// The targets of ORDER BY.
+    pub order_by: Vec<u32>,
     /// UNION [ALL]: the relations that are its arms.
     pub arms: Vec<usize>,
+    /// UNION: the equalities by which its columns are compared. None where it is ALL throughout.
+    pub union_by: Vec<(i16, By)>,
     /// A shape that is refused wherever it stands.
     pub unsupported: Option<&'static str>,
 }
@@ -48,6 +53,16 @@ pub struct With {
     pub name: String,
     pub query: Query,
     pub recursive: bool,
+}
+
+/// An equality's operator and collation.
+pub type By = (Oid, Oid);
+
+/// A target that rows are told apart by, and the equality that says which of them are the same.
+#[derive(Clone, Copy, Debug)]
+pub struct Group {
+    pub reference: u32,
+    pub by: By,
 }
 
 /// An output column, or one that only GROUP BY or ORDER BY names.
@@ -182,6 +197,13 @@ impl Expr {
     }
 }
 
+impl Target {
+    /// Whether this reference is to it.
+    pub fn is(&self, reference: u32) -> bool {
+        self.reference != 0 && self.reference == reference
+    }
+}
+
 impl Node {
     /// The relations in it.
     pub fn relations(&self) -> Vec<usize> {
@@ -268,11 +290,22 @@ impl Query {
         let Some(target) = self.target(number) else {
             return false;
         };
-        let by =
-            |references: &[u32]| target.reference != 0 && references.contains(&target.reference);
+        let by = |groups: &[Group]| groups.iter().any(|g| target.is(g.reference));
         self.limit == Limit::None
             && self.windows.iter().all(|w| by(w))
             && (!self.distinct_on || by(&self.distinct))
+    }
+
+    /// The equalities by which this query takes values of output column `number` for the same.
+    pub fn merged_by(&self, number: i16) -> Vec<By> {
+        let groups = [&self.group_by, &self.distinct];
+        let groups = groups.into_iter().chain(&self.windows).flatten();
+        let target = self.target(number);
+        groups
+            .filter(|g| target.is_some_and(|t| t.is(g.reference)))
+            .map(|g| g.by)
+            .chain(self.union_by.iter().filter(|u| u.0 == number).map(|u| u.1))
+            .collect()
     }
 
     pub fn target(&self, number: i16) -> Option<&Target> {

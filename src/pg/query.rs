@@ -8,7 +8,8 @@
 use super::value::Value;
 use super::xact;
 use crate::query::{
-    Any, Expr, JoinKind, Limit, MOST, Node, Operator, Query, Relation, TOO_MANY, Target, With,
+    Any, By, Expr, Group, JoinKind, Limit, MOST, Node, Operator, Query, Relation, TOO_MANY, Target,
+    With,
 };
 use pgrx::pg_sys::{self, NodeTag, Oid};
 use pgrx::{PgList, pg_guard};
@@ -119,6 +120,7 @@ pub fn of_expression(tree: &str) -> Option<Uses> {
         uses: &mut uses,
         view: Oid::INVALID,
         aggregate: None,
+        numbers: vec![],
     };
     // SAFETY: the text is one that the server itself has written.
     unsafe {
@@ -155,6 +157,7 @@ fn read_view(view: Oid, uses: &mut Uses) -> Option<Query> {
             uses,
             view,
             aggregate: None,
+            numbers: vec![],
         };
         let query = reader.query(pg_sys::get_view_query(relation));
         pg_sys::relation_close(relation, pg_sys::NoLock as i32);
@@ -183,6 +186,8 @@ struct Reader<'a> {
     view: Oid,
     /// An aggregate without ORDER BY whose result depends on the order, in the query being read.
     aggregate: Option<String>,
+    /// The windows of row_number(), in the query being read.
+    numbers: Vec<u32>,
 }
 
 /// The elements of a List of nodes.
@@ -212,6 +217,7 @@ impl Reader<'_> {
         unsafe {
             let q = &*q;
             let outer = self.aggregate.take();
+            let outer_numbers = std::mem::take(&mut self.numbers);
             let mut others = vec![];
             let mut unsupported = None;
             let mut refuse = |what| unsupported = Some(what);
@@ -224,8 +230,8 @@ impl Reader<'_> {
             if !q.groupingSets.is_null() {
                 refuse("GROUPING SETS, ROLLUP or CUBE");
             }
-            let mut arms = vec![];
-            if !q.setOperations.is_null() && !union(q.setOperations, &mut arms) {
+            let (mut arms, mut union_by) = (vec![], vec![]);
+            if !q.setOperations.is_null() && !union(q.setOperations, &mut arms, &mut union_by) {
                 refuse("INTERSECT or EXCEPT");
             }
             let relations: Vec<Relation> = list::<pg_sys::RangeTblEntry>(q.rtable)
@@ -258,11 +264,10 @@ impl Reader<'_> {
                 .collect();
             let windows = list::<pg_sys::WindowClause>(q.windowClause);
             for w in &windows {
-                self.sorting((**w).orderClause);
                 others.extend(self.optional((**w).startOffset));
                 others.extend(self.optional((**w).endOffset));
             }
-            self.sorting(q.sortClause);
+            let order_by = self.sorting(q.sortClause);
             others.extend(self.optional(q.havingQual));
             others.extend(self.optional(q.limitOffset));
             others.extend(self.optional(q.limitCount));
@@ -271,7 +276,7 @@ impl Reader<'_> {
             // Rows that a subquery has sorted stay so in practice.
             let sorted = relations
                 .iter()
-                .any(|r| matches!(r, Relation::Subquery(s) if s.ordered));
+                .any(|r| matches!(r, Relation::Subquery(s) if !s.order_by.is_empty()));
             self.uses
                 .unordered
                 .extend(self.aggregate.take().filter(|_| !sorted));
@@ -282,6 +287,15 @@ impl Reader<'_> {
             if q.sortClause.is_null() && q.hasDistinctOn {
                 self.uses.unordered.insert("DISTINCT ON".into());
             }
+            let numbers = std::mem::replace(&mut self.numbers, outer_numbers);
+            let mut numbered = vec![];
+            for w in &windows {
+                let mut by = self.sorting((**w).partitionClause);
+                by.extend(self.sorting((**w).orderClause));
+                if numbers.contains(&(**w).winref) {
+                    numbered.push(by);
+                }
+            }
             Query {
                 relations,
                 with,
@@ -290,16 +304,18 @@ impl Reader<'_> {
                 targets,
                 others,
                 aggregates: q.hasAggs,
-                group_by: self.sorting(q.groupClause),
-                distinct: self.sorting(q.distinctClause),
+                group_by: self.grouping(q.groupClause, q.targetList),
+                distinct: self.grouping(q.distinctClause, q.targetList),
                 distinct_on: q.hasDistinctOn,
                 windows: windows
                     .into_iter()
-                    .map(|w| self.sorting((*w).partitionClause))
+                    .map(|w| self.grouping((*w).partitionClause, q.targetList))
                     .collect(),
+                numbered,
                 limit,
-                ordered: !q.sortClause.is_null(),
+                order_by,
                 arms,
+                union_by,
                 unsupported,
             }
         }
@@ -423,6 +439,38 @@ impl Reader<'_> {
         }
     }
 
+    /// The same with the equality that each goes by.
+    unsafe fn grouping(
+        &mut self,
+        clauses: *mut pg_sys::List,
+        targets: *mut pg_sys::List,
+    ) -> Vec<Group> {
+        // SAFETY: see above.
+        unsafe {
+            let collations: Vec<(u32, Oid)> = list::<pg_sys::TargetEntry>(targets)
+                .into_iter()
+                .map(|t| {
+                    (
+                        (*t).ressortgroupref,
+                        pg_sys::exprCollation((*t).expr.cast()),
+                    )
+                })
+                .collect();
+            let group = |c: *mut pg_sys::SortGroupClause| {
+                let reference = self.sorted(&*c);
+                let collation = collations.iter().find(|t| t.0 == reference);
+                Group {
+                    reference,
+                    by: (
+                        (*c).eqop.to_u32(),
+                        collation.map_or(0, |(_, collation)| collation.to_u32()),
+                    ),
+                }
+            };
+            list(clauses).into_iter().map(group).collect()
+        }
+    }
+
     /// The target that one refers to; its operators are used.
     fn sorted(&mut self, c: &pg_sys::SortGroupClause) -> u32 {
         let operators = [c.eqop, c.sortop]
@@ -476,10 +524,8 @@ impl Reader<'_> {
                 NodeTag::T_CollateExpr => {
                     let c = &*n.cast::<pg_sys::CollateExpr>();
                     let below: *mut pg_sys::Node = c.arg.cast();
-                    let plain =
-                        |oid| oid == Oid::INVALID || pg_sys::get_collation_isdeterministic(oid);
                     let expr = self.expr(below);
-                    if plain(c.collOid) && plain(pg_sys::exprCollation(below)) {
+                    if collates_alike(n, below) {
                         expr
                     } else {
                         Expr::Other(vec![expr])
@@ -674,6 +720,12 @@ impl Reader<'_> {
                     self.aggregate = Some(name);
                 }
             }
+            if (*n).type_ == NodeTag::T_WindowFunc {
+                let w = &*n.cast::<pg_sys::WindowFunc>();
+                if text(pg_sys::get_func_name(w.winfnoid)) == "row_number" {
+                    self.numbers.push(w.winref);
+                }
+            }
             let mut printed: Vec<Oid> = vec![];
             match (*n).type_ {
                 NodeTag::T_CoerceViaIO => {
@@ -728,7 +780,7 @@ unsafe fn arguments(args: *mut pg_sys::List) -> Vec<*mut pg_sys::Node> {
 
 /// What is below a cast that keeps the value, equal and different as it was: to or from a domain,
 /// between text and varchar, to a wider integer or numeric. A foreign key compares its columns by
-/// such casts too. One with a length may shorten the value.
+/// such casts too. One with a length may shorten the value, one to a domain bring another collation.
 unsafe fn uncast(n: *mut pg_sys::Node) -> Option<*mut pg_sys::Node> {
     // SAFETY: `n` is an expression.
     unsafe {
@@ -763,7 +815,17 @@ unsafe fn uncast(n: *mut pg_sys::Node) -> Option<*mut pg_sys::Node> {
             .zip(place(to))
             .is_some_and(|(from, to)| from <= to);
         let kept = from == to || TEXTS.contains(&from) && TEXTS.contains(&to) || wider;
-        kept.then_some(below)
+        (kept && collates_alike(n, below)).then_some(below)
+    }
+}
+
+/// Whether the same values are equal by the collation of either expression.
+unsafe fn collates_alike(n: *mut pg_sys::Node, below: *mut pg_sys::Node) -> bool {
+    // SAFETY: both are expressions; what they collate by exists.
+    unsafe {
+        let collations = [pg_sys::exprCollation(n), pg_sys::exprCollation(below)];
+        let plain = |oid: &Oid| *oid == Oid::INVALID || pg_sys::get_collation_isdeterministic(*oid);
+        collations[0] == collations[1] || collations.iter().all(plain)
     }
 }
 
@@ -779,8 +841,13 @@ unsafe fn stripped(n: *mut pg_sys::Node) -> *mut pg_sys::Node {
     }
 }
 
-/// Adds the relations under a tree of UNIONs; false where it is another operation.
-unsafe fn union(n: *mut pg_sys::Node, arms: &mut Vec<usize>) -> bool {
+/// Adds the relations under a tree of UNIONs, and the equalities by which it compares its columns; false
+/// where it is another operation.
+unsafe fn union(
+    n: *mut pg_sys::Node,
+    arms: &mut Vec<usize>,
+    union_by: &mut Vec<(i16, By)>,
+) -> bool {
     // SAFETY: a tree of set operations over range table references.
     unsafe {
         if (*n).type_ == NodeTag::T_RangeTblRef {
@@ -788,7 +855,14 @@ unsafe fn union(n: *mut pg_sys::Node, arms: &mut Vec<usize>) -> bool {
             return true;
         }
         let s = &*n.cast::<pg_sys::SetOperationStmt>();
-        s.op == pg_sys::SetOperation::SETOP_UNION && union(s.larg, arms) && union(s.rarg, arms)
+        let collations = PgList::<c_void>::from_pg(s.colCollations);
+        let columns = list::<pg_sys::SortGroupClause>(s.groupClauses);
+        for ((number, c), collation) in (1..).zip(columns).zip(collations.iter_oid()) {
+            union_by.push((number, ((*c).eqop.to_u32(), collation.to_u32())));
+        }
+        s.op == pg_sys::SetOperation::SETOP_UNION
+            && union(s.larg, arms, union_by)
+            && union(s.rarg, arms, union_by)
     }
 }
 
