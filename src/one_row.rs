@@ -17,16 +17,18 @@ impl Prover<'_> {
         }
         let passing = |n: &&i16| self.passes(scope, **n).is_some();
         let held: Vec<i16> = given.iter().filter(passing).copied().collect();
-        self.one_row_of(scope, given, &held, profile)
+        self.one_row_of(scope, given, &held, profile, true)
     }
 
     /// The same before any LIMIT: `held` are those of the output columns whose columns below are fixed, too.
+    /// `distinct`: after DISTINCT [ON].
     fn one_row_of(
         &self,
         scope: usize,
         given: &[i16],
         held: &[i16],
         profile: Place,
+        distinct: bool,
     ) -> Result<(), Error> {
         let query = self.scopes[scope].query;
         if query.aggregates && query.group_by.is_empty() {
@@ -87,7 +89,7 @@ impl Prover<'_> {
                         })
                 })
         };
-        if by(&query.group_by) || by(&query.distinct) {
+        if by(&query.group_by) || distinct && by(&query.distinct) {
             return Ok(());
         }
         // Where the query groups, what it groups by has several values.
@@ -282,8 +284,10 @@ impl Prover<'_> {
                 .map(|(n, _)| n)
                 .collect()
         };
-        let given = of(self.scopes[scope].query);
-        self.one_row_of(scope, &given, &given, profile).is_ok()
+        let query = self.scopes[scope].query;
+        let given = of(query);
+        self.one_row_of(scope, &given, &given, profile, !query.distinct_on)
+            .is_ok()
     }
 
     /// Whether a query shows nothing but what it is ordered by, and what is the same in all of its rows.

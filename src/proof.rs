@@ -1115,6 +1115,171 @@ mod tests {
         }
     }
 
+    /// Another equality of the same columns' type, finer or coarser than its own; and a collation that
+    /// takes for equal what differs.
+    const OTHER: Oid = 98;
+    const BLURRED: Oid = 100;
+
+    fn with_others() -> Facts {
+        let mut facts = facts();
+        facts.equality.insert(OTHER, vec![FAMILY + 1]);
+        facts.nondeterministic.insert(BLURRED);
+        facts
+    }
+
+    #[test]
+    fn a_foreign_key_by_another_equality_ties_nothing() {
+        let by_member = count(&[MEMBER], equal(column(0, 2), outer(1, 0, 1)));
+        let siblings = count(&[MEMBER, MEMBER], {
+            let of_profile = equal(column(0, 2), outer(1, 0, 1));
+            Expr::And(vec![of_profile, equal(column(1, 3), column(0, 3))])
+        });
+        for (view, key) in [(showing(by_member), 0), (showing(siblings), 1)] {
+            let mut facts = with_others();
+            assert!(prove(&view, PROFILE, |_, c| c == 2, &facts).is_ok());
+            facts.foreign_keys[key].columns[0].2 = OTHER;
+            assert!(prove(&view, PROFILE, |_, c| c == 2, &facts).is_err());
+        }
+    }
+
+    type Shape = fn(Query, By) -> Query;
+
+    #[test]
+    fn a_condition_passes_only_what_merges_by_the_same_equality() {
+        let view = |by, shape: Shape| {
+            let inner = select(&[MEMBER], vec![Node::Relation(0)], None, vec![column(0, 2)]);
+            let mut counted = count(&[], equal(column(0, 1), outer(1, 0, 1)));
+            counted.relations = vec![Relation::Subquery(Box::new(shape(inner, by)))];
+            counted.from = vec![Node::Relation(0)];
+            showing(counted)
+        };
+        let shapes: [Shape; 4] = [
+            |q, by| Query {
+                group_by: vec![Group { reference: 1, by }],
+                ..q
+            },
+            |q, by| Query {
+                distinct: vec![Group { reference: 1, by }],
+                ..q
+            },
+            |q, by| Query {
+                windows: vec![vec![Group { reference: 1, by }]],
+                ..q
+            },
+            |q, by| Query {
+                relations: vec![Relation::Subquery(Box::new(q.clone()))],
+                from: vec![],
+                arms: vec![0],
+                union_by: vec![(1, by)],
+                ..q
+            },
+        ];
+        for shape in shapes {
+            let mut facts = with_others();
+            facts.collations = HashMap::from([((MEMBER, 2), 950), ((PROFILE, 1), 950)]);
+            let proven =
+                |by| prove(&view(by, shape), PROFILE, |_, c| c == 2, &facts).map(|p| p.ties);
+            assert!(proven((EQUAL, 0)).is_ok(), "{:?}", proven((EQUAL, 0)));
+            assert!(proven((OTHER, 0)).is_err());
+            assert!(proven((EQUAL, BLURRED)).is_err());
+        }
+    }
+
+    #[test]
+    fn a_unique_index_of_another_collation_is_none_behind_a_subquery() {
+        let mut facts = with_others();
+        let under = |collation| Unique {
+            table: MEMBER,
+            columns: vec![(2, FAMILY, collation)],
+        };
+        let inner = select(
+            &[MEMBER],
+            vec![Node::Relation(0)],
+            None,
+            vec![column(0, 2), column(0, 3)],
+        );
+        let on = Expr::Operator(Box::new(Operator {
+            oid: EQUAL,
+            collation: BLURRED,
+            left: column(1, 1),
+            right: vec![column(0, 1)],
+        }));
+        let mut view = select(
+            &[PROFILE],
+            vec![join(
+                JoinKind::Left,
+                Node::Relation(0),
+                Node::Relation(1),
+                on,
+            )],
+            None,
+            vec![column(0, 2), column(1, 2)],
+        );
+        view.relations.push(Relation::Subquery(Box::new(inner)));
+        facts.collations.insert((MEMBER, 2), BLURRED);
+        facts.collations.insert((PROFILE, 1), BLURRED);
+        facts.unique.push(under(0));
+        assert!(prove(&view, PROFILE, |_, c| c == 2, &facts).is_err());
+        facts.unique.push(under(BLURRED));
+        assert!(prove(&view, PROFILE, |_, c| c == 2, &facts).is_ok());
+    }
+
+    #[test]
+    fn a_grouped_query_shows_other_columns_of_a_row_only_where_that_is_one() {
+        // PostgreSQL lets plan.name through since plan.id is grouped by; under a collation where it is not unique.
+        let view = |by| {
+            let inner = Query {
+                group_by: vec![Group { reference: 2, by }],
+                ..select(
+                    &[MEMBER],
+                    vec![Node::Relation(0)],
+                    None,
+                    vec![column(0, 2), column(0, 1)],
+                )
+            };
+            let mut counted = count(&[], equal(column(0, 1), outer(1, 0, 1)));
+            counted.relations = vec![Relation::Subquery(Box::new(inner))];
+            counted.from = vec![Node::Relation(0)];
+            showing(counted)
+        };
+        let mut facts = with_others();
+        facts.unique.push(Unique {
+            table: MEMBER,
+            columns: vec![(1, FAMILY, 0)],
+        });
+        assert!(prove(&view((EQUAL, 0)), PROFILE, |_, c| c == 2, &facts).is_ok());
+        assert!(prove(&view((EQUAL, BLURRED)), PROFILE, |_, c| c == 2, &facts).is_err());
+    }
+
+    #[test]
+    fn rows_tie_in_an_order_that_no_unique_column_ends() {
+        let view = |order_by: &[u32]| {
+            let first = Query {
+                limit: Limit::One,
+                order_by: order_by.to_vec(),
+                ..select(
+                    &[MEMBER],
+                    vec![Node::Relation(0)],
+                    Some(equal(column(0, 2), outer(1, 0, 1))),
+                    vec![column(0, 3), column(0, 1), column(0, 4)],
+                )
+            };
+            showing(first)
+        };
+        let mut facts = facts();
+        facts.unique.push(Unique {
+            table: MEMBER,
+            columns: vec![(2, FAMILY, 0), (1, FAMILY, 0)],
+        });
+        let tied = |order_by: &[u32]| {
+            let proof = prove(&view(order_by), PROFILE, |_, c| c == 2, &facts);
+            proof.is_ok_and(|p| !p.tied.is_empty())
+        };
+        assert!(tied(&[1]));
+        assert!(!tied(&[1, 2]));
+        assert!(!tied(&[1, 2, 3]));
+    }
+
     #[test]
     fn one_row_needs_a_unique_index_or_a_group() {
         let on = equal(column(1, 2), column(0, 1));
