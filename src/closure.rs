@@ -16,8 +16,10 @@
 //! is not in pg_depend, so nobody hears of its replacement. A parsed body names objects, not names.
 
 use crate::error::Error;
+use crate::pg::query::folded;
 use crate::pg::spi::{self, Arg, At};
 use crate::pg::{Oid, catalog};
+use std::collections::BTreeSet;
 
 /// Everything that is reached, as rows (classid, objid, made) of `reached`, from what `roots` selects.
 ///
@@ -80,6 +82,9 @@ pub const RELATIONS: &str = "SELECT 'pg_class'::regclass::oid, o, false FROM unn
 /// The indexes $1, whose expressions, predicates and operator classes are run to write a row.
 const INDEXES: &str = "SELECT 'pg_class'::regclass::oid, o, true FROM unnest($1) AS o";
 
+/// The functions $1.
+const FUNCTIONS: &str = "SELECT 'pg_proc'::regclass::oid, f, true FROM unnest($1) AS f";
+
 /// A function that is not the same in every session: neither internal nor c, nor sql with a parsed body.
 const ANOTHER_LANGUAGE: &str =
     "f.prolang NOT IN (12, 13) AND NOT (f.prolang = 14 AND f.prosqlbody IS NOT NULL)";
@@ -88,11 +93,41 @@ const ANOTHER_LANGUAGE: &str =
 /// the profile table; and code that is not the same in every session. The error says what to do.
 pub fn check(profile: Oid, document: Oid) -> Result<(), Error> {
     let owner = catalog::owner(profile).unwrap_or(Oid::INVALID);
-    match unsafe_code(RELATIONS, &[profile, document], owner) {
-        Some(error) => Err(error),
-        None => Ok(()),
-    }
+    let error = unsafe_code(RELATIONS, &[profile, document], owner).or_else(|| {
+        let folded = folded_by_planner(profile, document);
+        (!folded.is_empty())
+            .then(|| unsafe_code(FUNCTIONS, &folded, owner))
+            .flatten()
+    });
+    error.map_or(Ok(()), Err)
 }
+
+/// Functions that planning a query on the used tables may call, since their arguments are constants: in
+/// expressions and predicates of indexes, in CHECKs, in statistics. What has a column among its arguments is not
+/// run by reading.
+fn folded_by_planner(profile: Oid, document: Oid) -> Vec<Oid> {
+    let sql = format!(
+        "{} SELECT k.tree::text FROM reached AS u CROSS JOIN LATERAL ( \
+          SELECT i.indexprs FROM pg_index AS i WHERE i.indrelid = u.objid \
+          UNION ALL SELECT i.indpred FROM pg_index AS i WHERE i.indrelid = u.objid \
+          UNION ALL SELECT s.stxexprs FROM pg_statistic_ext AS s WHERE s.stxrelid = u.objid \
+          UNION ALL SELECT c.conbin FROM pg_constraint AS c WHERE c.conrelid = u.objid AND c.contype = 'c') AS k(tree) \
+         WHERE u.classid = 'pg_class'::regclass AND k.tree IS NOT NULL",
+        reached(RELATIONS)
+    );
+    let trees = spi::all(&sql, At::Latest, &[Arg::oids(&[profile, document])], |r| {
+        r.text(1)
+    });
+    let mut found = BTreeSet::new();
+    for tree in trees.into_iter().flatten() {
+        found.extend(folded(&tree).unwrap_or_default());
+    }
+    let own = found.into_iter().filter(|f| *f >= FIRST_OWN);
+    own.map(Oid::from).collect()
+}
+
+/// Objects below this number are the server's.
+const FIRST_OWN: u32 = 16384;
 
 fn unsafe_code(roots: &str, from: &[Oid], owner: Oid) -> Option<Error> {
     another_owner(roots, from, owner).or_else(|| another_language(roots, from))

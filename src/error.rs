@@ -279,9 +279,9 @@ impl Error {
             AnotherLanguage { function, language, signature } => (
                 Code::ERRCODE_INVALID_OBJECT_DEFINITION,
                 if language == "sql" {
-                    format!("function {function}, which the document view reaches, has its SQL in a string")
+                    format!("function {function}, which reading the document view can run, has its SQL in a string")
                 } else {
-                    format!("function {function}, which the document view reaches, is written in {language}")
+                    format!("function {function}, which reading the document view can run, is written in {language}")
                 },
                 Some("What its names and literals mean depends on the session that calls it first, and what it calls is not known.".into()),
                 Some(format!("CREATE OR REPLACE FUNCTION {signature} LANGUAGE sql IMMUTABLE RETURN …; or write the expression into the view.")),

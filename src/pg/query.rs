@@ -74,6 +74,60 @@ impl Uses {
     }
 }
 
+/// The functions that a planner may call to simplify an expression of the catalogs: those whose arguments have
+/// no column in them. None where it is nested too deep to be read.
+pub fn folded(tree: &str) -> Option<BTreeSet<u32>> {
+    let mut found = BTreeSet::new();
+    let mut depth = 0;
+    let tree = CString::new(tree).ok()?;
+    // SAFETY: the text is one that the server itself has written.
+    let whole = unsafe {
+        fold(
+            pg_sys::stringToNode(tree.as_ptr()).cast(),
+            &mut found,
+            &mut depth,
+        )
+    };
+    whole.then_some(found)
+}
+
+/// Whether all of it could be read.
+///
+/// # Safety
+/// `n` is an expression or a list of them.
+unsafe fn fold(n: *mut pg_sys::Node, found: &mut BTreeSet<u32>, depth: &mut usize) -> bool {
+    #[pg_guard]
+    unsafe extern "C-unwind" fn note(function: Oid, found: *mut c_void) -> bool {
+        // SAFETY: the set below.
+        unsafe { (*found.cast::<BTreeSet<u32>>()).insert(function.to_u32()) };
+        false
+    }
+    // SAFETY: as said; `found` outlives the call.
+    unsafe {
+        if n.is_null() {
+            return true;
+        }
+        pg_sys::check_stack_depth();
+        *depth += 1;
+        if *depth > DEEPEST {
+            return false;
+        }
+        if (*n).type_ == NodeTag::T_List {
+            let all = arguments(n.cast())
+                .into_iter()
+                .all(|n| fold(n, found, depth));
+            *depth -= 1;
+            return all;
+        }
+        if !pg_sys::contain_var_clause(n) {
+            pg_sys::check_functions_in_node(n, Some(note), (&raw mut *found).cast());
+        }
+        let all = children(n).into_iter().all(|n| fold(n, found, depth));
+        *depth -= 1;
+        all
+    }
+}
+
 /// What an expression of the catalogs uses (pg_node_tree as text): a function's parsed body, a CHECK. None
 /// where it is nested too deep to be read.
 pub fn of_expression(tree: &str) -> Option<Uses> {

@@ -313,6 +313,26 @@ SELECT get_profile(uid) FROM person WHERE id = 1;
 CALL profile_cache.refresh();
 :state
 
+-- PLANNING
+
+-- Planning a query on a table simplifies what its indexes, CHECKs and statistics say, and calls what has constant arguments.
+CREATE FUNCTION least_id(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN $1; END';
+CREATE INDEX newer ON person (id) WHERE id > least_id(0);
+SELECT get_profile(uid) FROM person WHERE id = 1;
+:attach
+DROP INDEX newer;
+ALTER TABLE person ADD CONSTRAINT newer CHECK (id > least_id(0) - 10);
+:attach
+ALTER TABLE person DROP CONSTRAINT newer;
+-- With a column among the arguments nothing is called.
+CREATE INDEX newer ON person (id) WHERE id > least_id(id::int) - 1;
+SET client_min_messages = error;
+:attach
+SET client_min_messages = warning;
+DROP INDEX newer;
+CALL profile_cache.refresh();
+:state
+
 -- INDEXES OF THE PROFILE
 
 -- A new version of a row runs their expressions, predicates and operator classes.
