@@ -4,7 +4,7 @@
 //! before a statement that could see the difference runs; it is loaded from the newest committed
 //! state, so a transaction that began before attach finds it too.
 
-use crate::closure;
+use crate::closure::Reached;
 use crate::discovery;
 use crate::error::{Error, check_interrupts};
 use crate::pg::scan::{self, Epochs, KeyHash, Keys, Probe};
@@ -397,7 +397,7 @@ fn read() -> (State, Vec<Oid>) {
     // fires none. A change of a view's owner drops this copy, nested views' too.
     let relations = relations_of(document);
     watched.extend(&relations);
-    if let Err(e) = closure::check(profile, document)
+    if let Err(e) = Reached::by_view(profile, document).check(profile)
         && let Error::Unsafe { why, hint } = e.for_readers()
     {
         return (State::Gone(Gone::Unsafe { why, hint }), watched);

@@ -1,7 +1,7 @@
 //! What a document view can reach: everything whose code may run when it is read, at any depth.
 //!
 //! Invariant: one query says what that is, for attach, for the event trigger and for whoever loads the
-//! attachment. What passes [`check`] runs only code that is the same in every session (internal, C, or SQL
+//! attachment. What passes [`Reached::check`] runs only code that is the same in every session (internal, C, or SQL
 //! whose body was parsed when it was created), of nobody but the tables' owner and superusers.
 //!
 //! Why no other owner: the view runs as the tables' owner, and whoever owns what it reaches may replace it,
@@ -89,104 +89,168 @@ const FUNCTIONS: &str = "SELECT 'pg_proc'::regclass::oid, f, true FROM unnest($1
 const ANOTHER_LANGUAGE: &str =
     "f.prolang NOT IN (12, 13) AND NOT (f.prolang = 14 AND f.prosqlbody IS NOT NULL)";
 
-/// What is reached by the document view, as far as it has owners, and they may not run code as the owner of
-/// the profile table; and code that is not the same in every session. The error says what to do.
-pub fn check(profile: Oid, document: Oid) -> Result<(), Error> {
-    let owner = catalog::owner(profile).unwrap_or(Oid::INVALID);
-    let error = unsafe_code(RELATIONS, &[profile, document], owner).or_else(|| {
-        let folded = folded_by_planner(profile, document);
-        (!folded.is_empty())
-            .then(|| unsafe_code(FUNCTIONS, &folded, owner))
-            .flatten()
-    });
-    error.map_or(Ok(()), Err)
+/// What is reached, each object once: its catalog and its number.
+pub struct Reached {
+    classes: Vec<Oid>,
+    objects: Vec<Oid>,
 }
 
-/// Functions that planning a query on the used tables may call, since their arguments are constants: in
-/// expressions and predicates of indexes, in CHECKs, in statistics. What has a column among its arguments is not
-/// run by reading.
-fn folded_by_planner(profile: Oid, document: Oid) -> Vec<Oid> {
-    let sql = format!(
-        "{} SELECT k.tree::text FROM reached AS u CROSS JOIN LATERAL ( \
-          SELECT i.indexprs FROM pg_index AS i WHERE i.indrelid = u.objid \
-          UNION ALL SELECT i.indpred FROM pg_index AS i WHERE i.indrelid = u.objid \
-          UNION ALL SELECT s.stxexprs FROM pg_statistic_ext AS s WHERE s.stxrelid = u.objid \
-          UNION ALL SELECT c.conbin FROM pg_constraint AS c WHERE c.conrelid = u.objid AND c.contype = 'c') AS k(tree) \
-         WHERE u.classid = 'pg_class'::regclass AND k.tree IS NOT NULL",
-        reached(RELATIONS)
-    );
-    let trees = spi::all(&sql, At::Latest, &[Arg::oids(&[profile, document])], |r| {
-        r.text(1)
-    });
-    let mut found = BTreeSet::new();
-    for tree in trees.into_iter().flatten() {
-        found.extend(folded(&tree).unwrap_or_default());
+/// The same as rows, in SQL with [`Reached::args`].
+const ROWS: &str = "unnest($1, $2) AS u(classid, objid)";
+
+impl Reached {
+    /// By reading the document view.
+    pub fn by_view(profile: Oid, document: Oid) -> Reached {
+        Reached::from(RELATIONS, &[profile, document])
     }
-    let own = found.into_iter().filter(|f| *f >= FIRST_OWN);
-    own.map(Oid::from).collect()
+
+    fn from(roots: &str, from: &[Oid]) -> Reached {
+        let sql = format!(
+            "{} SELECT DISTINCT r.classid, r.objid FROM reached AS r",
+            reached(roots)
+        );
+        let found = spi::all(&sql, At::Latest, &[Arg::oids(from)], |r| {
+            r.oid(1).zip(r.oid(2))
+        });
+        let (classes, objects) = found.into_iter().flatten().unzip();
+        Reached { classes, objects }
+    }
+
+    fn args(&self) -> [Arg; 2] {
+        [Arg::oids(&self.classes), Arg::oids(&self.objects)]
+    }
+
+    /// Whether nobody but the tables' owner and superusers could have code run by this, and all of the code is
+    /// the same in every session. The error says what to do.
+    pub fn check(&self, profile: Oid) -> Result<(), Error> {
+        let owner = catalog::owner(profile).unwrap_or(Oid::INVALID);
+        let error = self.unsafe_code(owner).or_else(|| {
+            let folded = self.folded_by_planner();
+            (!folded.is_empty())
+                .then(|| Reached::from(FUNCTIONS, &folded).unsafe_code(owner))
+                .flatten()
+        });
+        error.map_or(Ok(()), Err)
+    }
+
+    fn unsafe_code(&self, owner: Oid) -> Option<Error> {
+        self.another_owner(owner)
+            .or_else(|| self.another_language())
+    }
+
+    /// Tables and views must be the owner's own, since a view reads as its owner; all else may be a superuser's.
+    /// What belongs to another object by nature (an array type to its element's) is not asked for.
+    fn another_owner(&self, owner: Oid) -> Option<Error> {
+        let sql = format!(
+            "SELECT i.type, CASE WHEN u.classid = 'pg_proc'::regclass THEN u.objid::regprocedure::text ELSE i.identity END, \
+              pg_get_userbyid(w.owner)::text, w.is_relation FROM {ROWS} CROSS JOIN LATERAL ( \
+                SELECT c.relowner, true FROM pg_class AS c WHERE u.classid = 'pg_class'::regclass AND c.oid = u.objid \
+                 AND c.relkind NOT IN ('c', 'i', 'I') \
+                UNION ALL SELECT f.proowner, false FROM pg_proc AS f WHERE u.classid = 'pg_proc'::regclass AND f.oid = u.objid \
+                UNION ALL SELECT o.oprowner, false FROM pg_operator AS o WHERE u.classid = 'pg_operator'::regclass AND o.oid = u.objid \
+                UNION ALL SELECT t.typowner, false FROM pg_type AS t LEFT JOIN pg_class AS c ON c.oid = t.typrelid \
+                 WHERE u.classid = 'pg_type'::regclass AND t.oid = u.objid AND t.typtype <> 'm' \
+                  AND t.typsubscript <> 'array_subscript_handler'::regproc AND coalesce(c.relkind = 'c', true) \
+                UNION ALL SELECT l.collowner, false FROM pg_collation AS l WHERE u.classid = 'pg_collation'::regclass AND l.oid = u.objid \
+                UNION ALL SELECT c.opcowner, false FROM pg_opclass AS c WHERE u.classid = 'pg_opclass'::regclass AND c.oid = u.objid \
+                UNION ALL SELECT m.opfowner, false FROM pg_opfamily AS m WHERE u.classid = 'pg_opfamily'::regclass AND m.oid = u.objid \
+                UNION ALL SELECT s.cfgowner, false FROM pg_ts_config AS s WHERE u.classid = 'pg_ts_config'::regclass AND s.oid = u.objid \
+                UNION ALL SELECT s.dictowner, false FROM pg_ts_dict AS s WHERE u.classid = 'pg_ts_dict'::regclass AND s.oid = u.objid \
+               ) AS w(owner, is_relation) CROSS JOIN LATERAL pg_identify_object(u.classid, u.objid, 0) AS i \
+             WHERE w.owner <> $3 AND (w.is_relation OR NOT EXISTS \
+              (SELECT FROM pg_roles AS r WHERE r.oid = w.owner AND r.rolsuper)) \
+             ORDER BY w.is_relation DESC, i.type, i.identity LIMIT 1"
+        );
+        let [classes, objects] = self.args();
+        let args = [classes, objects, Arg::oid(owner)];
+        let found = spi::one(&sql, At::Latest, &args, |r| {
+            Some(Error::OtherOwner {
+                kind: r.text(1)?,
+                name: r.text(2)?,
+                owner: r.text(3)?,
+                expected: catalog::role_name(owner),
+                relation: r.bool(4)?,
+            })
+        });
+        found.flatten()
+    }
+
+    fn another_language(&self) -> Option<Error> {
+        let sql = format!(
+            "SELECT f.oid::regprocedure::text, l.lanname::text, format('%s(%s) RETURNS %s', f.oid::regproc, \
+              pg_get_function_arguments(f.oid), pg_get_function_result(f.oid)) \
+             FROM {ROWS} JOIN pg_proc AS f ON u.classid = 'pg_proc'::regclass AND f.oid = u.objid \
+             JOIN pg_language AS l ON l.oid = f.prolang WHERE {ANOTHER_LANGUAGE} ORDER BY 1 LIMIT 1"
+        );
+        let found = spi::one(&sql, At::Latest, &self.args(), |r| {
+            Some(Error::AnotherLanguage {
+                function: r.text(1)?,
+                language: r.text(2)?,
+                signature: r.text(3)?,
+            })
+        });
+        found.flatten()
+    }
+
+    /// Functions that planning a query on the used tables may call, since their arguments are constants: in
+    /// expressions and predicates of indexes, in CHECKs, in statistics. What has a column among its arguments is
+    /// not run by reading.
+    fn folded_by_planner(&self) -> Vec<Oid> {
+        let sql = format!(
+            "SELECT k.tree::text FROM {ROWS} CROSS JOIN LATERAL ( \
+              SELECT i.indexprs FROM pg_index AS i WHERE i.indrelid = u.objid \
+              UNION ALL SELECT i.indpred FROM pg_index AS i WHERE i.indrelid = u.objid \
+              UNION ALL SELECT s.stxexprs FROM pg_statistic_ext AS s WHERE s.stxrelid = u.objid \
+              UNION ALL SELECT c.conbin FROM pg_constraint AS c WHERE c.conrelid = u.objid AND c.contype = 'c') AS k(tree) \
+             WHERE u.classid = 'pg_class'::regclass AND k.tree IS NOT NULL"
+        );
+        let trees = spi::all(&sql, At::Latest, &self.args(), |r| r.text(1));
+        let mut found = BTreeSet::new();
+        for tree in trees.into_iter().flatten() {
+            found.extend(folded(&tree).unwrap_or_default());
+        }
+        let own = found.into_iter().filter(|f| *f >= FIRST_OWN);
+        own.map(Oid::from).collect()
+    }
+
+    /// The bodies of functions, their arguments' defaults, and the CHECKs of domains.
+    pub fn stored(&self) -> Vec<Stored> {
+        let sql = format!(
+            "SELECT DISTINCT k.of, k.tree::text FROM {ROWS} CROSS JOIN LATERAL ( \
+              SELECT 'function ' || f.oid::regprocedure::text, e.tree FROM pg_proc AS f, \
+                LATERAL (VALUES (f.prosqlbody), (f.proargdefaults)) AS e(tree) \
+               WHERE u.classid = 'pg_proc'::regclass AND f.oid = u.objid AND e.tree IS NOT NULL \
+              UNION ALL SELECT 'the CHECK of domain ' || k.contypid::regtype::text, k.conbin FROM pg_constraint AS k \
+               WHERE u.classid = 'pg_constraint'::regclass AND k.oid = u.objid AND k.contypid <> 0 AND k.conbin IS NOT NULL \
+             ) AS k(of, tree) ORDER BY 1, 2"
+        );
+        let found = spi::all(&sql, At::Latest, &self.args(), |r| {
+            Some(Stored {
+                of: r.text(1)?,
+                tree: r.text(2)?,
+            })
+        });
+        found.into_iter().flatten().collect()
+    }
+
+    /// A function whose parsed body reads a table, or a sequence; and which.
+    pub fn reads(&self) -> Option<(String, String)> {
+        let sql = format!(
+            "SELECT u.objid::regprocedure::text, d.refobjid::regclass::text FROM {ROWS} \
+              JOIN pg_depend AS d ON d.classid = u.classid AND d.objid = u.objid AND d.refclassid = 'pg_class'::regclass \
+             WHERE u.classid = 'pg_proc'::regclass ORDER BY 1, 2 LIMIT 1"
+        );
+        spi::one(&sql, At::Latest, &self.args(), |r| r.text(1).zip(r.text(2))).flatten()
+    }
 }
 
 /// Objects below this number are the server's.
 const FIRST_OWN: u32 = 16384;
 
-fn unsafe_code(roots: &str, from: &[Oid], owner: Oid) -> Option<Error> {
-    another_owner(roots, from, owner).or_else(|| another_language(roots, from))
-}
-
-/// Tables and views must be the owner's own, since a view reads as its owner; all else may be a superuser's.
-/// What belongs to another object by nature (an array type to its element's) is not asked for.
-fn another_owner(roots: &str, from: &[Oid], owner: Oid) -> Option<Error> {
-    let sql = format!(
-        "{} SELECT i.type, CASE WHEN u.classid = 'pg_proc'::regclass THEN u.objid::regprocedure::text ELSE i.identity END, \
-          pg_get_userbyid(w.owner)::text, w.is_relation FROM \
-          (SELECT DISTINCT r.classid, r.objid FROM reached AS r) AS u CROSS JOIN LATERAL ( \
-            SELECT c.relowner, true FROM pg_class AS c WHERE u.classid = 'pg_class'::regclass AND c.oid = u.objid \
-             AND c.relkind NOT IN ('c', 'i', 'I') \
-            UNION ALL SELECT f.proowner, false FROM pg_proc AS f WHERE u.classid = 'pg_proc'::regclass AND f.oid = u.objid \
-            UNION ALL SELECT o.oprowner, false FROM pg_operator AS o WHERE u.classid = 'pg_operator'::regclass AND o.oid = u.objid \
-            UNION ALL SELECT t.typowner, false FROM pg_type AS t LEFT JOIN pg_class AS c ON c.oid = t.typrelid \
-             WHERE u.classid = 'pg_type'::regclass AND t.oid = u.objid AND t.typtype <> 'm' \
-              AND t.typsubscript <> 'array_subscript_handler'::regproc AND coalesce(c.relkind = 'c', true) \
-            UNION ALL SELECT l.collowner, false FROM pg_collation AS l WHERE u.classid = 'pg_collation'::regclass AND l.oid = u.objid \
-            UNION ALL SELECT c.opcowner, false FROM pg_opclass AS c WHERE u.classid = 'pg_opclass'::regclass AND c.oid = u.objid \
-            UNION ALL SELECT m.opfowner, false FROM pg_opfamily AS m WHERE u.classid = 'pg_opfamily'::regclass AND m.oid = u.objid \
-            UNION ALL SELECT s.cfgowner, false FROM pg_ts_config AS s WHERE u.classid = 'pg_ts_config'::regclass AND s.oid = u.objid \
-            UNION ALL SELECT s.dictowner, false FROM pg_ts_dict AS s WHERE u.classid = 'pg_ts_dict'::regclass AND s.oid = u.objid \
-           ) AS w(owner, is_relation) CROSS JOIN LATERAL pg_identify_object(u.classid, u.objid, 0) AS i \
-         WHERE w.owner <> $2 AND (w.is_relation OR NOT EXISTS \
-          (SELECT FROM pg_roles AS r WHERE r.oid = w.owner AND r.rolsuper)) \
-         ORDER BY w.is_relation DESC, i.type, i.identity LIMIT 1",
-        reached(roots)
-    );
-    let args = [Arg::oids(from), Arg::oid(owner)];
-    let found = spi::one(&sql, At::Latest, &args, |r| {
-        Some(Error::OtherOwner {
-            kind: r.text(1)?,
-            name: r.text(2)?,
-            owner: r.text(3)?,
-            expected: catalog::role_name(owner),
-            relation: r.bool(4)?,
-        })
-    });
-    found.flatten()
-}
-
-fn another_language(roots: &str, from: &[Oid]) -> Option<Error> {
-    let sql = format!(
-        "{} SELECT f.oid::regprocedure::text, l.lanname::text, format('%s(%s) RETURNS %s', f.oid::regproc, \
-          pg_get_function_arguments(f.oid), pg_get_function_result(f.oid)) \
-         FROM reached AS u JOIN pg_proc AS f ON u.classid = 'pg_proc'::regclass AND f.oid = u.objid \
-         JOIN pg_language AS l ON l.oid = f.prolang WHERE {ANOTHER_LANGUAGE} ORDER BY 1 LIMIT 1",
-        reached(roots)
-    );
-    let found = spi::one(&sql, At::Latest, &[Arg::oids(from)], |r| {
-        Some(Error::AnotherLanguage {
-            function: r.text(1)?,
-            language: r.text(2)?,
-            signature: r.text(3)?,
-        })
-    });
-    found.flatten()
+/// Code that the view reaches and that is kept as an expression: whose it is, in words, and the tree.
+pub struct Stored {
+    pub of: String,
+    pub tree: String,
 }
 
 /// The profile table's indexes that run other code than a document view may reach: for an expression, a
@@ -203,49 +267,9 @@ pub fn foreign_indexes(profile: Oid) -> Vec<Oid> {
     .flatten()
     .collect();
     let owner = catalog::owner(profile).unwrap_or(Oid::INVALID);
-    let foreign = |indexes: &[Oid]| unsafe_code(INDEXES, indexes, owner).is_some();
+    let foreign = |indexes: &[Oid]| Reached::from(INDEXES, indexes).unsafe_code(owner).is_some();
     if !foreign(&indexes) {
         return vec![];
     }
     indexes.into_iter().filter(|i| foreign(&[*i])).collect()
-}
-
-/// Code that the view reaches and that is kept as an expression: whose it is, in words, and the tree.
-pub struct Stored {
-    pub of: String,
-    pub tree: String,
-}
-
-/// The bodies of functions, their arguments' defaults, and the CHECKs of domains.
-pub fn stored(profile: Oid, document: Oid) -> Vec<Stored> {
-    let sql = format!(
-        "{} SELECT DISTINCT k.of, k.tree::text FROM reached AS u CROSS JOIN LATERAL ( \
-          SELECT 'function ' || f.oid::regprocedure::text, e.tree FROM pg_proc AS f, \
-            LATERAL (VALUES (f.prosqlbody), (f.proargdefaults)) AS e(tree) \
-           WHERE u.classid = 'pg_proc'::regclass AND f.oid = u.objid AND e.tree IS NOT NULL \
-          UNION ALL SELECT 'the CHECK of domain ' || k.contypid::regtype::text, k.conbin FROM pg_constraint AS k \
-           WHERE u.classid = 'pg_constraint'::regclass AND k.oid = u.objid AND k.contypid <> 0 AND k.conbin IS NOT NULL \
-         ) AS k(of, tree) ORDER BY 1, 2",
-        reached(RELATIONS)
-    );
-    let args = [Arg::oids(&[profile, document])];
-    let found = spi::all(&sql, At::Latest, &args, |r| {
-        Some(Stored {
-            of: r.text(1)?,
-            tree: r.text(2)?,
-        })
-    });
-    found.into_iter().flatten().collect()
-}
-
-/// A function whose parsed body reads a table, or a sequence; and which.
-pub fn reads(profile: Oid, document: Oid) -> Option<(String, String)> {
-    let sql = format!(
-        "{} SELECT u.objid::regprocedure::text, d.refobjid::regclass::text FROM reached AS u \
-          JOIN pg_depend AS d ON d.classid = u.classid AND d.objid = u.objid AND d.refclassid = 'pg_class'::regclass \
-         WHERE u.classid = 'pg_proc'::regclass ORDER BY 1, 2 LIMIT 1",
-        reached(RELATIONS)
-    );
-    let args = [Arg::oids(&[profile, document])];
-    spi::one(&sql, At::Latest, &args, |r| r.text(1).zip(r.text(2))).flatten()
 }

@@ -4,7 +4,7 @@
 //! Invariant: everything is read from the catalogs by OID, so renames carry over; what cannot be
 //! proven is an error.
 
-use crate::closure;
+use crate::closure::Reached;
 use crate::error::Error;
 use crate::functions::check_functions;
 use crate::links::Routes;
@@ -66,7 +66,8 @@ pub fn discover(profile: Oid, document: Oid, key: Key) -> Result<Discovered, Err
         return Err(Error::NotAView(name_of(document)));
     };
     // Before anything else that may be wrong: what this finds makes the view unsafe to read.
-    closure::check(profile, document)?;
+    let reached = Reached::by_view(profile, document);
+    reached.check(profile)?;
     if let Some(what) = query.unsupported {
         return Err(Error::Unsupported(what));
     }
@@ -84,7 +85,7 @@ pub fn discover(profile: Oid, document: Oid, key: Key) -> Result<Discovered, Err
         return Err(Error::Unsupported("a temporary view"));
     }
     let expires = shape(&shown)?;
-    check_functions(profile, document, &uses, expires)?;
+    check_functions(&reached, &uses, expires)?;
     let catalog = Catalog::read(&tables);
     let unique_uuid = |column: i16| {
         catalog

@@ -5,7 +5,7 @@
 //! settings; or depends on now() beside, and the view says until when it is valid. Only of a function in C
 //! is it believed that it is IMMUTABLE if it says so.
 
-use crate::closure::{self, Stored};
+use crate::closure::{Reached, Stored};
 use crate::error::Error;
 use crate::pg::Oid;
 use crate::pg::query::{Uses, of_expression};
@@ -46,17 +46,12 @@ const TIMELY_WORDS: [&str; 5] = [
 
 /// Refuses whatever may give another result for the same rows: of what the view itself calls, and of what is
 /// kept behind that as an expression (parsed bodies of functions, arguments' defaults, CHECKs of domains).
-pub fn check_functions(
-    profile: Oid,
-    document: Oid,
-    uses: &Uses,
-    expires: bool,
-) -> Result<(), Error> {
+pub fn check_functions(reached: &Reached, uses: &Uses, expires: bool) -> Result<(), Error> {
     let timely = check_calls(uses, true)?;
-    if let Some((function, table)) = closure::reads(profile, document) {
+    if let Some((function, table)) = reached.reads() {
         return Err(Error::FunctionReads { function, table });
     }
-    for Stored { of, tree } in closure::stored(profile, document) {
+    for Stored { of, tree } in reached.stored() {
         let behind = |calls: String, which| Error::CallsBehind {
             of: of.clone(),
             calls,
