@@ -68,6 +68,7 @@ pub fn warn_of_later_triggers(profile: &Named) {
 /// Indexes of the profile table that run what no document view may reach: a row that needs a new entry in
 /// them is left unwritten, since whoever writes it would run that.
 pub fn warn_of_foreign_indexes(profile: &Named) {
+    let _us = as_ourselves();
     for index in closure::foreign_indexes(profile.oid) {
         warning(
             &format!(

@@ -5,6 +5,7 @@
 //! state, so a transaction that began before attach finds it too.
 
 use crate::closure::Reached;
+use crate::closure;
 use crate::discovery;
 use crate::error::{Error, check_interrupts};
 use crate::pg::scan::{self, Epochs, KeyHash, Keys, Probe};
@@ -140,6 +141,8 @@ pub struct Attached {
     pub naming: Vec<Naming>,
     /// Their sets, in order.
     pub sets: Vec<i64>,
+    /// Indexes of the profile table whose code we may not run.
+    pub foreign_indexes: Vec<Oid>,
     /// Writing a row evaluates the app's own code, or meets an index on our columns.
     pub fragile: bool,
 }
@@ -377,9 +380,20 @@ fn read() -> (State, Vec<Oid>) {
          FROM profile_cache.attachment AS a",
         At::Latest,
         &[],
-        |r| (r.oid(1), r.oid(2), r.text(3), r.text(4), r.bool(5), r.int8(6)),
+        |r| {
+            (
+                r.oid(1),
+                r.oid(2),
+                r.text(3),
+                r.text(4),
+                r.bool(5),
+                r.int8(6),
+            )
+        },
     );
-    let Some((Some(profile), Some(document), Some(definition), problem, is_unsafe, trusted_from)) = row else {
+    let Some((Some(profile), Some(document), Some(definition), problem, is_unsafe, trusted_from)) =
+        row
+    else {
         return (State::None, watched);
     };
     if let Some(encoding) = catalog::other_encoding() {
@@ -461,6 +475,7 @@ fn read() -> (State, Vec<Oid>) {
         keys,
         naming,
         sets,
+        foreign_indexes: closure::foreign_indexes(profile),
         fragile: fragile(profile, &[a, b, c, d]),
         definition,
     };

@@ -149,6 +149,7 @@ fn changed(a: &Attached) -> (bool, bool) {
             "{} SELECT count(*) > 0, coalesce(bool_or({REPLACING}), false) \
              FROM pg_event_trigger_ddl_commands() AS c \
              WHERE c.command_tag NOT IN ({HARMLESS}) AND (c.classid IN ({TEXT_SEARCH}) AND c.objid < 12000 \
+              OR c.classid = 'pg_namespace'::regclass AND c.objid = 'profile_cache'::regnamespace \
               OR EXISTS (SELECT FROM reached AS u WHERE (u.classid, u.objid) = (c.classid, c.objid) \
                OR (u.classid = 'pg_class'::regclass AND u.objid IN ( \
                   SELECT g.tgrelid FROM pg_trigger AS g WHERE c.classid = 'pg_trigger'::regclass AND g.oid = c.objid \

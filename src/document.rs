@@ -60,7 +60,6 @@ pub fn lock(
     let mut locker = Locker::open(a.profile);
     match attachment::load() {
         State::Ready(now) if now.same_columns(a) => {}
-        State::Gone(gone) => gone.error().raise(),
         _ => {
             locker.close();
             return vec![];
@@ -242,7 +241,7 @@ pub fn prepare(a: &Attached, rows: &[Locked]) -> Prepared {
 fn write(a: &Attached, work: &[Row]) -> Vec<Uuid> {
     let skipped: Vec<Uuid> = {
         let _owner = as_owner(a.owner);
-        let mut writer = Writer::open(a.profile, a.columns);
+        let mut writer = Writer::open(a.profile, a.columns, &a.foreign_indexes);
         // An index may have come since it was decided that nothing can refuse a write.
         let may_fail = a.fragile || !writer.may_be_refused();
         let skipped = work

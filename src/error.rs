@@ -460,9 +460,9 @@ impl Error {
             ),
             IndexChecked(index) => (
                 Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-                format!("a document cannot be stored while index {index} would have to be checked for it"),
-                Some("It is being built, or keeps the cache's own columns apart.".into()),
-                Some("Let it be built, or drop it if it is invalid or on the cache's columns.".into()),
+                format!("a document cannot be stored where index {index} needs an entry for it"),
+                Some("It is being built, keeps the cache's own columns apart, or runs code that a document view may not reach.".into()),
+                Some("Let it be built, or drop it.".into()),
             ),
             ChecksQueued(table) => (
                 Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,

@@ -496,6 +496,37 @@ def full_lock_table(server, database):
         server.stop("fast", data)
 
 
+def other_encoding(server, database):
+    """Keys travel as UTF-8: in a database of another encoding attach() refuses, and what was restored there is not read."""
+
+    def refused(latin, sql):
+        try:
+            server.sql(latin, "\\set VERBOSITY verbose\n" + sql)
+        except RuntimeError as error:
+            if "0A000: profile_cache needs a database in UTF8, and this one is in LATIN1" in str(error):
+                return
+            raise
+        raise RuntimeError(f"not refused: {sql}")
+
+    fill(server, database, users=30)
+    dump = subprocess.run([server.bindir / "pg_dump", "-d", database], env=server.env, capture_output=True, text=True).stdout
+    fresh, restored = f"{database}_fresh", f"{database}_restored"
+    for latin in (fresh, restored):
+        server.sql("postgres", f"""DROP DATABASE IF EXISTS {latin};
+CREATE DATABASE {latin} TEMPLATE template0 ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C';""")
+    server.sql(fresh, "CREATE EXTENSION profile_cache; CREATE TABLE user_profile (id int PRIMARY KEY, supabase_user_id uuid NOT NULL UNIQUE)")
+    refused(fresh, "SELECT profile_cache.attach()")
+    done = server.psql(restored, "-f", "-", input=dump, capture_output=True)
+    if done.returncode:
+        raise RuntimeError(done.stderr)
+    key = "(SELECT supabase_user_id FROM user_profile ORDER BY id LIMIT 1)"
+    for sql in (f"SELECT get_profile({key})", f"SELECT profile_cache.explain({key})", "SELECT * FROM profile_cache.verify()", "CALL profile_cache.refresh()"):
+        refused(restored, sql)
+    server.sql(restored, "UPDATE user_profile SET full_name = 'goes on' WHERE id = 1")
+    expect("status says so", server.sql(restored, "SELECT warnings::text LIKE '%in UTF8%' FROM profile_cache.status"), "t")
+
+
 TESTS = [
-    crash, crash_in_a_pass, standby, dump_and_restore, parallel_restore, cancelled_refresh, waiting_for_standby, subscriber_in_the_middle, decoded, sign_ups, cancelled_commit, full_lock_table, fmt, skip, def, other_encoding, server, database, Keys, travel, as, UTF, 8, in, a, of, another, encoding, attach, refuses, and, what, was, restored, there, is, not, read, refused, latin, sql, try, set, VERBOSITY, verbose, n, except, RuntimeError, error, if, 0A000, profile_cache, needs, UTF8, this, one, LATIN1, str, return, raise, f, fill, users, 30, dump, subprocess, run, bindir, pg_dump, d, env, capture_output, True, text, stdout, fresh, _fresh, _restored, for, postgres, DROP, DATABASE, IF, EXISTS, CREATE, TEMPLATE, template0, ENCODING, LC_COLLATE, C, LC_CTYPE, EXTENSION, TABLE, user_profile, id, int, PRIMARY, KEY, supabase_user_id, uuid, NOT, NULL, UNIQUE, SELECT, done, psql, input, returncode, stderr, key, FROM, ORDER, BY, LIMIT, 1, get_profile, explain, verify, CALL, refresh, UPDATE, SET, full_name, goes, on, WHERE, expect, status, says, so, warnings, LIKE, t, TESTS,
-]
+    crash, crash_in_a_pass, standby, dump_and_restore, parallel_restore, cancelled_refresh, waiting_for_standby,
+    subscriber_in_the_middle, decoded, sign_ups, cancelled_commit, full_lock_table, other_encoding,
+]  # fmt: skip

@@ -31,6 +31,8 @@ pub struct Writer {
     new: *mut pg_sys::TupleTableSlot,
     result: *mut pg_sys::ResultRelInfo,
     estate: *mut pg_sys::EState,
+    /// Indexes whose code may not be run.
+    foreign: Vec<Oid>,
 }
 
 /// Whether PostgreSQL still has a check of the table's constraints to run in this transaction.
@@ -139,8 +141,9 @@ impl Locker {
 }
 
 impl Writer {
-    /// `columns`: the numbers of document, valid_until, epoch and updated_at.
-    pub fn open(table: Oid, columns: [i16; 4]) -> Writer {
+    /// `columns`: the numbers of document, valid_until, epoch and updated_at. `foreign`: indexes into which
+    /// nothing may be put, since that runs code that is not to be run.
+    pub fn open(table: Oid, columns: [i16; 4], foreign: &[Oid]) -> Writer {
         // SAFETY: everything opened here is closed in `finish`, or by the abort. A ResultRelInfo with no
         // range table index is what index maintenance takes for "not from a query".
         unsafe {
@@ -160,15 +163,14 @@ impl Writer {
                 new: pg_sys::MakeSingleTupleTableSlot((*relation).rd_att, &pg_sys::TTSOpsHeapTuple),
                 result,
                 estate: pg_sys::CreateExecutorState(),
+                foreign: foreign.to_vec(),
             }
         }
     }
 
-    /// Whether there is an index into which a new version may not go unchecked.
+    /// Whether there is an index into which a new version may not go, or not unchecked.
     pub fn may_be_refused(&self) -> bool {
-        self.indexes()
-            .iter()
-            .any(|index| index.needs_check(&self.columns))
+        self.indexes().iter().any(|index| self.refuses(index))
     }
 
     /// Stores `s` in the row version at `tid`, which this transaction has locked and not updated
@@ -231,12 +233,16 @@ impl Writer {
     fn maintain_indexes(&mut self, needed: Needed) {
         for index in self.indexes() {
             if index.is_needed(needed) {
-                if index.needs_check(&self.columns) {
+                if self.refuses(&index) {
                     Error::IndexChecked(index.name()).raise();
                 }
                 index.insert(self);
             }
         }
+    }
+
+    fn refuses(&self, index: &Index) -> bool {
+        self.foreign.contains(&index.oid()) || index.needs_check(&self.columns)
     }
 
     fn indexes(&self) -> Vec<Index> {
@@ -328,6 +334,11 @@ impl Index {
                     || pg_sys::bms_is_member(*column - whole_row, used)
             }) || pg_sys::bms_is_member(-whole_row, used)
         }
+    }
+
+    fn oid(&self) -> Oid {
+        // SAFETY: open, as in `indexes`.
+        unsafe { (*self.relation).rd_id }
     }
 
     fn name(&self) -> String {

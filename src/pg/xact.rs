@@ -23,6 +23,12 @@ pub fn register_callbacks() {
             Some(on_syscache),
             pg_sys::Datum::from(0),
         );
+        // Of a schema that is renamed no relation tells.
+        pg_sys::CacheRegisterSyscacheCallback(
+            pg_sys::SysCacheIdentifier::NAMESPACEOID as i32,
+            Some(on_syscache),
+            pg_sys::Datum::from(0),
+        );
     }
     settings::define();
 }
@@ -32,7 +38,7 @@ unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _arg:
     use pg_sys::XactEvent::*;
     if matches!(event, XACT_EVENT_PRE_COMMIT | XACT_EVENT_PRE_PREPARE)
         && session::unsettled()
-        && rights::home().is_some()
+        && ours_are_there()
     {
         // Behind the last deferred trigger: nothing that is done here may queue one. The transaction
         // may have been made read only since it wrote.
@@ -54,6 +60,12 @@ unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _arg:
     ) {
         session::transaction_ended();
     }
+}
+
+/// Whether our own tables are there, as far as others have committed: COMMIT itself asks nobody.
+fn ours_are_there() -> bool {
+    super::catalog::accept_invalidations();
+    rights::home().is_some()
 }
 
 #[pg_guard]
@@ -81,6 +93,7 @@ unsafe extern "C-unwind" fn on_relcache(_arg: pg_sys::Datum, relation: Oid) {
 #[pg_guard]
 unsafe extern "C-unwind" fn on_syscache(_arg: pg_sys::Datum, _cache: i32, _hash: u32) {
     crate::attachment::relation_changed(Oid::INVALID);
+    rights::relation_changed(Oid::INVALID);
 }
 
 pub fn subtransaction_id() -> u32 {

@@ -138,7 +138,7 @@ SET ROLE regress_whom_dbo;
 SET ROLE regress_whom_app;
 CREATE OR REPLACE FUNCTION app.shown(t text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$ DECLARE r text := t; BEGIN RETURN upper(r); END $$;
 SET ROLE regress_whom_web;
-CREATE FUNCTION pg_temp.evil(pg_catalog.text) RETURNS pg_catalog.bool LANGUAGE sql AS $$ SELECT public.spy('x') IS NOT NULL $$;
+CREATE FUNCTION pg_temp.evil(pg_catalog.text) RETURNS pg_catalog.bool LANGUAGE sql AS $$ SELECT public.spy($1) IS NOT NULL $$;
 CREATE DOMAIN pg_temp.text AS pg_catalog.text CHECK (current_user OPERATOR(pg_catalog.=) 'regress_whom_web' OR pg_temp.evil(value));
 SELECT app.shown('x'::pg_catalog.text);
 :read
