@@ -42,6 +42,7 @@ CREATE TABLE profile_cache.pending_epoch (
     id           pg_catalog.uuid        NOT NULL DEFAULT pg_catalog.gen_random_uuid() PRIMARY KEY,
     epoch        pg_catalog.int8,
     redefined    boolean                NOT NULL,
+    apply        boolean                NOT NULL,
     reason       pg_catalog.text        NOT NULL,
     link_schema  pg_catalog.name,
     link_table   pg_catalog.name,
@@ -53,6 +54,7 @@ COMMENT ON TABLE profile_cache.pending_epoch IS 'changes that may concern many p
 COMMENT ON COLUMN profile_cache.pending_epoch.id IS 'the row''s name';
 COMMENT ON COLUMN profile_cache.pending_epoch.epoch IS 'its number; null until refresh assigns it';
 COMMENT ON COLUMN profile_cache.pending_epoch.redefined IS 'the document''s definition has changed, in older snapshots too';
+COMMENT ON COLUMN profile_cache.pending_epoch.apply IS 'logical replication may have something under way of which nothing speaks: it gets no number before that is over';
 COMMENT ON COLUMN profile_cache.pending_epoch.reason IS 'what happened';
 COMMENT ON COLUMN profile_cache.pending_epoch.link_schema IS 'schema of the changed table; null: everything is concerned';
 COMMENT ON COLUMN profile_cache.pending_epoch.link_table IS 'the changed table';
@@ -125,9 +127,9 @@ CREATE TABLE profile_cache.absent (
     holders      pg_catalog.text[]      NOT NULL,
     server_start pg_catalog.timestamptz NOT NULL
 ) WITH (vacuum_truncate = off);
-COMMENT ON TABLE profile_cache.absent IS 'pending keys that no visible row had when refresh first looked';
-COMMENT ON COLUMN profile_cache.absent.pending IS 'the pending key''s id';
-COMMENT ON COLUMN profile_cache.absent.holders IS 'virtual transactions that may still bring the row';
+COMMENT ON TABLE profile_cache.absent IS 'pending keys that no visible row had when refresh first looked, and what logical replication may have under way';
+COMMENT ON COLUMN profile_cache.absent.pending IS 'the pending row''s id';
+COMMENT ON COLUMN profile_cache.absent.holders IS 'virtual transactions that may still bring the row, or another change';
 COMMENT ON COLUMN profile_cache.absent.server_start IS 'the run of the server in which they were noted';
 
 CREATE TABLE profile_cache.failure (

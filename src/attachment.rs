@@ -4,8 +4,8 @@
 //! before a statement that could see the difference runs; it is loaded from the newest committed
 //! state, so a transaction that began before attach finds it too.
 
-use crate::closure::Reached;
 use crate::closure;
+use crate::closure::Reached;
 use crate::discovery;
 use crate::error::{Error, check_interrupts};
 use crate::pg::scan::{self, Epochs, KeyHash, Keys, Probe};

@@ -84,7 +84,7 @@ pub fn on_ddl(call: &Call) -> Return {
     if tag.ends_with("SUBSCRIPTION") {
         // Whether the tables are a target of logical replication may have changed, and its apply
         // fires no statement triggers.
-        pending::everything("DDL on a subscription");
+        pending::applied("DDL on a subscription");
         attachment::relation_changed(a.profile);
         return Return::Null;
     }

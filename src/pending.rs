@@ -10,7 +10,7 @@
 use crate::attachment::{Attached, Naming};
 use crate::pg::scan::{KeyHash, Look};
 use crate::pg::spi::{self, Arg, At};
-use crate::pg::{catalog, value::Uuid, xact};
+use crate::pg::{Oid, catalog, value::Uuid, xact};
 use crate::rights::{as_ourselves, home};
 use crate::routes::{Sql, by_column};
 use crate::session;
@@ -291,10 +291,22 @@ pub fn redefined(reason: &str) {
     }
 }
 
+/// The same where a table may no longer be a target of logical replication: its apply fires no statement
+/// triggers, so nothing speaks of what it has under way, and refresh numbers this only when that is over.
+pub fn applied(reason: &str) {
+    session::many();
+    session::distrust_everything();
+    let _us = as_ourselves();
+    spi::run(
+        "INSERT INTO profile_cache.pending_epoch (redefined, apply, reason) VALUES (false, true, $1)",
+        &[Arg::text(reason)],
+    );
+}
+
 fn insert_everything(reason: &str, redefined: bool) {
     let _us = as_ourselves();
     spi::run(
-        "INSERT INTO profile_cache.pending_epoch (redefined, reason) VALUES ($2, $1)",
+        "INSERT INTO profile_cache.pending_epoch (redefined, apply, reason) VALUES ($2, false, $1)",
         &[Arg::text(reason), Arg::bool(redefined)],
     );
 }
@@ -307,8 +319,8 @@ pub fn linked(schema: &str, table: &str, columns: &[String], values: &[Vec<Strin
     }
     let _us = as_ourselves();
     spi::run(
-        "INSERT INTO profile_cache.pending_epoch (redefined, reason, link_schema, link_table, link_columns, link_values) \
-         VALUES (false, 'rows changed', $1, $2, $3::pg_catalog.name[], $4)",
+        "INSERT INTO profile_cache.pending_epoch (redefined, apply, reason, link_schema, link_table, link_columns, link_values) \
+         VALUES (false, false, 'rows changed', $1, $2, $3::pg_catalog.name[], $4)",
         &[
             Arg::text(schema),
             Arg::text(table),
@@ -413,25 +425,37 @@ pub fn mended(keys: &[Uuid]) {
     );
 }
 
-/// Virtual transactions, as `pg_locks` names them, that may have changed something of which whoever
-/// looks at what is pending now knows nothing: those that hold ROW EXCLUSIVE or more on the profile
-/// table (writers who may have looked at the current epoch before now), and those of logical
-/// replication, which fires no statement triggers: its workers, whatever they hold, since one goes on to
-/// another table after that is no longer its target, and what they have prepared. A prepared transaction
-/// keeps its name until a restart and then goes by its XID (`-1/xid`).
-pub fn holders(a: &Attached) -> Vec<String> {
+/// Virtual transactions, as `pg_locks` names them, that hold ROW EXCLUSIVE or more on a table: those
+/// that may have looked at the current epoch before now. A prepared transaction keeps its name until
+/// a restart and then goes by its XID (`-1/xid`).
+pub fn holders(table: Oid) -> Vec<String> {
     let _us = as_ourselves();
     spi::all(
         "SELECT DISTINCT l.virtualtransaction FROM pg_catalog.pg_locks AS l \
-         WHERE l.granted AND l.pid IS DISTINCT FROM pg_catalog.pg_backend_pid() \
-          AND (l.locktype = 'relation' AND (l.relation = $1 OR l.pid IS NULL AND l.relation = ANY ($2)) \
-            AND l.database = (SELECT d.oid FROM pg_catalog.pg_database AS d \
-                              WHERE d.datname = pg_catalog.current_database()) \
-            AND l.mode IN ('RowExclusiveLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock') \
-           OR l.pid IN (SELECT s.pid FROM pg_catalog.pg_stat_get_activity(NULL) AS s \
-                        WHERE s.backend_type LIKE 'logical replication%'))",
+         WHERE l.locktype = 'relation' AND l.relation = $1 AND l.granted \
+          AND l.database = (SELECT d.oid FROM pg_catalog.pg_database AS d \
+                            WHERE d.datname = pg_catalog.current_database()) \
+          AND l.mode IN ('RowExclusiveLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock') \
+          AND l.pid IS DISTINCT FROM pg_catalog.pg_backend_pid()",
         At::New,
-        &[Arg::oid(a.profile), Arg::oids(&a.used())],
+        &[Arg::oid(table)],
+        |r| r.text(1).unwrap_or_default(),
+    )
+}
+
+/// The same for transactions that may be logical replication's: what its workers have under way, whatever
+/// they hold, and what is prepared and holds one of these tables.
+pub fn appliers(tables: &[Oid]) -> Vec<String> {
+    let _us = as_ourselves();
+    spi::all(
+        "SELECT DISTINCT l.virtualtransaction FROM pg_catalog.pg_locks AS l WHERE l.granted \
+          AND (l.pid IN (SELECT s.pid FROM pg_catalog.pg_stat_get_activity(NULL) AS s \
+                         WHERE s.backend_type LIKE 'logical replication%') \
+           OR l.pid IS NULL AND l.locktype = 'relation' AND l.relation = ANY ($1) \
+            AND l.database = (SELECT d.oid FROM pg_catalog.pg_database AS d \
+                              WHERE d.datname = pg_catalog.current_database()))",
+        At::New,
+        &[Arg::oids(tables)],
         |r| r.text(1).unwrap_or_default(),
     )
 }

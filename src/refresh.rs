@@ -120,6 +120,7 @@ struct Drain {
 
 /// One step of draining the pending epochs; None where nothing can be done now.
 fn epochs(a: &Attached, batch: i32) -> Option<u64> {
+    note_appliers(a);
     if assign() {
         return Some(0);
     }
@@ -145,6 +146,38 @@ fn epochs(a: &Attached, batch: i32) -> Option<u64> {
     None
 }
 
+/// Where a table may no longer be a target of logical replication: notes what its apply may have under
+/// way, at first sight.
+fn note_appliers(a: &Attached) {
+    let waiting = {
+        let _us = as_ourselves();
+        spi::one(
+            "SELECT FROM profile_cache.pending_epoch AS p WHERE p.apply AND p.epoch IS NULL LIMIT 1",
+            At::New,
+            &[],
+            |_| (),
+        )
+    };
+    if waiting.is_none() {
+        return;
+    }
+    let holders = pending::appliers(&a.used());
+    let _us = as_ourselves();
+    spi::run(
+        &format!(
+            "INSERT INTO profile_cache.absent (pending, holders, server_start) \
+             SELECT p.id, $1, {RUN} FROM profile_cache.pending_epoch AS p WHERE p.apply AND p.epoch IS NULL \
+             ON CONFLICT (pending) DO UPDATE SET holders = excluded.holders, server_start = excluded.server_start \
+             WHERE absent.server_start <> excluded.server_start"
+        ),
+        &[Arg::texts(&holders)],
+    );
+}
+
+/// A pending epoch `p` that may get its number now.
+const ASSIGNABLE: &str = "p.epoch IS NULL AND (NOT p.apply OR EXISTS (SELECT FROM profile_cache.absent AS b \
+    WHERE b.pending = p.id AND NOT EXISTS (SELECT FROM pg_locks AS l WHERE l.virtualtransaction = ANY (b.holders))))";
+
 /// Gives every pending epoch without a number the next one: at least one more than the current, and
 /// the clock's, so that nobody who writes our columns while triggers are off can foretell it. Committed by the caller before anything
 /// else is done about it. Returns whether there were any.
@@ -152,7 +185,7 @@ fn assign() -> bool {
     let _us = as_ourselves();
     // Not those that are pending in this very transaction's future: only rows this snapshot sees.
     let waiting = spi::one(
-        "SELECT FROM profile_cache.pending_epoch AS p WHERE p.epoch IS NULL LIMIT 1",
+        &format!("SELECT FROM profile_cache.pending_epoch AS p WHERE {ASSIGNABLE} LIMIT 1"),
         At::New,
         &[],
         |_| (),
@@ -163,19 +196,17 @@ fn assign() -> bool {
     session::assign();
     // One statement, one snapshot: what it numbers is what it has looked at, and a definition that it
     // does not see yet stays without a number.
-    let redefined = spi::all(
-        "WITH waiting AS MATERIALIZED (SELECT p.id, p.redefined FROM profile_cache.pending_epoch AS p WHERE p.epoch IS NULL), \
+    let numbered = format!(
+        "WITH waiting AS MATERIALIZED (SELECT p.id, p.redefined FROM profile_cache.pending_epoch AS p WHERE {ASSIGNABLE}), \
           next AS (INSERT INTO profile_cache.epoch AS e (current, trusted_from) \
             SELECT n.epoch, n.epoch FROM (SELECT (EXTRACT(epoch FROM clock_timestamp()) * 1000000)::bigint) AS n(epoch) \
             ON CONFLICT (singleton) DO UPDATE SET current = GREATEST(e.current + 1, excluded.current), \
              trusted_from = CASE WHEN (SELECT bool_or(w.redefined) FROM waiting AS w) \
               THEN GREATEST(e.current + 1, excluded.current) ELSE e.trusted_from END RETURNING e.current) \
          UPDATE profile_cache.pending_epoch AS p SET epoch = next.current FROM next, waiting AS w WHERE p.id = w.id \
-         RETURNING p.redefined",
-        At::New,
-        &[],
-        |r| r.bool(1) != Some(false),
+         RETURNING p.redefined"
     );
+    let redefined = spi::all(&numbered, At::New, &[], |r| r.bool(1) != Some(false));
     if redefined.contains(&true)
         && let Some((home, _)) = home()
     {
@@ -216,7 +247,7 @@ fn drains() -> Vec<Drain> {
 /// run of the server only prepared transactions are left of those noted before: note again, and do
 /// not call a pass that was under way the last one.
 fn note_holders(a: &Attached, epoch: i64) {
-    let holders = pending::holders(a);
+    let holders = pending::holders(a.profile);
     let _us = as_ourselves();
     spi::run(
         &format!(
@@ -362,7 +393,8 @@ fn keys(a: &Attached, after: Option<Uuid>, batch: i32) -> (Option<Uuid>, u64) {
         if after.is_none() {
             spi::run(
                 "DELETE FROM profile_cache.absent AS b WHERE NOT EXISTS \
-                 (SELECT FROM profile_cache.pending_key AS p WHERE p.id = b.pending)",
+                 (SELECT FROM profile_cache.pending_key AS p WHERE p.id = b.pending) AND NOT EXISTS \
+                 (SELECT FROM profile_cache.pending_epoch AS e WHERE e.id = b.pending AND e.epoch IS NULL)",
                 &[],
             );
             // One of each is enough: whoever sees the others go sees it, committed before. But it waits
@@ -517,7 +549,7 @@ fn absent(a: &Attached, step: &Step, types: &[String], keys: &[&Key]) {
     if gone.is_empty() {
         return;
     }
-    let holders = pending::holders(a);
+    let holders = pending::holders(a.profile);
     {
         let _us = as_ourselves();
         spi::run(
@@ -608,7 +640,7 @@ pub fn more_to_drain() -> bool {
     let unassigned = {
         let _us = as_ourselves();
         spi::one(
-            "SELECT FROM profile_cache.pending_epoch AS p WHERE p.epoch IS NULL LIMIT 1",
+            &format!("SELECT FROM profile_cache.pending_epoch AS p WHERE {ASSIGNABLE} LIMIT 1"),
             At::New,
             &[],
             |_| (),
