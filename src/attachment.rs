@@ -411,7 +411,11 @@ fn read() -> (State, Vec<Oid>) {
     // fires none. A change of a view's owner drops this copy, nested views' too.
     let relations = relations_of(document);
     watched.extend(&relations);
-    if let Err(e) = Reached::by_view(profile, document).check(profile)
+    let definition = serde_json::from_str::<Definition>(&definition).ok();
+    let owners = |oid: &Oid| catalog::owner(*oid) == catalog::owner(profile);
+    let ask = !relations.iter().all(owners) || definition.as_ref().is_none_or(|d| d.own_code);
+    if ask
+        && let Err(e) = Reached::by_view(profile, document).check(profile)
         && let Error::Unsafe { why, hint } = e.for_readers()
     {
         return (State::Gone(Gone::Unsafe { why, hint }), watched);
@@ -420,7 +424,6 @@ fn read() -> (State, Vec<Oid>) {
         let why = problem.unwrap_or_default();
         return (State::Gone(Gone::Unsafe { why, hint: None }), watched);
     }
-    let definition = serde_json::from_str::<Definition>(&definition).ok();
     let Some(definition) = definition.filter(Definition::is_only_names) else {
         return (State::Gone(Gone::Definition), watched);
     };

@@ -19,6 +19,7 @@ use crate::error::Error;
 use crate::pg::query::folded;
 use crate::pg::spi::{self, Arg, At};
 use crate::pg::{Oid, catalog};
+use pgrx::pg_sys;
 use std::collections::BTreeSet;
 
 /// Everything that is reached, as rows (classid, objid, made) of `reached`, from what `roots` selects.
@@ -118,6 +119,19 @@ impl Reached {
 
     fn args(&self) -> [Arg; 2] {
         [Arg::oids(&self.classes), Arg::oids(&self.objects)]
+    }
+
+    /// Whether anything is reached that is not the server's, but for relations: a function, a type, a
+    /// collation and so on, or a function that planning may call.
+    pub fn has_own_code(&self) -> bool {
+        let apart = [
+            pg_sys::RelationRelationId,
+            pg_sys::NamespaceRelationId,
+            PG_CONSTRAINT,
+        ];
+        let mut all = self.classes.iter().zip(&self.objects);
+        all.any(|(class, object)| object.to_u32() >= FIRST_OWN && !apart.contains(class))
+            || !self.folded_by_planner().is_empty()
     }
 
     /// Whether nobody but the tables' owner and superusers could have code run by this, and all of the code is
@@ -244,6 +258,9 @@ impl Reached {
     }
 }
 
+/// The OID of pg_constraint itself (pg_constraint.h), which pgrx does not bind.
+const PG_CONSTRAINT: Oid = Oid::from_u32(2606);
+
 /// Objects below this number are the server's.
 const FIRST_OWN: u32 = 16384;
 
@@ -258,7 +275,8 @@ pub struct Stored {
 /// be written by running that, as whoever writes it.
 pub fn foreign_indexes(profile: Oid) -> Vec<Oid> {
     let indexes: Vec<Oid> = spi::all(
-        "SELECT i.indexrelid FROM pg_index AS i WHERE i.indrelid = $1 ORDER BY i.indexrelid::regclass::text",
+        "SELECT i.indexrelid FROM pg_index AS i WHERE i.indrelid = $1 AND (i.indexprs IS NOT NULL OR i.indpred IS NOT NULL \
+          OR EXISTS (SELECT FROM unnest(i.indclass) AS c(oid) WHERE c.oid >= 16384)) ORDER BY i.indexrelid::regclass::text",
         At::Latest,
         &[Arg::oid(profile)],
         |r| r.oid(1),
@@ -266,6 +284,9 @@ pub fn foreign_indexes(profile: Oid) -> Vec<Oid> {
     .into_iter()
     .flatten()
     .collect();
+    if indexes.is_empty() {
+        return vec![];
+    }
     let owner = catalog::owner(profile).unwrap_or(Oid::INVALID);
     let foreign = |indexes: &[Oid]| Reached::from(INDEXES, indexes).unsafe_code(owner).is_some();
     if !foreign(&indexes) {

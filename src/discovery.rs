@@ -133,6 +133,7 @@ pub fn discover(profile: Oid, document: Oid, key: Key) -> Result<Discovered, Err
         unordered: uses.unordered,
         tied: proof.tied.clone(),
         definition: Definition {
+            own_code: reached.has_own_code(),
             key: catalog.name((profile.to_u32(), proof.key_column)),
             view_key: view_key.name.clone(),
             expires,

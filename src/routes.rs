@@ -123,8 +123,15 @@ pub struct Definition {
     pub view_key: String,
     /// Whether the view says until when a document is valid.
     pub expires: bool,
+    /// Whether it reaches code or types that are not the server's: then each session asks whose they are.
+    #[serde(default = "yes")]
+    pub own_code: bool,
     /// The used tables; the profile table first.
     pub tables: Vec<Table>,
+}
+
+fn yes() -> bool {
+    true
 }
 
 impl Definition {
@@ -687,6 +694,7 @@ mod tests {
 
     fn sql() -> Sql {
         let d = Definition {
+            own_code: false,
             key: "k".into(),
             view_key: "vk".into(),
             expires: true,
