@@ -37,7 +37,7 @@ def redis(user_id):
 def get_profile(user_id):
     """One query. Django gives jsonb to a raw cursor as text, and that text is the response."""
     with connection.cursor() as cursor:
-        cursor.execute("SELECT get_profile(%s)", [user_id])
+        cursor.execute("SELECT get_profile(%s::uuid)", [user_id])
         (document,) = cursor.fetchone()
     if document is None:
         raise UserProfile.DoesNotExist

@@ -74,6 +74,22 @@ SELECT get_profile(u(2)) -> 'roles';
 UPDATE user_profile SET note = 'fits again' WHERE id = 2;
 :check
 
+-- A unique index that is being built, or was left by a build that failed: an entry would have to be checked.
+TRUNCATE user_role;
+UPDATE user_profile SET filler = repeat('x', 3000), note = NULL, email = 'user' || id;
+CREATE UNIQUE INDEX unfinished ON user_profile (email);
+UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'unfinished'::regclass;
+SELECT profile_cache.invalidate_all();
+CALL profile_cache.refresh();
+VACUUM FULL user_profile;
+INSERT INTO user_role VALUES (30, 4, 1);
+SELECT state();
+SELECT * FROM pending();
+DROP INDEX unfinished;
+CALL profile_cache.refresh();
+SELECT state();
+SELECT count(*) FROM wrong();
+
 -- A unique index on one of our columns, which cannot hold two of one epoch.
 TRUNCATE user_role;
 UPDATE user_profile SET filler = NULL, note = NULL;
