@@ -759,6 +759,7 @@ class Test(Scheduler):
         must(self.schema.checks())
         must("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO app_writer; REVOKE ALL ON profile_document FROM app_writer")
         must("GRANT SELECT ON user_profile TO reader")
+        must("GRANT SET ON PARAMETER profile_cache.max_immediate TO app_writer")
         if self.schema.preloaded:
             must("CALL profile_cache.refresh()")
         self.sessions = [Session(self, n) for n in range(1, 7)]
