@@ -102,7 +102,7 @@ pub fn attach(request: &Request) {
             drop_triggers(table);
         }
     }
-    changed |= make_triggers(definition, profile.oid);
+    changed |= make_triggers(definition, profile.oid, owner);
     record(&profile, document, definition, &request.exclude, changed);
     advice::warn_of_later_triggers(&profile);
     advice::warn_of_foreign_indexes(&profile);
@@ -310,16 +310,19 @@ fn revoke_defaults(view: Oid, sql: &str) {
     }
 }
 
-/// Makes the triggers that are missing, disabled or not as they should be; whether there were any.
-/// As the owner of the trigger functions, which nobody else may use.
-fn make_triggers(definition: &Definition, profile: Oid) -> bool {
+/// Makes the triggers that are missing, disabled or not as they should be; whether there were any. As the
+/// tables' owner: event triggers of others that DDL fires run as whoever it runs as.
+fn make_triggers(definition: &Definition, profile: Oid, owner: Oid) -> bool {
     let tables: Vec<Oid> = definition
         .tables
         .iter()
         .filter_map(|t| catalog::relation(&t.schema, &t.name))
         .collect();
-    let _us = as_ourselves();
-    let missing = attachment::missing_triggers(&tables, profile);
+    let missing = {
+        let _us = as_ourselves();
+        attachment::missing_triggers(&tables, profile)
+    };
+    let _owner = as_owner(owner);
     for (oid, name) in &missing {
         let sql = named(*oid).sql;
         let Some(trigger) = routes::triggers(true).find(|t| t.name == name) else {
@@ -474,7 +477,10 @@ fn with_our_triggers() -> Vec<Oid> {
 }
 
 fn drop_triggers(table: &Named) {
-    let _us = as_ourselves();
+    let Some(owner) = catalog::owner(table.oid) else {
+        return;
+    };
+    let _owner = as_owner(owner);
     for name in routes::triggers(true).map(|t| t.name) {
         if trigger_of_ours(table.oid, name) {
             spi::utility(&format!(

@@ -157,6 +157,7 @@ impl Attached {
         self.profile == other.profile
             && self.key == other.key
             && self.columns == other.columns
+            && self.foreign_indexes == other.foreign_indexes
             && self.definition == other.definition
     }
 
@@ -413,7 +414,11 @@ fn read() -> (State, Vec<Oid>) {
     watched.extend(&relations);
     let definition = serde_json::from_str::<Definition>(&definition).ok();
     let owners = |oid: &Oid| catalog::owner(*oid) == catalog::owner(profile);
-    let ask = !relations.iter().all(owners) || definition.as_ref().is_none_or(|d| d.own_code);
+    // What a definition says that has a problem is of an earlier view.
+    let ask = problem.is_some()
+        || !relations.iter().all(owners)
+        || definition.as_ref().is_none_or(|d| d.own_code)
+        || Reached::plans_own_code(&relations);
     if ask
         && let Err(e) = Reached::by_view(profile, document).check(profile)
         && let Error::Unsafe { why, hint } = e.for_readers()

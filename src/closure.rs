@@ -16,7 +16,7 @@
 //! is not in pg_depend, so nobody hears of its replacement. A parsed body names objects, not names.
 
 use crate::error::Error;
-use crate::pg::query::folded;
+use crate::pg::query::simplified;
 use crate::pg::spi::{self, Arg, At};
 use crate::pg::{Oid, catalog};
 use pgrx::pg_sys;
@@ -131,19 +131,39 @@ impl Reached {
         ];
         let mut all = self.classes.iter().zip(&self.objects);
         all.any(|(class, object)| object.to_u32() >= FIRST_OWN && !apart.contains(class))
-            || !self.folded_by_planner().is_empty()
+    }
+
+    /// Whether an index, a CHECK or statistics of the reached tables use anything that is not the server's: then
+    /// planning may run it. DDL of that kind changes no document, so it is asked at each load.
+    pub fn plans_own_code(relations: &[Oid]) -> bool {
+        spi::one(
+            "SELECT FROM unnest($1) AS r(oid) CROSS JOIN LATERAL ( \
+              SELECT 'pg_class'::regclass, i.indexrelid FROM pg_index AS i WHERE i.indrelid = r.oid \
+               AND (i.indexprs IS NOT NULL OR i.indpred IS NOT NULL) \
+              UNION ALL SELECT 'pg_constraint'::regclass, c.oid FROM pg_constraint AS c WHERE c.conrelid = r.oid AND c.contype = 'c' \
+              UNION ALL SELECT 'pg_statistic_ext'::regclass, s.oid FROM pg_statistic_ext AS s \
+               WHERE s.stxrelid = r.oid AND s.stxexprs IS NOT NULL) AS o(classid, objid) \
+             JOIN pg_depend AS d ON d.classid = o.classid AND d.objid = o.objid AND d.refobjid >= 16384 \
+              AND d.refclassid NOT IN ('pg_class'::regclass, 'pg_namespace'::regclass) LIMIT 1",
+            At::Latest,
+            &[Arg::oids(relations)],
+            |_| (),
+        )
+        .is_some()
     }
 
     /// Whether nobody but the tables' owner and superusers could have code run by this, and all of the code is
     /// the same in every session. The error says what to do.
     pub fn check(&self, profile: Oid) -> Result<(), Error> {
         let owner = catalog::owner(profile).unwrap_or(Oid::INVALID);
-        let error = self.unsafe_code(owner).or_else(|| {
-            let folded = self.folded_by_planner();
-            (!folded.is_empty())
-                .then(|| Reached::from(FUNCTIONS, &folded).unsafe_code(owner))
-                .flatten()
-        });
+        if let Some(error) = self.unsafe_code(owner) {
+            return Err(error);
+        }
+        let run = self.run_by_planner()?;
+        if run.is_empty() {
+            return Ok(());
+        }
+        let error = Reached::from(FUNCTIONS, &run).unsafe_code(owner);
         error.map_or(Ok(()), Err)
     }
 
@@ -206,10 +226,11 @@ impl Reached {
         found.flatten()
     }
 
-    /// Functions that planning a query on the used tables may call, since their arguments are constants: in
-    /// expressions and predicates of indexes, in CHECKs, in statistics. What has a column among its arguments is
-    /// not run by reading.
-    fn folded_by_planner(&self) -> Vec<Oid> {
+    /// Functions that planning a query on the used tables may run: in expressions and predicates of indexes, in
+    /// CHECKs, in statistics. Those whose arguments are constants it calls. One in SQL whose arguments are not it
+    /// puts into its caller's place, and calls what is constant in that. Any other with a column among its
+    /// arguments is not run by reading.
+    fn run_by_planner(&self) -> Result<Vec<Oid>, Error> {
         let sql = format!(
             "SELECT k.tree::text FROM {ROWS} CROSS JOIN LATERAL ( \
               SELECT i.indexprs FROM pg_index AS i WHERE i.indrelid = u.objid \
@@ -219,12 +240,28 @@ impl Reached {
              WHERE u.classid = 'pg_class'::regclass AND k.tree IS NOT NULL"
         );
         let trees = spi::all(&sql, At::Latest, &self.args(), |r| r.text(1));
-        let mut found = BTreeSet::new();
+        let (mut called, mut others) = (BTreeSet::new(), BTreeSet::new());
         for tree in trees.into_iter().flatten() {
-            found.extend(folded(&tree).unwrap_or_default());
+            let found = simplified(&tree).ok_or(Error::TooDeep)?;
+            called.extend(found.folded);
+            others.extend(found.others);
         }
-        let own = found.into_iter().filter(|f| *f >= FIRST_OWN);
-        own.map(Oid::from).collect()
+        let own = |set: BTreeSet<u32>| {
+            let own = set.into_iter().filter(|f| *f >= FIRST_OWN);
+            own.map(Oid::from).collect::<Vec<Oid>>()
+        };
+        let mut run = own(called);
+        let others = own(others);
+        if !others.is_empty() {
+            let in_sql = spi::all(
+                "SELECT f.oid FROM pg_proc AS f WHERE f.oid = ANY ($1) AND f.prolang = 14",
+                At::Latest,
+                &[Arg::oids(&others)],
+                |r| r.oid(1),
+            );
+            run.extend(in_sql.into_iter().flatten());
+        }
+        Ok(run)
     }
 
     /// The bodies of functions, their arguments' defaults, and the CHECKs of domains.

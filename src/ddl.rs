@@ -15,7 +15,7 @@ use crate::pg::fmgr::{Call, Return};
 use crate::pg::spi::{self, Arg, At};
 use crate::pg::{Oid, catalog};
 use crate::pg::{tuple, xact};
-use crate::rights::{as_ourselves, home};
+use crate::rights::{self, as_ourselves, home};
 use crate::routes::{Definition, Link};
 
 /// Commands that cannot change a document or who is told of changes.
@@ -56,6 +56,9 @@ pub fn on_ddl(call: &Call) -> Return {
         Error::NotATrigger("profile_cache.on_ddl()").raise()
     };
     if attachment::Attaching::under_way() {
+        return Return::Null;
+    }
+    if rights::home().is_some() && all_temporary(&event) {
         return Return::Null;
     }
     // attach waits for DDL that is under way, and DDL for attach: neither can miss the other.
@@ -134,6 +137,18 @@ pub fn on_ddl(call: &Call) -> Return {
     Return::Null
 }
 
+/// Whether the event is about objects of the session's own alone, which nothing that lasts depends on. Whoever
+/// may make some need hold up nobody.
+fn all_temporary(event: &str) -> bool {
+    let sql = if event == "sql_drop" {
+        "SELECT bool_and(d.is_temporary OR coalesce(d.schema_name, d.object_identity) ~ '^[(]?pg_temp') FROM pg_event_trigger_dropped_objects() AS d"
+    } else {
+        "SELECT bool_and(coalesce(c.schema_name, c.object_identity) ~ '^[(]?pg_temp') FROM pg_event_trigger_ddl_commands() AS c"
+    };
+    let _us = as_ourselves();
+    spi::one(sql, At::Latest, &[], |r| r.bool(1) == Some(true)) == Some(true)
+}
+
 fn used(a: &Attached) -> Vec<Oid> {
     a.tables
         .iter()
@@ -183,7 +198,8 @@ fn dropped(a: &Attached) -> bool {
         .collect();
     spi::one(
         "SELECT FROM pg_event_trigger_dropped_objects() AS d \
-         WHERE NOT d.is_temporary AND (d.object_type = 'cast' OR cardinality(d.address_names) >= 2 \
+         WHERE NOT d.is_temporary AND (d.object_type = 'cast' AND d.address_args[1] IN ('json', 'pg_catalog.json') \
+           AND d.object_identity !~ 'pg_temp' OR cardinality(d.address_names) >= 2 \
           AND d.object_type NOT IN ('policy', 'default value') \
           AND d.address_names[1] || '.' || d.address_names[2] = ANY ($1)) LIMIT 1",
         At::Latest,

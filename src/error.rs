@@ -115,6 +115,7 @@ pub enum Error {
         column: String,
     },
     TwoDocuments,
+    TooDeep,
     IndexChecked(String),
     ChecksQueued(String),
     NullArgument(&'static str),
@@ -458,6 +459,12 @@ impl Error {
                 None,
                 Some("Aggregate in the view, so that it has one row for each profile.".into()),
             ),
+            TooDeep => (
+                Code::ERRCODE_STATEMENT_TOO_COMPLEX,
+                "an index, a CHECK or statistics of a used table are nested more than 1000 deep".into(),
+                Some("Reading the document view may run what is in them, and it cannot be told what that is.".into()),
+                Some("Drop them, or put the expression into a function with a parsed SQL body.".into()),
+            ),
             IndexChecked(index) => (
                 Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
                 format!("a document cannot be stored where index {index} needs an entry for it"),
@@ -539,7 +546,7 @@ impl Error {
     pub fn is_unsafe(&self) -> bool {
         matches!(
             self,
-            Error::OtherOwner { .. } | Error::AnotherLanguage { .. }
+            Error::OtherOwner { .. } | Error::AnotherLanguage { .. } | Error::TooDeep
         )
     }
 

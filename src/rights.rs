@@ -115,7 +115,8 @@ pub enum Revoke {
 }
 
 /// Grants what is to be granted on the extension's objects: reading our tables to the extension's owner
-/// and `tables_owner`, who dump them; calling to everybody, since each function asks who calls.
+/// and `tables_owner`, who dump them; making triggers to the latter; calling to everybody, since each function
+/// asks who calls.
 pub fn set(tables_owner: Option<Oid>, revoke: Revoke) {
     let _us = as_ourselves();
     let owner = Arg::oid(tables_owner.unwrap_or(Oid::INVALID));
@@ -131,17 +132,21 @@ pub fn set(tables_owner: Option<Oid>, revoke: Revoke) {
         ],
         |r| r.text(1),
     );
+    // Event triggers of others, which DDL of ours would run as ourselves, are not for this.
+    let _quiet = as_ourselves().with(c"session_replication_role", "replica");
     for statement in statements.into_iter().flatten() {
         spi::utility(&statement);
     }
 }
 
-/// $1: the tables' owner. A row where set_rights() is granted to whom it should be, and so all else.
+/// $1: the tables' owner. A row where set_rights() is granted to whom it should be, and our triggers to the
+/// tables' owner, and so all else.
 const AS_WANTED: &str = "WITH reader(role) AS (SELECT e.extowner FROM pg_extension AS e WHERE e.extname = 'profile_cache' \
    UNION SELECT $1 WHERE $1 <> 0), \
   given(role) AS (SELECT x.grantee FROM pg_proc AS f CROSS JOIN LATERAL aclexplode(f.proacl) AS x \
    WHERE f.oid = 'profile_cache.set_rights'::regproc AND x.grantee <> f.proowner) \
  SELECT FROM pg_proc AS f WHERE f.oid = 'profile_cache.set_rights'::regproc AND f.proacl IS NOT NULL \
+  AND ($1 = 0 OR has_function_privilege($1, 'profile_cache.after_statement()', 'EXECUTE')) \
   AND NOT EXISTS (SELECT r.role FROM reader AS r WHERE r.role <> f.proowner EXCEPT SELECT g.role FROM given AS g) \
   AND NOT EXISTS (SELECT g.role FROM given AS g EXCEPT SELECT r.role FROM reader AS r)";
 
@@ -163,7 +168,9 @@ const RIGHTS: &str = "WITH extension AS (SELECT e.oid, e.extowner FROM pg_extens
      WHERE CASE o.kind WHEN 'SCHEMA' THEN true WHEN 'TABLE' THEN o.bare = 'status' ELSE o.bare IN ('get_profile', 'explain', 'iso8601', \
       'attach', 'detach', 'invalidate', 'invalidate_all', 'verify', 'refresh', 'refresh_begin', 'refresh_step', 'status_row') END \
     UNION ALL SELECT o.class, o.oid, r.role, CASE o.kind WHEN 'TABLE' THEN 'SELECT' ELSE 'EXECUTE' END FROM object AS o, reader AS r \
-     WHERE o.kind = 'TABLE' AND o.bare <> 'status' OR o.bare = 'set_rights'), \
+     WHERE o.kind = 'TABLE' AND o.bare <> 'status' OR o.bare = 'set_rights' \
+    UNION ALL SELECT o.class, o.oid, $1, 'EXECUTE' FROM object AS o \
+     WHERE $1 <> 0 AND o.bare IN ('distrust', 'before_statement', 'after_statement')), \
   given(class, oid, role, privilege) AS (SELECT o.class, o.oid, x.grantee, x.privilege_type \
     FROM object AS o, aclexplode(o.acl) AS x WHERE x.grantee <> o.owner), \
   change(class, oid, role, privilege, gives) AS ( \

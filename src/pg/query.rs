@@ -74,10 +74,19 @@ impl Uses {
     }
 }
 
-/// The functions that a planner may call to simplify an expression of the catalogs: those whose arguments have
-/// no column in them. None where it is nested too deep to be read.
-pub fn folded(tree: &str) -> Option<BTreeSet<u32>> {
-    let mut found = BTreeSet::new();
+/// Functions of an expression of the catalogs, by what a planner does with them.
+#[derive(Default)]
+pub struct Simplified {
+    /// Those whose arguments have no column in them: it may call them.
+    pub folded: BTreeSet<u32>,
+    /// All others: it may put the body of one that is written in SQL in its place, and go on with that.
+    pub others: BTreeSet<u32>,
+}
+
+/// What a planner may do to simplify an expression of the catalogs. None where it is nested too deep to be
+/// read.
+pub fn simplified(tree: &str) -> Option<Simplified> {
+    let mut found = Simplified::default();
     let mut depth = 0;
     let tree = CString::new(tree).ok()?;
     // SAFETY: the text is one that the server itself has written.
@@ -95,7 +104,7 @@ pub fn folded(tree: &str) -> Option<BTreeSet<u32>> {
 ///
 /// # Safety
 /// `n` is an expression or a list of them.
-unsafe fn fold(n: *mut pg_sys::Node, found: &mut BTreeSet<u32>, depth: &mut usize) -> bool {
+unsafe fn fold(n: *mut pg_sys::Node, found: &mut Simplified, depth: &mut usize) -> bool {
     #[pg_guard]
     unsafe extern "C-unwind" fn note(function: Oid, found: *mut c_void) -> bool {
         // SAFETY: the set below.
@@ -119,9 +128,12 @@ unsafe fn fold(n: *mut pg_sys::Node, found: &mut BTreeSet<u32>, depth: &mut usiz
             *depth -= 1;
             return all;
         }
-        if !pg_sys::contain_var_clause(n) {
-            pg_sys::check_functions_in_node(n, Some(note), (&raw mut *found).cast());
-        }
+        let functions = if pg_sys::contain_var_clause(n) {
+            &raw mut found.others
+        } else {
+            &raw mut found.folded
+        };
+        pg_sys::check_functions_in_node(n, Some(note), functions.cast());
         let all = children(n).into_iter().all(|n| fold(n, found, depth));
         *depth -= 1;
         all

@@ -40,7 +40,7 @@ CALL profile_cache.refresh();
 CREATE ROLE regress_writer;
 GRANT SELECT, UPDATE, INSERT ON user_profile, user_role TO regress_writer;
 GRANT USAGE ON SCHEMA ext TO regress_writer;
-CREATE OR REPLACE FUNCTION ext.norm(t text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$
+CREATE OR REPLACE FUNCTION norm_key(t text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$
 BEGIN
     PERFORM set_config('app.seen', concat_ws(' ', nullif(current_setting('app.seen', true), ''), current_user), false);
     RETURN lower(t);
