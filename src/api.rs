@@ -55,6 +55,8 @@ pub fn refresh_begin(call: &Call) -> Return {
 
 /// `profile_cache.refresh_step(batch_size integer, phase text, after uuid)`: one batch.
 pub fn refresh_step(call: &Call) -> Return {
+    managed(attachment::required);
+    refresh::take_turn();
     let a = managed(attachment::required);
     if xact::has_one_snapshot() {
         Error::OneSnapshot.raise();
@@ -66,7 +68,7 @@ pub fn refresh_step(call: &Call) -> Return {
     let phase = call.text(1).map_or(Phase::Epochs, |p| Phase::parse(&p));
     let done = refresh::step(&a, phase, call.uuid(2), batch);
     let phase = match done.phase {
-        Phase::Done if refresh::more_to_drain() => Phase::Epochs,
+        Phase::Done if !done.held_up && refresh::more_to_drain() => Phase::Epochs,
         phase => phase,
     };
     Return::Record(vec![
@@ -104,7 +106,13 @@ pub fn invalidate_all(_: &Call) -> Return {
 
 /// `profile_cache.verify(sample bigint)`
 pub fn verify(call: &Call) -> Return {
-    let a = managed(attachment::required_locked);
+    let a = loop {
+        let a = managed(attachment::required_locked);
+        tuple::lock_for_reading(a.document);
+        if !attachment::changed() {
+            break a;
+        }
+    };
     let sample = call.int8(0);
     if let Some(n) = sample.filter(|n| *n < 1) {
         Error::Sample(n).raise();

@@ -350,6 +350,11 @@ fn record(
     {
         let _us = as_ourselves();
         if known {
+            // Its row may have been lost.
+            let lost = spi::run(
+                "INSERT INTO profile_cache.epoch (current, trusted_from) VALUES ($1, $1) ON CONFLICT DO NOTHING",
+                &[Arg::int8(Some(UNIX_TO_POSTGRES + xact::clock()))],
+            ) > 0;
             let same = spi::one(
                 "SELECT FROM profile_cache.attachment AS a WHERE a.document::oid = $1 \
                  AND a.definition = $2::pg_catalog.jsonb AND a.problem IS NULL",
@@ -357,15 +362,10 @@ fn record(
                 &[Arg::oid(document), Arg::text(&text)],
                 |_| (),
             );
-            if same.is_some() && !changed {
+            if same.is_some() && !changed && !lost {
                 return;
             }
             pending::forget_values();
-            // Its row may have been lost.
-            spi::run(
-                "INSERT INTO profile_cache.epoch (current, trusted_from) VALUES ($1, $1) ON CONFLICT DO NOTHING",
-                &[Arg::int8(Some(UNIX_TO_POSTGRES + xact::clock()))],
-            );
             spi::run(
                 "UPDATE profile_cache.attachment SET document = $1::oid::regclass, definition = $2::pg_catalog.jsonb, \
                  exclude = $3::pg_catalog.name[], problem = NULL, unsafe = false",

@@ -152,6 +152,11 @@ impl Attached {
         self.tables.iter().find(|t| t.oid == oid)
     }
 
+    /// Whether all that is done goes by the same tables, view and definition as with `other`.
+    pub fn is_same(&self, other: &Attached) -> bool {
+        self.same_columns(other) && self.document == other.document && self.sql.is_same(&other.sql)
+    }
+
     /// Whether rows of the profile table are read and written as `other` does it.
     pub fn same_columns(&self, other: &Attached) -> bool {
         self.profile == other.profile
@@ -310,12 +315,17 @@ pub fn locked() -> State {
         let state = load();
         if let State::Ready(a) = &state {
             tuple::lock_for_reading(a.profile);
-            if CHANGED.get() {
+            if changed() {
                 continue;
             }
         }
         return state;
     }
+}
+
+/// Whether what is attached may be another since it was last loaded.
+pub fn changed() -> bool {
+    CHANGED.get()
 }
 
 /// The attachment, locked for reading; or the error that says what is wrong with it.
@@ -401,6 +411,17 @@ fn read() -> (State, Vec<Oid>) {
         return (State::Gone(Gone::Encoding(encoding)), watched);
     }
     watched.extend([profile, document]);
+    let ours = [
+        "epoch",
+        "pending_epoch",
+        "pending_epoch_pkey",
+        "pending_key",
+        "pending_key_probe",
+    ];
+    watched.extend(
+        ours.iter()
+            .filter_map(|name| catalog::relation("profile_cache", name)),
+    );
     let sql = |oid| catalog::relation_name(oid).map(|(s, t)| qualified(&s, &t));
     let Some(profile_name) = sql(profile) else {
         return (State::Gone(Gone::Profile), watched);
@@ -598,6 +619,7 @@ fn our_tables() -> Option<(Epochs, Keys)> {
         table,
         current: catalog::column_number(table, "current")?,
         pending,
+        index: relation("pending_epoch_pkey")?,
         number: catalog::column_number(pending, "epoch")?,
     };
     let keys = Keys {

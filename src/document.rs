@@ -44,6 +44,17 @@ pub fn try_locks(a: &Attached) -> bool {
     tuple::try_lock_for_writing(a.profile) && read.all(tuple::try_lock_for_reading)
 }
 
+/// The same for who has nothing in hand: waits for the profile table. Its indexes come with the query that
+/// finds the rows, before any of these is locked.
+pub fn lock_tables(a: &Attached) -> bool {
+    tuple::lock_for_writing(a.profile);
+    let others = a
+        .read
+        .iter()
+        .filter(|r| catalog::table_of_index(**r) != Some(a.profile));
+    others.copied().all(tuple::try_lock_for_reading)
+}
+
 /// Locks the rows whose `step` columns equal some of `values`, but for those that another transaction
 /// holds or, where this one keeps one snapshot, has written since. `probe`: a way to find one of them.
 pub fn lock(
@@ -70,7 +81,18 @@ pub fn lock(
         (Some(probe), [one]) => find_one(a, probe, one),
         _ => None,
     };
-    let found = found.unwrap_or_else(|| find(a, step, values));
+    let found = match found {
+        Some(found) => found,
+        None => {
+            let found = find(a, step, values);
+            // Nothing that computing needs is waited for once a row is locked.
+            if !a.read.iter().copied().all(tuple::try_lock_for_reading) {
+                locker.close();
+                return vec![];
+            }
+            found
+        }
+    };
     let locked = found.into_iter().filter_map(|mut row| {
         let (tid, moved) = locker.lock(row.tid, |newer| {
             // It may have become another profile's.
@@ -243,10 +265,10 @@ fn write(a: &Attached, work: &[Row]) -> Vec<Uuid> {
         let _owner = as_owner(a.owner);
         let mut writer = Writer::open(a.profile, a.columns, &a.foreign_indexes);
         // An index may have come since it was decided that nothing can refuse a write.
-        let may_fail = a.fragile || !writer.may_be_refused();
+        let try_it = !writer.keeps_ours_apart() && (a.fragile || !writer.may_be_refused());
         let skipped = work
             .iter()
-            .filter(|row| !(may_fail && writer.write(row.tid, &row.stored)))
+            .filter(|row| !(try_it && writer.write(row.tid, &row.stored)))
             .map(|row| row.key)
             .collect();
         writer.finish();
@@ -272,6 +294,9 @@ fn statement(sql: &str, keys: usize) -> spi::Statement<'_> {
 /// Stamp and documents, of one snapshot.
 fn compute(a: &Attached, keys: &[Uuid]) -> (Option<i64>, HashMap<Uuid, Computed>) {
     let _snapshot = Pushed::new();
+    // What the snapshot shows as the current epoch was numbered after whoever redefined the document had
+    // told everybody: a kept plan of the view may be from before, and no lock need be new to ask.
+    catalog::accept_invalidations();
     let stamp = a.epochs.current();
     let computed = match xact::subtransaction(|| view_rows(a, keys)) {
         Ok(found) => found,

@@ -7,11 +7,11 @@
 use crate::attachment::{self, Attached, Naming};
 use crate::error::Error;
 use crate::pending::{Judge, Looked, Miss, PendingKeys};
-use crate::pg::catalog;
 use crate::pg::identity::current_user;
 use crate::pg::scan::{KeyHash, Row};
 use crate::pg::spi::{self, Arg, At};
 use crate::pg::value::{Uuid, Value};
+use crate::pg::{catalog, tuple};
 use crate::rights::{as_caller, as_owner};
 use crate::routes::display;
 use crate::session;
@@ -128,11 +128,19 @@ fn names_of(a: &Attached, row: &Row) -> Vec<KeyHash> {
 
 /// The document of a profile for the current user.
 pub fn get(key: &Uuid) -> Option<Value> {
-    let a = attachment::required_locked();
-    match look(&a, key, false) {
-        Found::Nothing => None,
-        Found::Hit { document, .. } => document,
-        Found::Miss { .. } => live(&a, key),
+    loop {
+        let a = attachment::required_locked();
+        match look(&a, key, false) {
+            Found::Nothing => return None,
+            Found::Hit { document, .. } => return document,
+            Found::Miss { .. } => {
+                // By its number: what has its name by the time it is read may be another view.
+                tuple::lock_for_reading(a.document);
+                if !attachment::changed() {
+                    return live(&a, key);
+                }
+            }
+        }
     }
 }
 

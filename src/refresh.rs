@@ -7,15 +7,17 @@
 
 use crate::attachment::{self, Attached, Naming};
 use crate::document;
-use crate::error::{Error, check_interrupts};
+use crate::error::{Error, check_interrupts, notice};
 use crate::pending;
 use crate::pg::catalog;
 use crate::pg::identity::current_user;
 use crate::pg::spi::{self, Arg, At};
 use crate::pg::value::{Uuid, Value};
+use crate::pg::xact;
 use crate::rights::{self, Revoke, as_ourselves, as_owner, check_owner, home};
 use crate::routes::{Step, array_rows, by_column, value_columns, value_rows};
 use crate::session;
+use std::rc::Rc;
 
 /// Where a refresh stands; given to each step and returned by it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -51,53 +53,85 @@ pub struct Step1 {
     pub position: Option<Uuid>,
     /// Documents stored as trusted.
     pub stored: u64,
+    /// Another transaction holds a lock that computing needs.
+    pub held_up: bool,
+}
+
+/// Waits for another step to end. What is attached is looked at after that.
+pub fn take_turn() {
+    let _us = as_ourselves();
+    spi::utility("LOCK TABLE profile_cache.drain IN SHARE UPDATE EXCLUSIVE MODE");
+}
+
+/// Takes the tables' locks that computing needs, before any row's: whoever waited for one of them with rows
+/// locked would keep the app from these. For the profile table it waits, with nothing in hand; the others it
+/// tries, all or none. What is attached then; None, and a NOTICE, where another transaction has a lock.
+fn ready(a: &Rc<Attached>) -> Option<Rc<Attached>> {
+    let mut a = a.clone();
+    loop {
+        let locked = xact::attempt(|| {
+            if !document::lock_tables(&a) {
+                Error::TablesBusy.raise();
+            }
+        });
+        match locked {
+            Ok(()) => {}
+            Err(failure) if failure.sqlstate == "55P03" => {
+                notice(
+                    "another transaction holds a lock on a table of the document: what is left waits for the next refresh",
+                );
+                return None;
+            }
+            Err(failure) => failure.raise(),
+        }
+        let now = attachment::required();
+        check_owner(current_user(), now.profile);
+        if now.is_same(&a) {
+            return Some(now);
+        }
+        a = now;
+    }
 }
 
 /// One batch. The caller commits after it.
-pub fn step(a: &Attached, phase: Phase, position: Option<Uuid>, batch: i32) -> Step1 {
-    {
-        let _us = as_ourselves();
-        spi::utility("LOCK TABLE profile_cache.drain IN SHARE UPDATE EXCLUSIVE MODE");
-    }
+pub fn step(a: &Rc<Attached>, phase: Phase, position: Option<Uuid>, batch: i32) -> Step1 {
+    let at = |phase, position, stored| Step1 {
+        phase,
+        position,
+        stored,
+        held_up: false,
+    };
+    let held_up = Step1 {
+        held_up: true,
+        ..at(Phase::Done, None, 0)
+    };
     match phase {
         Phase::Epochs => match epochs(a, batch) {
-            Some(stored) => Step1 {
-                phase: Phase::Epochs,
-                position: None,
-                stored,
-            },
-            None => Step1 {
-                phase: Phase::Keys,
-                position: None,
-                stored: 0,
-            },
+            Drained::Some(stored) => at(Phase::Epochs, None, stored),
+            Drained::Nothing => at(Phase::Keys, None, 0),
+            Drained::HeldUp => held_up,
         },
-        Phase::Keys => match keys(a, position, batch) {
-            (Some(last), stored) => Step1 {
-                phase: Phase::Keys,
-                position: Some(last),
-                stored,
-            },
-            (None, stored) => Step1 {
-                phase: Phase::Fill,
-                position: None,
-                stored,
-            },
+        Phase::Keys => match ready(a).map(|a| keys(&a, position, batch)) {
+            None => held_up,
+            Some((Some(last), stored)) => at(Phase::Keys, Some(last), stored),
+            Some((None, stored)) => at(Phase::Fill, None, stored),
         },
-        Phase::Fill | Phase::Done => {
-            let (last, stored) = fill(a, position, batch);
-            let phase = if last.is_some() {
-                Phase::Fill
-            } else {
-                Phase::Done
-            };
-            Step1 {
-                phase,
-                position: last,
-                stored,
-            }
-        }
+        Phase::Fill | Phase::Done => match ready(a).map(|a| fill(&a, position, batch)) {
+            None => held_up,
+            Some((Some(last), stored)) => at(Phase::Fill, Some(last), stored),
+            Some((None, stored)) => at(Phase::Done, None, stored),
+        },
     }
+}
+
+/// What one step did about the pending epochs.
+enum Drained {
+    /// Something; it stored so many documents.
+    Some(u64),
+    /// There is nothing to be done now.
+    Nothing,
+    /// Another transaction holds a lock that computing needs.
+    HeldUp,
 }
 
 /// When this run of the server began. A crash of one backend makes the postmaster start over with
@@ -118,32 +152,35 @@ struct Drain {
     position: Option<Uuid>,
 }
 
-/// One step of draining the pending epochs; None where nothing can be done now.
-fn epochs(a: &Attached, batch: i32) -> Option<u64> {
+/// One step of draining the pending epochs.
+fn epochs(a: &Rc<Attached>, batch: i32) -> Drained {
     note_appliers(a);
     if assign() {
-        return Some(0);
+        return Drained::Some(0);
     }
     if session::assigned() {
         // Not committed yet: nobody else can have seen it.
-        return None;
+        return Drained::Nothing;
     }
     for d in drains() {
         check_interrupts();
         if d.holders.is_none() {
             note_holders(a, d.epoch);
-            return Some(0);
+            return Drained::Some(0);
         }
         if d.running {
-            return Some(pass(a, &d, batch));
+            return match ready(a) {
+                Some(a) => Drained::Some(pass(&a, &d, batch)),
+                None => Drained::HeldUp,
+            };
         }
         let gone = !pending::any_alive(d.holders.as_deref().unwrap_or_default());
         if !d.complete || gone {
             begin_pass(d.epoch, gone);
-            return Some(0);
+            return Drained::Some(0);
         }
     }
-    None
+    Drained::Nothing
 }
 
 /// Where a table may no longer be a target of logical replication: notes what its apply may have under
@@ -174,8 +211,13 @@ fn note_appliers(a: &Attached) {
     );
 }
 
-/// A pending epoch `p` that may get its number now.
-const ASSIGNABLE: &str = "p.epoch IS NULL AND (NOT p.apply OR EXISTS (SELECT FROM profile_cache.absent AS b \
+/// A pending epoch `p` that may get its number now. A transaction is seen to have committed before it has told
+/// others what it invalidates, and gives up its own lock after that: only then can nobody compute by what was
+/// before it in a snapshot that shows the number.
+const ASSIGNABLE: &str = "p.epoch IS NULL \
+   AND (NOT p.redefined OR NOT EXISTS (SELECT FROM pg_locks AS l WHERE l.locktype = 'transactionid' \
+    AND l.transactionid = p.xmin AND l.mode = 'ExclusiveLock')) \
+   AND (NOT p.apply OR EXISTS (SELECT FROM profile_cache.absent AS b \
     WHERE b.pending = p.id AND NOT EXISTS (SELECT FROM pg_locks AS l WHERE l.virtualtransaction = ANY (b.holders))))";
 
 /// Gives every pending epoch without a number the next one: at least one more than the current, and
@@ -203,7 +245,7 @@ fn assign() -> bool {
             ON CONFLICT (singleton) DO UPDATE SET current = GREATEST(e.current + 1, excluded.current), \
              trusted_from = CASE WHEN (SELECT bool_or(w.redefined) FROM waiting AS w) \
               THEN GREATEST(e.current + 1, excluded.current) ELSE e.trusted_from END RETURNING e.current) \
-         UPDATE profile_cache.pending_epoch AS p SET epoch = next.current FROM next, waiting AS w WHERE p.id = w.id \
+         UPDATE profile_cache.pending_epoch AS p SET epoch = next.current FROM next WHERE p.id = ANY (ARRAY(SELECT w.id FROM waiting AS w)) \
          RETURNING p.redefined"
     );
     let redefined = spi::all(&numbered, At::New, &[], |r| r.bool(1) != Some(false));
@@ -404,8 +446,8 @@ fn keys(a: &Attached, after: Option<Uuid>, batch: i32) -> (Option<Uuid>, u64) {
                 "WITH twice AS MATERIALIZED (SELECT r.id, r.n FROM (SELECT q.id, row_number() OVER \
                    (PARTITION BY q.key_columns, q.key_values ORDER BY q.id) AS n, count(*) OVER \
                    (PARTITION BY q.key_columns, q.key_values) AS of FROM profile_cache.pending_key AS q) AS r WHERE r.of > 1), \
-                  anew AS (DELETE FROM profile_cache.absent AS b USING twice AS t WHERE b.pending = t.id) \
-                 DELETE FROM profile_cache.pending_key AS p USING twice AS t WHERE p.id = t.id AND t.n > 1",
+                  anew AS (DELETE FROM profile_cache.absent AS b WHERE b.pending = ANY (ARRAY(SELECT t.id FROM twice AS t))) \
+                 DELETE FROM profile_cache.pending_key AS p WHERE p.id = ANY (ARRAY(SELECT t.id FROM twice AS t WHERE t.n > 1))",
                 &[],
             );
         }

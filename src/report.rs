@@ -232,6 +232,13 @@ pub fn status() -> Vec<Option<Value>> {
                 }
                 None => {}
             }
+            if a.epochs.current().is_none() {
+                warnings.push(
+                    "the current epoch is lost, so reads use the view: run profile_cache.attach() again, with the \
+                     same arguments, and refresh()"
+                        .into(),
+                );
+            }
             count = Some(counts(a));
         }
     }

@@ -419,6 +419,11 @@ pub struct Sql {
 }
 
 impl Sql {
+    /// Whether the statements are of the same table and view.
+    pub fn is_same(&self, other: &Sql) -> bool {
+        (&self.profile, &self.document) == (&other.profile, &other.document)
+    }
+
     pub fn new(profile: String, document: String, d: &Definition, names: Vec<String>) -> Sql {
         let view_key = quote_identifier(&d.view_key);
         let until = if d.expires {

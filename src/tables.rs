@@ -51,7 +51,11 @@ pub fn lock(exclusive: &[Named], others: &[Named]) {
     let until = xact::clock() + PATIENCE.min(callers.saturating_mul(1000));
     loop {
         let locked = xact::attempt(|| {
-            let _us = as_ourselves().with(c"lock_timeout", &format!("{turn}ms"));
+            // Who waits as long as deadlock_timeout has an autovacuum that is in the way give up, as any DDL has;
+            // and where it is a circle, it is we who give way.
+            let _us = as_ourselves()
+                .with(c"lock_timeout", &format!("{turn}ms"))
+                .with(c"deadlock_timeout", &format!("{}ms", (turn / 2).max(1)));
             // Waits for DDL under way, which may concern what is to be attached.
             spi::utility("LOCK TABLE profile_cache.attachment IN SHARE ROW EXCLUSIVE MODE");
             // And for a step of refresh, which has pending rows in hand.
@@ -65,7 +69,10 @@ pub fn lock(exclusive: &[Named], others: &[Named]) {
         });
         match locked {
             Ok(()) => return,
-            Err(failure) if failure.sqlstate == "55P03" && xact::clock() < until => {
+            Err(failure)
+                if ["55P03", "40P01"].contains(&failure.sqlstate.as_str())
+                    && xact::clock() < until =>
+            {
                 xact::sleep(10);
             }
             Err(failure) if failure.sqlstate == "55P03" => Error::TablesBusy.raise(),

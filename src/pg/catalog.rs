@@ -133,6 +133,13 @@ pub fn has_one_text(relation: Oid, column: i16) -> bool {
     }
 }
 
+/// The table of an index; None for any other relation.
+pub fn table_of_index(relation: Oid) -> Option<Oid> {
+    // SAFETY: a cache look-up.
+    let table = unsafe { pg_sys::IndexGetRelation(relation, true) };
+    (table != Oid::INVALID).then_some(table)
+}
+
 /// Whether a relation goes with its session.
 pub fn is_temporary(relation: Oid) -> bool {
     // SAFETY: a cache look-up.

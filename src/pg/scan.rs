@@ -13,8 +13,9 @@ pub struct Epochs {
     /// A table of one row, and its column.
     pub table: Oid,
     pub current: i16,
-    /// A small table, and its column that is null until the epoch has a number.
+    /// A small table, an index of it, and its column that is null until the epoch has a number.
     pub pending: Oid,
+    pub index: Oid,
     pub number: i16,
 }
 
@@ -33,13 +34,35 @@ impl Epochs {
     pub fn look(&self) -> Look {
         const FEW: i32 = 10;
         let (mut rows, mut unnumbered) = (0, false);
-        // SAFETY: a backend variable; the calling query has an active snapshot.
-        let snapshot = unsafe { pg_sys::GetActiveSnapshot() };
-        scan(self.pending, snapshot, |row| {
+        let mut enough = |number: Option<i64>| {
             rows += 1;
-            unnumbered = row.int8(self.number).is_none();
+            unnumbered = number.is_none();
             unnumbered || rows == FEW
-        });
+        };
+        // SAFETY: a backend variable; the calling query has an active snapshot. The relation is open and
+        // locked during the look.
+        unsafe {
+            let snapshot = pg_sys::GetActiveSnapshot();
+            let relation = pg_sys::try_table_open(self.pending, pg_sys::AccessShareLock as i32);
+            if !relation.is_null() {
+                match Size::of(relation) {
+                    Size::Nothing => {}
+                    Size::Pages => match usable(self.index) {
+                        Some(index) => {
+                            walk(relation, index, snapshot, |row| {
+                                enough(row.int8(self.number))
+                            });
+                            pg_sys::index_close(index, pg_sys::NoLock as i32);
+                        }
+                        None => {
+                            enough(None);
+                        }
+                    },
+                    Size::Page => scan(self.pending, snapshot, |row| enough(row.int8(self.number))),
+                }
+                pg_sys::table_close(relation, pg_sys::NoLock as i32);
+            }
+        }
         Look {
             current: self.current(),
             pending: rows > 0,
@@ -71,6 +94,65 @@ impl Epochs {
             true
         });
         found
+    }
+}
+
+/// How a small table is best read: it keeps the size that it once had.
+enum Size {
+    Nothing,
+    /// One page is read faster than an index; and so is all of it at SERIALIZABLE, where locks on the pages of
+    /// an index would be in the way of every row.
+    Page,
+    Pages,
+}
+
+impl Size {
+    /// # Safety
+    /// `relation` is open.
+    unsafe fn of(relation: pg_sys::Relation) -> Size {
+        // SAFETY: as said; a backend variable.
+        unsafe {
+            if pg_sys::XactIsoLevel == pg_sys::XACT_SERIALIZABLE as i32 {
+                return Size::Page;
+            }
+            match pg_sys::RelationGetNumberOfBlocksInFork(
+                relation,
+                pg_sys::ForkNumber::MAIN_FORKNUM,
+            ) {
+                0 => Size::Nothing,
+                1 => Size::Page,
+                _ => Size::Pages,
+            }
+        }
+    }
+}
+
+/// Hands the rows of a table, in an index's order, to `enough` until it says so.
+///
+/// # Safety
+/// `relation` and `index` are the table and its index, open and locked.
+unsafe fn walk(
+    relation: pg_sys::Relation,
+    index: pg_sys::Relation,
+    snapshot: pg_sys::Snapshot,
+    mut enough: impl FnMut(&Row) -> bool,
+) {
+    // SAFETY: as said; the slot is dropped here, or by the abort.
+    unsafe {
+        let slot = pg_sys::table_slot_create(relation, std::ptr::null_mut());
+        #[cfg(not(feature = "pg18"))]
+        let scan = pg_sys::index_beginscan(relation, index, snapshot, 0, 0);
+        #[cfg(feature = "pg18")]
+        let scan = pg_sys::index_beginscan(relation, index, snapshot, std::ptr::null_mut(), 0, 0);
+        pg_sys::index_rescan(scan, std::ptr::null_mut(), 0, std::ptr::null_mut(), 0);
+        let forward = pg_sys::ScanDirection::ForwardScanDirection;
+        while pg_sys::index_getnext_slot(scan, forward, slot) {
+            if enough(&Row { slot }) {
+                break;
+            }
+        }
+        pg_sys::index_endscan(scan);
+        pg_sys::ExecDropSingleTupleTableSlot(slot);
     }
 }
 
@@ -177,7 +259,15 @@ impl Keys {
                     });
                     found
                 }
-                _ => self.probe(relation, snapshot, sets, &names()),
+                _ => match usable(self.index) {
+                    Some(index) => {
+                        let found = self.probe(relation, index, snapshot, sets, &names());
+                        pg_sys::index_close(index, pg_sys::NoLock as i32);
+                        found
+                    }
+                    // It is being built anew, and what this session knows of it is old.
+                    None => true,
+                },
             };
             pg_sys::table_close(relation, pg_sys::NoLock as i32);
             found
@@ -187,10 +277,11 @@ impl Keys {
     /// The same by the index: each name, and each gap between the sets.
     ///
     /// # Safety
-    /// `relation` is the table, open and locked.
+    /// `relation` and `index` are the table and its index, open and locked.
     unsafe fn probe(
         &self,
         relation: pg_sys::Relation,
+        index: pg_sys::Relation,
         snapshot: pg_sys::Snapshot,
         sets: &[i64],
         names: &[KeyHash],
@@ -221,7 +312,6 @@ impl Keys {
             .map(|name| Some((equal(1, name.set), equal(2, name.hash))));
         // SAFETY: index and slot are open during the scan; the keys are of the index's two columns.
         unsafe {
-            let index = pg_sys::index_open(self.index, pg_sys::AccessShareLock as i32);
             let slot = pg_sys::table_slot_create(relation, std::ptr::null_mut());
             #[cfg(not(feature = "pg18"))]
             let scan = pg_sys::index_beginscan(relation, index, snapshot, 2, 0);
@@ -246,9 +336,28 @@ impl Keys {
             });
             pg_sys::index_endscan(scan);
             pg_sys::ExecDropSingleTupleTableSlot(slot);
-            pg_sys::index_close(index, pg_sys::NoLock as i32);
             found
         }
+    }
+}
+
+/// An index, open and locked, if it is there and valid: since it was last looked for it may have been built anew
+/// beside. Its table is locked, so it stays.
+///
+/// # Safety
+/// The caller closes it.
+unsafe fn usable(index: Oid) -> Option<pg_sys::Relation> {
+    // SAFETY: as said; with the table locked nobody drops an index of it any more.
+    unsafe {
+        if pg_sys::get_rel_relkind(index) != pg_sys::RELKIND_INDEX as std::ffi::c_char {
+            return None;
+        }
+        let relation = pg_sys::index_open(index, pg_sys::AccessShareLock as i32);
+        if !(*(*relation).rd_index).indisvalid {
+            pg_sys::index_close(relation, pg_sys::NoLock as i32);
+            return None;
+        }
+        Some(relation)
     }
 }
 
@@ -287,18 +396,10 @@ impl Probe {
             if relation.is_null() {
                 return None;
             }
-            // With the table locked nobody drops an index of it any more.
-            if pg_sys::get_rel_relkind(self.index) != pg_sys::RELKIND_INDEX as std::ffi::c_char {
+            let Some(index) = usable(self.index) else {
                 pg_sys::table_close(relation, pg_sys::NoLock as i32);
                 return None;
-            }
-            let index = pg_sys::index_open(self.index, pg_sys::AccessShareLock as i32);
-            // Since the attachment was loaded it may have been marked for a concurrent drop.
-            if !(*(*index).rd_index).indisvalid {
-                pg_sys::index_close(index, pg_sys::NoLock as i32);
-                pg_sys::table_close(relation, pg_sys::NoLock as i32);
-                return None;
-            }
+            };
             let slot = pg_sys::table_slot_create(relation, std::ptr::null_mut());
             let mut condition = pg_sys::ScanKeyData::default();
             pg_sys::ScanKeyInit(

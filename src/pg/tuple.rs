@@ -168,6 +168,14 @@ impl Writer {
         }
     }
 
+    /// Whether a unique index has our columns in it: to PostgreSQL a write of ours then changes a key of the row,
+    /// which waits for whoever refers to it, and it never fits in place.
+    pub fn keeps_ours_apart(&self) -> bool {
+        self.indexes()
+            .iter()
+            .any(|index| index.keeps_apart(&self.columns))
+    }
+
     /// Whether there is an index into which a new version may not go, or not unchecked.
     pub fn may_be_refused(&self) -> bool {
         self.indexes().iter().any(|index| self.refuses(index))
@@ -316,11 +324,18 @@ impl Index {
         // SAFETY: open, as in `indexes`; the expressions are trees of this table's columns alone.
         unsafe {
             let info = &*self.info;
+            let constraint = info.ii_Unique || !info.ii_ExclusionOps.is_null();
+            constraint && !(*(*self.relation).rd_index).indisvalid || self.keeps_apart(ours)
+        }
+    }
+
+    /// Whether it keeps values apart and ours are among them.
+    fn keeps_apart(&self, ours: &[i32; 4]) -> bool {
+        // SAFETY: as above.
+        unsafe {
+            let info = &*self.info;
             if !info.ii_Unique && info.ii_ExclusionOps.is_null() {
                 return false;
-            }
-            if !(*(*self.relation).rd_index).indisvalid {
-                return true;
             }
             let keys = usize::try_from(info.ii_NumIndexKeyAttrs).unwrap_or_default();
             let mut used = std::ptr::null_mut();

@@ -190,11 +190,12 @@ pub fn scratch<R: 'static>(f: impl FnOnce() -> R) -> R {
     }
 }
 
-/// Runs `f` in the memory context that lives to the transaction's end.
+/// Runs `f` in the memory context that lives to the transaction's end, or goes with the subtransaction that is
+/// rolled back.
 pub fn until_transaction_end<R>(f: impl FnOnce() -> R) -> R {
     // SAFETY: switched back here; an error resets the current context itself.
     unsafe {
-        let before = pg_sys::MemoryContextSwitchTo(pg_sys::TopTransactionContext);
+        let before = pg_sys::MemoryContextSwitchTo(pg_sys::CurTransactionContext);
         let r = f();
         pg_sys::MemoryContextSwitchTo(before);
         r
