@@ -164,11 +164,12 @@ const RIGHTS: &str = "WITH extension AS (SELECT e.oid, e.extowner FROM pg_extens
      FROM member AS m JOIN pg_proc AS f ON m.class = 'pg_proc'::regclass AND f.oid = m.oid), \
   reader(role) AS (SELECT e.extowner FROM extension AS e UNION SELECT $1 WHERE $1 <> 0), \
   wanted(class, oid, role, privilege) AS ( \
-    SELECT o.class, o.oid, 0::oid, CASE o.kind WHEN 'SCHEMA' THEN 'USAGE' WHEN 'TABLE' THEN 'SELECT' ELSE 'EXECUTE' END FROM object AS o \
-     WHERE CASE o.kind WHEN 'SCHEMA' THEN true WHEN 'TABLE' THEN o.bare = 'status' ELSE o.bare IN ('get_profile', 'explain', 'iso8601', \
+    SELECT o.class, o.oid, 0::oid, CASE o.kind WHEN 'SCHEMA' THEN 'USAGE' ELSE 'EXECUTE' END FROM object AS o \
+     WHERE CASE o.kind WHEN 'SCHEMA' THEN true WHEN 'TABLE' THEN false ELSE o.bare IN ('get_profile', 'explain', 'iso8601', \
       'attach', 'detach', 'invalidate', 'invalidate_all', 'verify', 'refresh', 'refresh_begin', 'refresh_step', 'status_row') END \
     UNION ALL SELECT o.class, o.oid, r.role, CASE o.kind WHEN 'TABLE' THEN 'SELECT' ELSE 'EXECUTE' END FROM object AS o, reader AS r \
-     WHERE o.kind = 'TABLE' AND o.bare <> 'status' OR o.bare = 'set_rights' \
+     WHERE o.kind = 'TABLE' OR o.bare = 'set_rights' \
+    UNION ALL SELECT o.class, o.oid, 'pg_monitor'::regrole::oid, 'SELECT' FROM object AS o WHERE o.kind = 'TABLE' AND o.bare = 'status' \
     UNION ALL SELECT o.class, o.oid, $1, 'EXECUTE' FROM object AS o \
      WHERE $1 <> 0 AND o.bare IN ('distrust', 'before_statement', 'after_statement')), \
   given(class, oid, role, privilege) AS (SELECT o.class, o.oid, x.grantee, x.privilege_type \

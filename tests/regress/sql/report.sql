@@ -110,6 +110,17 @@ RESET profile_cache.enabled;
 UPDATE user_profile SET note = 'mended' WHERE id = 3;
 SELECT * FROM profile_cache.verify();
 
+-- The row of the current epoch is lost: nothing is trusted, status says what to do, and that mends it.
+TRUNCATE profile_cache.epoch;
+SELECT profile_cache.explain(u(3)) ->> 'served_from' AS served_from;
+CALL profile_cache.refresh();
+:status
+SELECT profile_cache.attach();
+CALL profile_cache.refresh();
+SELECT profile_cache.explain(u(3)) ->> 'served_from' AS served_from;
+SELECT cached, warnings FROM profile_cache.status;
+SELECT * FROM profile_cache.verify();
+
 -- A large table: counts from a sample, said to be so.
 INSERT INTO user_profile (id, supabase_user_id, note) SELECT n, u(n), repeat('x', 1800) FROM generate_series(1001, 13000) AS n;
 ANALYZE user_profile;
