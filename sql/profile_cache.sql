@@ -107,7 +107,7 @@ CREATE TABLE profile_cache.drain (
     holders      pg_catalog.text[],
     server_start pg_catalog.timestamptz,
     running      boolean         NOT NULL DEFAULT false,
-    last         boolean         NOT NULL DEFAULT false,
+    alive        pg_catalog.int8,
     position     pg_catalog.uuid,
     began_at     pg_catalog.xid8,
     passed_to    pg_catalog.xid8
@@ -117,7 +117,7 @@ COMMENT ON COLUMN profile_cache.drain.epoch IS 'the pending epoch';
 COMMENT ON COLUMN profile_cache.drain.holders IS 'virtual transactions that may have missed it';
 COMMENT ON COLUMN profile_cache.drain.server_start IS 'the run of the server in which they were noted';
 COMMENT ON COLUMN profile_cache.drain.running IS 'a pass is under way';
-COMMENT ON COLUMN profile_cache.drain.last IS 'the holders were gone when it began';
+COMMENT ON COLUMN profile_cache.drain.alive IS 'how many of the holders were there when it began; 0: it is the last one';
 COMMENT ON COLUMN profile_cache.drain.position IS 'the last key it has done';
 COMMENT ON COLUMN profile_cache.drain.began_at IS 'xmin of the snapshot it began with';
 COMMENT ON COLUMN profile_cache.drain.passed_to IS 'row versions of an older xmin are no longer concerned';
@@ -135,12 +135,30 @@ COMMENT ON COLUMN profile_cache.absent.server_start IS 'the run of the server in
 CREATE TABLE profile_cache.failure (
     user_id   pg_catalog.uuid        NOT NULL,
     sqlstate  pg_catalog.text        NOT NULL,
-    failed_at pg_catalog.timestamptz NOT NULL DEFAULT pg_catalog.now()
+    failed_at pg_catalog.timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    attempts  pg_catalog.int4        NOT NULL DEFAULT 1,
+    retry_at  pg_catalog.timestamptz
 ) WITH (vacuum_truncate = off);
 COMMENT ON TABLE profile_cache.failure IS 'profiles whose document could not be computed or written; reads of them use the view';
 COMMENT ON COLUMN profile_cache.failure.user_id IS 'the profile''s key';
 COMMENT ON COLUMN profile_cache.failure.sqlstate IS 'the error''s SQLSTATE; its message may hold profile data and is not kept';
 COMMENT ON COLUMN profile_cache.failure.failed_at IS 'when the transaction that computed it began';
+COMMENT ON COLUMN profile_cache.failure.attempts IS 'how often it has been tried';
+COMMENT ON COLUMN profile_cache.failure.retry_at IS 'when refresh tries it again; null: the next time. A change of the profile tries it at once';
+
+CREATE TABLE profile_cache.last_refresh (
+    singleton    boolean NOT NULL PRIMARY KEY DEFAULT true CHECK (singleton),
+    began_at     pg_catalog.timestamptz NOT NULL,
+    completed_at pg_catalog.timestamptz,
+    outcome      pg_catalog.text,
+    looked_to    pg_catalog.uuid
+) WITH (fillfactor = 10, vacuum_truncate = off);
+COMMENT ON TABLE profile_cache.last_refresh IS 'one row: when refresh was last called, and whether it came to its end';
+COMMENT ON COLUMN profile_cache.last_refresh.singleton IS 'true: there is one row';
+COMMENT ON COLUMN profile_cache.last_refresh.began_at IS 'when the last call began';
+COMMENT ON COLUMN profile_cache.last_refresh.completed_at IS 'when one last came to its end; null: never';
+COMMENT ON COLUMN profile_cache.last_refresh.outcome IS 'what the last call left undone, and why; null: nothing';
+COMMENT ON COLUMN profile_cache.last_refresh.looked_to IS 'how far refresh has looked through the profile table for what nothing pending speaks of; null: from the beginning';
 
 SELECT pg_catalog.pg_extension_config_dump('profile_cache.attachment', '');
 SELECT pg_catalog.pg_extension_config_dump('profile_cache.epoch', '');
@@ -203,9 +221,9 @@ COMMENT ON FUNCTION profile_cache.verify(bigint) IS 'compares cached documents w
 CREATE FUNCTION profile_cache.refresh_begin(batch_size integer) RETURNS bigint
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'profile_cache_refresh_begin';
 COMMENT ON FUNCTION profile_cache.refresh_begin(integer) IS 'internal to refresh(): raises what would keep it from running; about how many profiles there are';
-CREATE FUNCTION profile_cache.refresh_step(batch_size integer, INOUT phase text, INOUT after uuid, OUT stored bigint)
+CREATE FUNCTION profile_cache.refresh_step(batch_size integer, INOUT phase text, INOUT course text, OUT stored bigint)
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'profile_cache_refresh_step';
-COMMENT ON FUNCTION profile_cache.refresh_step(integer, text, uuid) IS 'internal to refresh(): one batch; the caller commits';
+COMMENT ON FUNCTION profile_cache.refresh_step(integer, text, text) IS 'internal to refresh(): one short transaction''s work; the caller commits';
 
 -- No SET clause and no SECURITY DEFINER: either would keep it from committing. So every name, type and
 -- operator is qualified: it runs in its caller's search_path, where pg_temp comes first. Each transaction is
@@ -215,31 +233,36 @@ CREATE PROCEDURE profile_cache.refresh(batch_size integer DEFAULT 5000)
 #variable_conflict use_variable
 DECLARE
     step    pg_catalog.record;
-    phase   pg_catalog.text := 'epochs';
-    after   pg_catalog.uuid;
+    phase   pg_catalog.text := 'begin';
+    course  pg_catalog.text;
     done    pg_catalog.int8 := 0;
+    said    pg_catalog.int8 := 0;
     total   pg_catalog.int8;
     started pg_catalog.timestamptz := pg_catalog.clock_timestamp();
+    last    pg_catalog.timestamptz := started;
 BEGIN
     total := profile_cache.refresh_begin(batch_size);
     COMMIT;
     LOOP
         SET TRANSACTION ISOLATION LEVEL READ COMMITTED, READ WRITE;
-        SELECT s.* INTO step FROM profile_cache.refresh_step(batch_size, phase, after) AS s;
+        SELECT s.* INTO step FROM profile_cache.refresh_step(batch_size, phase, course) AS s;
         phase := step.phase;
-        after := step.after;
+        course := step.course;
         done := done OPERATOR(pg_catalog.+) step.stored;
-        IF step.stored OPERATOR(pg_catalog.>) 0 THEN
+        -- Once a second, and in the end.
+        IF done OPERATOR(pg_catalog.>) said AND (phase OPERATOR(pg_catalog.=) 'done'
+            OR pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) last OPERATOR(pg_catalog.>) '1 s'::pg_catalog.interval)
+        THEN
+            last := pg_catalog.clock_timestamp();
+            said := done;
             RAISE NOTICE 'documents refreshed: % of about %, % a second', done, GREATEST(done, total),
                 pg_catalog.round(done::pg_catalog.numeric OPERATOR(pg_catalog./) GREATEST(0.001,
-                    EXTRACT(epoch FROM pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) started)));
+                    EXTRACT(epoch FROM last OPERATOR(pg_catalog.-) started)));
         END IF;
-        IF phase OPERATOR(pg_catalog.=) 'done' THEN
-            COMMIT;
-            RETURN;
-        END IF;
+        EXIT WHEN phase OPERATOR(pg_catalog.=) 'done';
         COMMIT;
     END LOOP;
+    COMMIT;
 END
 $$;
 COMMENT ON PROCEDURE profile_cache.refresh(integer) IS 'fills and drains the cache in committed batches, until nothing stale is left that can be made fresh now';

@@ -10,7 +10,7 @@ use crate::pg::value::{Uuid, Value};
 use crate::pg::xact;
 use crate::pg::{catalog, tuple};
 use crate::read;
-use crate::refresh::{self, Phase};
+use crate::refresh::{self, Course, Phase};
 use crate::report;
 use crate::rights::{self, Revoke};
 use crate::time;
@@ -50,12 +50,20 @@ pub fn detach(call: &Call) -> Return {
 /// `profile_cache.refresh_begin(batch_size integer) RETURNS bigint`: raises what would stop a
 /// refresh; about how many profiles there are.
 pub fn refresh_begin(call: &Call) -> Return {
-    Return::Value(Value::int8(refresh::begin(call.int4(0))))
+    Return::Value(Value::int8(refresh::check(call.int4(0))))
 }
 
-/// `profile_cache.refresh_step(batch_size integer, phase text, after uuid)`: one batch.
+/// `profile_cache.refresh_step(batch_size integer, phase text, course text)`: one step.
 pub fn refresh_step(call: &Call) -> Return {
-    managed(attachment::required);
+    let a = managed(attachment::required);
+    let phase = call.text(1).map_or(Phase::Keys, |p| Phase::parse(&p));
+    if phase == Phase::Begin && !refresh::begin(&a) {
+        return Return::Record(vec![
+            Value::text(Phase::Done.name()),
+            None,
+            Some(Value::int8(0)),
+        ]);
+    }
     refresh::take_turn();
     let a = managed(attachment::required);
     if xact::has_one_snapshot() {
@@ -64,17 +72,16 @@ pub fn refresh_step(call: &Call) -> Return {
     if tuple::has_checks_queued(a.profile) {
         Error::ChecksQueued(a.profile_name.clone()).raise();
     }
-    let batch = call.int4(0).unwrap_or(1).clamp(1, 100_000);
-    let phase = call.text(1).map_or(Phase::Epochs, |p| Phase::parse(&p));
-    let done = refresh::step(&a, phase, call.uuid(2), batch);
-    let phase = match done.phase {
-        Phase::Done if !done.held_up && refresh::more_to_drain() => Phase::Epochs,
-        phase => phase,
-    };
+    let most = call.int4(0).unwrap_or(1).clamp(1, 100_000);
+    let course = call.text(2);
+    let mut course: Course = course
+        .and_then(|c| serde_json::from_str(&c).ok())
+        .unwrap_or_default();
+    let (next, stored) = refresh::step(&a, phase, &mut course, most);
     Return::Record(vec![
-        Value::text(phase.name()),
-        done.position.map(|p| Value::uuid(&p)),
-        Some(Value::int8(done.stored as i64)),
+        Value::text(next.name()),
+        Value::text(&serde_json::to_string(&course).unwrap_or_default()),
+        Some(Value::int8(stored as i64)),
     ])
 }
 

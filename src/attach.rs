@@ -405,6 +405,7 @@ fn forget_everything() {
         "drain",
         "absent",
         "failure",
+        "last_refresh",
     ] {
         spi::run(&format!("DELETE FROM profile_cache.{table}"), &[]);
     }

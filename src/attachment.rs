@@ -27,6 +27,24 @@ pub enum Distrust {
     Problem(String),
 }
 
+impl Distrust {
+    /// Why, in words.
+    pub fn reason(&self) -> String {
+        match self {
+            Distrust::Triggers(missing) => format!(
+                "triggers are missing or not ENABLE ALWAYS: {}",
+                missing.join(", ")
+            ),
+            Distrust::Problem(why) => why.clone(),
+        }
+    }
+
+    /// What to do.
+    pub fn hint(&self) -> &'static str {
+        "SELECT profile_cache.attach(), with the same arguments, mends it or says what to do."
+    }
+}
+
 /// A used table, resolved.
 #[derive(Debug)]
 pub struct UsedTable {
@@ -145,6 +163,8 @@ pub struct Attached {
     pub foreign_indexes: Vec<Oid>,
     /// Writing a row evaluates the app's own code, or meets an index on our columns.
     pub fragile: bool,
+    /// There is an index by which expired documents are found.
+    pub expiry_indexed: bool,
 }
 
 impl Attached {
@@ -506,6 +526,7 @@ fn read() -> (State, Vec<Oid>) {
         sets,
         foreign_indexes: closure::foreign_indexes(profile),
         fragile: fragile(profile, &[a, b, c, d]),
+        expiry_indexed: expiry_indexed(profile, b),
         definition,
     };
     (State::Ready(Rc::new(attached)), watched)
@@ -711,15 +732,27 @@ fn not_unique(definition: &Definition, tables: &[UsedTable]) -> Option<Distrust>
     None
 }
 
+/// Whether there is an index that finds documents by their `valid_until`, in column `until`.
+fn expiry_indexed(profile: Oid, until: i16) -> bool {
+    spi::one(
+        "SELECT FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid JOIN pg_am AS m ON m.oid = c.relam \
+         WHERE i.indrelid = $1 AND i.indkey[0] = $2 AND i.indisvalid AND i.indpred IS NULL AND m.amname = 'btree' LIMIT 1",
+        At::Latest,
+        &[Arg::oid(profile), Arg::int8(Some(until.into()))],
+        |_| (),
+    )
+    .is_some()
+}
+
 /// Whether what we write may be refused: by an index with an expression, a predicate or an exclusion
-/// constraint, or on one of our columns; by the row's size, where documents stay in it; by a
+/// constraint, on our document, or unique on another of our columns; by the row's size, where documents stay in it; by a
 /// publication.
 fn fragile(profile: Oid, columns: &[i16; 4]) -> bool {
     let numbers: Vec<String> = columns.iter().map(i16::to_string).collect();
     spi::one(
         "SELECT FROM pg_index AS i WHERE i.indrelid = $1 AND (i.indexprs IS NOT NULL \
           OR i.indpred IS NOT NULL OR i.indisexclusion OR (i.indisunique AND NOT i.indisvalid) OR EXISTS \
-          (SELECT FROM unnest(i.indkey) AS k WHERE k::text = ANY ($2))) \
+          (SELECT FROM unnest(i.indkey) AS k WHERE k::text = ANY ($2) AND (i.indisunique OR k::text = $3))) \
          UNION ALL SELECT FROM pg_attribute AS a WHERE a.attrelid = $1 AND a.attnum::text = ANY ($2) \
           AND a.attlen = -1 AND a.attstorage = 'p' \
          UNION ALL SELECT FROM pg_publication AS p WHERE p.puballtables \
@@ -727,7 +760,11 @@ fn fragile(profile: Oid, columns: &[i16; 4]) -> bool {
           OR EXISTS (SELECT FROM pg_publication_namespace AS n JOIN pg_class AS c ON c.oid = $1 \
            WHERE n.pnpubid = p.oid AND n.pnnspid = c.relnamespace) LIMIT 1",
         At::Latest,
-        &[Arg::oid(profile), Arg::texts(&numbers)],
+        &[
+            Arg::oid(profile),
+            Arg::texts(&numbers),
+            Arg::text(&columns[0].to_string()),
+        ],
         |_| (),
     )
     .is_some()

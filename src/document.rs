@@ -149,6 +149,23 @@ pub struct Outcome {
     pub stored: u64,
     /// Profiles whose row could not be written; what is stored there may still bear an old stamp.
     pub unwritten: Vec<Uuid>,
+    /// Profiles whose document has no stamp, since an epoch came while it was computed.
+    pub late: Vec<Uuid>,
+}
+
+impl Outcome {
+    /// The profiles that are to be computed again, and why.
+    pub fn left(&self) -> [(&'static str, &[Uuid]); 2] {
+        [
+            ("its row could not be written", &self.unwritten),
+            ("an epoch came while it was computed", &self.late),
+        ]
+    }
+
+    /// Whether this profile's document is what its row has now.
+    pub fn is_done(&self, key: &Uuid) -> bool {
+        self.left().iter().all(|(_, keys)| !keys.contains(key))
+    }
 }
 
 /// Documents computed for locked rows and not written yet.
@@ -156,6 +173,8 @@ pub struct Prepared {
     rows: Vec<Row>,
     /// How many of them will be trusted.
     trusted: u64,
+    /// Those that will not be, though they could be computed: an epoch came meanwhile.
+    late: Vec<Uuid>,
 }
 
 impl Prepared {
@@ -171,6 +190,7 @@ impl Prepared {
             return Outcome {
                 stored: 0,
                 unwritten,
+                late: vec![],
             };
         }
         if a.fragile {
@@ -190,8 +210,11 @@ impl Prepared {
         } else {
             unwritten = write(a, &self.rows);
         }
-        let stored = self.trusted.saturating_sub(unwritten.len() as u64);
-        Outcome { stored, unwritten }
+        Outcome {
+            stored: self.trusted.saturating_sub(unwritten.len() as u64),
+            unwritten,
+            late: self.late,
+        }
     }
 }
 
@@ -210,6 +233,7 @@ pub fn prepare(a: &Attached, rows: &[Locked]) -> Prepared {
     let mut prepared = Prepared {
         rows: vec![],
         trusted: 0,
+        late: vec![],
     };
     if keys.is_empty() {
         return prepared;
@@ -220,7 +244,9 @@ pub fn prepare(a: &Attached, rows: &[Locked]) -> Prepared {
     // stamped: what ends that state need not be DDL that we see.
     let stamp = stamp.filter(|_| a.distrust.is_none());
     // A later epoch was assigned since the snapshot: whoever assigned it has not waited for us.
-    let stamp = stamp.filter(|stamp| a.epochs.latest() == Some(*stamp));
+    let in_time = stamp.filter(|stamp| a.epochs.latest() == Some(*stamp));
+    let late = stamp.is_some() && in_time.is_none();
+    let stamp = in_time;
     let updated_at = xact::now();
     for row in rows {
         let Some((key, c)) = row.key.and_then(|key| computed.remove_entry(&key)) else {
@@ -232,6 +258,9 @@ pub fn prepare(a: &Attached, rows: &[Locked]) -> Prepared {
                 valid_until,
             } => {
                 prepared.trusted += u64::from(stamp.is_some());
+                if late {
+                    prepared.late.push(key);
+                }
                 Stored {
                     document,
                     valid_until,

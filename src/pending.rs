@@ -416,6 +416,32 @@ pub fn failures() -> Vec<(Uuid, String)> {
         .collect()
 }
 
+/// Profiles whose failure is to be tried again, at most so many.
+pub fn failures_due(most: i32) -> Vec<Uuid> {
+    let _us = as_ourselves();
+    spi::all(
+        "SELECT f.user_id FROM profile_cache.failure AS f GROUP BY 1 \
+         HAVING bool_and(coalesce(f.retry_at <= now(), true)) ORDER BY 1 LIMIT $1",
+        At::New,
+        &[Arg::int8(Some(i64::from(most)))],
+        |r| r.uuid(1),
+    )
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// Puts the next attempt off: by a minute, then by twice as long each time, up to a day.
+pub fn postpone(keys: &[Uuid]) {
+    let _us = as_ourselves();
+    spi::run(
+        "UPDATE profile_cache.failure AS f SET attempts = f.attempts + 1, \
+          retry_at = now() + LEAST(interval '1 day', interval '1 minute' * (2 ^ LEAST(f.attempts - 1, 11))) \
+         WHERE f.user_id = ANY ($1)",
+        &[Arg::uuids(keys)],
+    );
+}
+
 /// Forgets the failures of these profiles.
 pub fn mended(keys: &[Uuid]) {
     let _us = as_ourselves();
@@ -460,19 +486,21 @@ pub fn appliers(tables: &[Oid]) -> Vec<String> {
     )
 }
 
-/// Whether any of those transactions is still there: each holds a lock as long as it lives.
-pub fn any_alive(holders: &[String]) -> bool {
+/// How many of those transactions are still there: each holds a lock as long as it lives.
+pub fn alive(holders: &[String]) -> i64 {
     if holders.is_empty() {
-        return false;
+        return 0;
     }
     let _us = as_ourselves();
     spi::one(
-        "SELECT FROM pg_catalog.pg_locks AS l WHERE l.virtualtransaction = ANY ($1) LIMIT 1",
+        "SELECT pg_catalog.count(DISTINCT l.virtualtransaction) FROM pg_catalog.pg_locks AS l \
+         WHERE l.virtualtransaction = ANY ($1)",
         At::New,
         &[Arg::texts(holders)],
-        |_| (),
+        |r| r.int8(1),
     )
-    .is_some()
+    .flatten()
+    .unwrap_or(0)
 }
 
 /// What the reader's rule needs besides the rows, in one place.

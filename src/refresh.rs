@@ -1,60 +1,139 @@
-//! Draining what is pending and filling what is missing, one committed batch at a time.
+//! Draining what is pending and mending what has lost its document, one short transaction at a time.
 //!
-//! Invariant: all progress is in tables (`drain`, `absent`, the documents themselves), so a cancel, a
-//! crash or a second caller between two batches loses and repeats nothing. A step never waits for an
-//! idle transaction: what others hold locked is skipped, and lock holders are noted and asked for
-//! again later. Steps exclude each other by a lock on `drain`.
+//! Invariant: all progress is in tables (`drain`, `absent`, `failure`, `last_refresh`, the documents themselves), so a
+//! cancel, a crash or a timeout between two steps loses and repeats nothing. What a step costs follows what is
+//! to be done, never the table's size. A step never waits for an idle transaction: what others hold locked is skipped,
+//! and lock holders are noted and asked for again later. Steps exclude each other by a lock on `drain`, whole
+//! refreshes by a session's lock.
 
 use crate::attachment::{self, Attached, Naming};
 use crate::document;
-use crate::error::{Error, check_interrupts, notice};
+use crate::error::{Error, check_interrupts, notice, warning};
 use crate::pending;
-use crate::pg::catalog;
-use crate::pg::identity::current_user;
+use crate::pg::identity::{current_user, setting};
 use crate::pg::spi::{self, Arg, At};
+use crate::pg::tuple::Turn;
 use crate::pg::value::{Uuid, Value};
-use crate::pg::xact;
+use crate::pg::{catalog, xact};
 use crate::rights::{self, Revoke, as_ourselves, as_owner, check_owner, home};
-use crate::routes::{Step, array_rows, by_column, value_columns, value_rows};
+use crate::routes::{Sql, Step, array_rows, by_column, value_columns, value_rows};
 use crate::session;
+use crate::time::UNIX_TO_POSTGRES;
+use serde::{Deserialize, Serialize};
 use std::rc::Rc;
 
-/// Where a refresh stands; given to each step and returned by it.
+/// Whose turn it is: pending keys, pending epochs, documents that nothing pending speaks of. Each has one step, and
+/// then comes the next, so that no stream of one kind keeps another waiting.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Phase {
-    Epochs,
+    Begin,
     Keys,
-    Fill,
+    Epochs,
+    Stale,
     Done,
 }
 
 impl Phase {
     pub fn name(self) -> &'static str {
         match self {
-            Phase::Epochs => "epochs",
+            Phase::Begin => "begin",
             Phase::Keys => "keys",
-            Phase::Fill => "fill",
+            Phase::Epochs => "epochs",
+            Phase::Stale => "stale",
             Phase::Done => "done",
         }
     }
     pub fn parse(name: &str) -> Phase {
         match name {
-            "keys" => Phase::Keys,
-            "fill" => Phase::Fill,
+            "begin" => Phase::Begin,
+            "epochs" => Phase::Epochs,
+            "stale" => Phase::Stale,
             "done" => Phase::Done,
-            _ => Phase::Epochs,
+            _ => Phase::Keys,
         }
     }
 }
 
-/// What one step did, and where the next one goes on.
-pub struct Step1 {
-    pub phase: Phase,
-    pub position: Option<Uuid>,
+/// What a refresh remembers between its transactions. Nothing is lost with it but time.
+#[derive(Serialize, Deserialize, Debug, Default)]
+#[serde(default)]
+pub struct Course {
+    /// How many profiles the next step takes; 0: not measured yet.
+    size: i32,
+    /// A step has done something since the turn came round.
+    worked: bool,
+    /// Nothing has been done for a whole round: what is left of the pending keys is looked at once more.
+    settling: bool,
+    /// The last pending key of the sweep under way, and when that began, by the clock.
+    key: Option<Uuid>,
+    swept: i64,
+    /// The pending epoch that had its turn last.
+    epoch: i64,
+    /// Pending epochs that this call has passed once more.
+    again: Vec<i64>,
+    /// When the last expired document that was looked at had expired, and whose it was.
+    expired: Option<(i64, Uuid)>,
+    /// No more of them are to be found, no failure is to be tried, no part of the table is to be looked through
+    /// in this call.
+    none_expired: bool,
+    none_failed: bool,
+    looked: bool,
+    /// How long, in microseconds, this call has looked through the table.
+    looking: i64,
+}
+
+/// How long the rows of a step may stay locked, in microseconds: a writer of theirs waits no longer.
+const STEP: i64 = 100_000;
+/// With how many profiles it begins.
+const FIRST: i32 = 100;
+/// Pending keys that could not be dealt with are looked at again after this time, in microseconds.
+const PAUSE: i64 = 1_000_000;
+
+impl Course {
+    /// How many profiles the next step takes, of `most`.
+    fn size(&self, most: i32) -> i32 {
+        let first = if self.size == 0 { FIRST } else { self.size };
+        first.clamp(1, most)
+    }
+
+    /// Locks, computes and writes, and takes note of how long that took for so many.
+    fn measured<R>(&mut self, number: usize, work: impl FnOnce() -> R) -> R {
+        let began = xact::clock();
+        let done = work();
+        let (took, number) = ((xact::clock() - began).max(1), number as i64);
+        if number > 0 {
+            let before = i64::from(self.size.max(1));
+            let size = (number * STEP / took).clamp(before / 4, before.max(number) * 4);
+            self.size = i32::try_from(size.max(1)).unwrap_or(i32::MAX);
+        }
+        done
+    }
+}
+
+/// What one step did.
+#[derive(Default)]
+pub struct Done {
     /// Documents stored as trusted.
-    pub stored: u64,
+    stored: u64,
+    /// There was something to do, and it was done.
+    worked: bool,
     /// Another transaction holds a lock that computing needs.
-    pub held_up: bool,
+    held_up: bool,
+}
+
+impl Done {
+    fn stored(stored: u64) -> Done {
+        Done {
+            stored,
+            worked: true,
+            held_up: false,
+        }
+    }
+    const HELD_UP: Done = Done {
+        stored: 0,
+        worked: false,
+        held_up: true,
+    };
 }
 
 /// Waits for another step to end. What is attached is looked at after that.
@@ -65,7 +144,7 @@ pub fn take_turn() {
 
 /// Takes the tables' locks that computing needs, before any row's: whoever waited for one of them with rows
 /// locked would keep the app from these. For the profile table it waits, with nothing in hand; the others it
-/// tries, all or none. What is attached then; None, and a NOTICE, where another transaction has a lock.
+/// tries, all or none. What is attached then; None where another transaction has a lock.
 fn ready(a: &Rc<Attached>) -> Option<Rc<Attached>> {
     let mut a = a.clone();
     loop {
@@ -76,12 +155,7 @@ fn ready(a: &Rc<Attached>) -> Option<Rc<Attached>> {
         });
         match locked {
             Ok(()) => {}
-            Err(failure) if failure.sqlstate == "55P03" => {
-                notice(
-                    "another transaction holds a lock on a table of the document: what is left waits for the next refresh",
-                );
-                return None;
-            }
+            Err(failure) if failure.sqlstate == "55P03" => return None,
             Err(failure) => failure.raise(),
         }
         let now = attachment::required();
@@ -93,45 +167,59 @@ fn ready(a: &Rc<Attached>) -> Option<Rc<Attached>> {
     }
 }
 
-/// One batch. The caller commits after it.
-pub fn step(a: &Rc<Attached>, phase: Phase, position: Option<Uuid>, batch: i32) -> Step1 {
-    let at = |phase, position, stored| Step1 {
-        phase,
-        position,
-        stored,
-        held_up: false,
-    };
-    let held_up = Step1 {
-        held_up: true,
-        ..at(Phase::Done, None, 0)
-    };
-    match phase {
-        Phase::Epochs => match epochs(a, batch) {
-            Drained::Some(stored) => at(Phase::Epochs, None, stored),
-            Drained::Nothing => at(Phase::Keys, None, 0),
-            Drained::HeldUp => held_up,
-        },
-        Phase::Keys => match ready(a).map(|a| keys(&a, position, batch)) {
-            None => held_up,
-            Some((Some(last), stored)) => at(Phase::Keys, Some(last), stored),
-            Some((None, stored)) => at(Phase::Fill, None, stored),
-        },
-        Phase::Fill | Phase::Done => match ready(a).map(|a| fill(&a, position, batch)) {
-            None => held_up,
-            Some((Some(last), stored)) => at(Phase::Fill, Some(last), stored),
-            Some((None, stored)) => at(Phase::Done, None, stored),
-        },
+/// One step, of at most `most` profiles; the caller commits after it. Whose turn is next.
+pub fn step(a: &Rc<Attached>, phase: Phase, course: &mut Course, most: i32) -> (Phase, u64) {
+    if let Some(distrust) = &a.distrust {
+        let why = distrust.reason();
+        warning(
+            &format!("refresh does nothing while documents are read from the view: {why}"),
+            distrust.hint(),
+        );
+        end(Some(why));
+        return (Phase::Done, 0);
     }
+    let done = match phase {
+        Phase::Begin => return (Phase::Keys, 0),
+        Phase::Keys => keys(a, course, most),
+        Phase::Epochs => epochs(a, course, most),
+        Phase::Stale | Phase::Done => stale(a, course, most),
+    };
+    if done.held_up {
+        let why = "another transaction holds a lock on a table of the document: what is left waits for the next refresh";
+        notice(why);
+        end(Some(why.into()));
+        return (Phase::Done, done.stored);
+    }
+    course.worked |= done.worked;
+    let next = match phase {
+        Phase::Keys => Phase::Epochs,
+        Phase::Epochs => Phase::Stale,
+        _ if std::mem::take(&mut course.worked) => {
+            course.settling = false;
+            Phase::Keys
+        }
+        // Once more, now that nothing else changes: the keys that had to wait.
+        _ if !std::mem::replace(&mut course.settling, true) => Phase::Keys,
+        _ => {
+            forget_mended(a);
+            end(None);
+            Phase::Done
+        }
+    };
+    (next, done.stored)
 }
 
-/// What one step did about the pending epochs.
-enum Drained {
-    /// Something; it stored so many documents.
-    Some(u64),
-    /// There is nothing to be done now.
-    Nothing,
-    /// Another transaction holds a lock that computing needs.
-    HeldUp,
+/// Writes down how a refresh ended, for `status`: what it left undone, or None.
+fn end(outcome: Option<String>) {
+    {
+        let _us = as_ourselves();
+        spi::run(
+            "UPDATE profile_cache.last_refresh SET outcome = $1, \
+              completed_at = CASE WHEN $1 IS NULL THEN clock_timestamp() ELSE completed_at END",
+            &[Arg::optional_text(outcome.as_deref())],
+        );
+    }
+    Turn::give_back();
 }
 
 /// When this run of the server began. A crash of one backend makes the postmaster start over with
@@ -147,40 +235,55 @@ struct Drain {
     /// A complete pass has been made; readers know up to which xmin.
     complete: bool,
     running: bool,
-    /// The noted holders were gone when the running pass began.
-    last: bool,
+    /// How many of the noted holders were there when the last pass began, where that is known.
+    alive: Option<i64>,
     position: Option<Uuid>,
+    /// It names no values: it concerns every profile.
+    everyone: bool,
 }
 
-/// One step of draining the pending epochs.
-fn epochs(a: &Rc<Attached>, batch: i32) -> Drained {
+/// One step of draining the pending epochs, which take turns too: an edit need not wait until a pass over the
+/// whole table has come to its end.
+fn epochs(a: &Rc<Attached>, course: &mut Course, most: i32) -> Done {
     note_appliers(a);
     if assign() {
-        return Drained::Some(0);
+        return Done::stored(0);
     }
     if session::assigned() {
         // Not committed yet: nobody else can have seen it.
-        return Drained::Nothing;
+        return Done::default();
     }
-    for d in drains() {
+    let mut all = drains();
+    let later = all.iter().take_while(|d| d.epoch <= course.epoch).count();
+    all.rotate_left(later);
+    for d in all {
         check_interrupts();
+        course.epoch = d.epoch;
         if d.holders.is_none() {
             note_holders(a, d.epoch);
-            return Drained::Some(0);
+            return Done::stored(0);
         }
         if d.running {
             return match ready(a) {
-                Some(a) => Drained::Some(pass(&a, &d, batch)),
-                None => Drained::HeldUp,
+                Some(a) => Done::stored(pass(&a, &d, course, most)),
+                None => Done::HELD_UP,
             };
         }
-        let gone = !pending::any_alive(d.holders.as_deref().unwrap_or_default());
-        if !d.complete || gone {
-            begin_pass(d.epoch, gone);
-            return Drained::Some(0);
+        let alive = pending::alive(d.holders.as_deref().unwrap_or_default());
+        if !d.complete || alive == 0 {
+            begin_pass(d.epoch, alive);
+            return Done::stored(0);
+        }
+        // Row versions that have come since the last pass are read live for this epoch. Another pass ends
+        // that, for those of the noted holders that are gone, and for those whom it does not concern.
+        let fewer = d.alive.is_none_or(|before| alive < before);
+        if (fewer || !d.everyone) && !course.again.contains(&d.epoch) {
+            course.again.push(d.epoch);
+            begin_pass(d.epoch, alive);
+            return Done::stored(0);
         }
     }
-    Drained::Nothing
+    Done::default()
 }
 
 /// Where a table may no longer be a target of logical replication: notes what its apply may have under
@@ -270,7 +373,8 @@ fn drains() -> Vec<Drain> {
     spi::all(
         &format!(
             "SELECT d.epoch, CASE WHEN d.server_start = {RUN} THEN d.holders END, \
-              d.passed_to IS NOT NULL, d.running, d.last, d.position FROM profile_cache.drain AS d ORDER BY 1"
+              d.passed_to IS NOT NULL, d.running, d.alive, d.position, EXISTS (SELECT FROM profile_cache.pending_epoch AS p \
+               WHERE p.epoch = d.epoch AND p.link_schema IS NULL) FROM profile_cache.drain AS d ORDER BY 1"
         ),
         At::New,
         &[],
@@ -279,8 +383,9 @@ fn drains() -> Vec<Drain> {
             holders: r.texts(2),
             complete: r.bool(3) == Some(true),
             running: r.bool(4) == Some(true),
-            last: r.bool(5) == Some(true),
+            alive: r.int8(5),
             position: r.uuid(6),
+            everyone: r.bool(7) != Some(false),
         },
     )
 }
@@ -293,50 +398,60 @@ fn note_holders(a: &Attached, epoch: i64) {
     let _us = as_ourselves();
     spi::run(
         &format!(
-            "UPDATE profile_cache.drain SET holders = $2, server_start = {RUN}, last = false \
+            "UPDATE profile_cache.drain SET holders = $2, server_start = {RUN}, alive = NULL \
              WHERE epoch = $1"
         ),
         &[Arg::int8(Some(epoch)), Arg::texts(&holders)],
     );
 }
 
-/// A pass begins: from the first key, remembering this snapshot's xmin.
-fn begin_pass(epoch: i64, last: bool) {
+/// A pass begins: from the first key, remembering this snapshot's xmin, and how many of the noted holders are there.
+fn begin_pass(epoch: i64, alive: i64) {
     let _us = as_ourselves();
     spi::run(
-        "UPDATE profile_cache.drain SET running = true, last = $2, position = NULL, \
+        "UPDATE profile_cache.drain SET running = true, alive = $2, position = NULL, \
          began_at = pg_snapshot_xmin(pg_current_snapshot()) WHERE epoch = $1",
-        &[Arg::int8(Some(epoch)), Arg::bool(last)],
+        &[Arg::int8(Some(epoch)), Arg::int8(Some(alive))],
     );
 }
 
-/// One batch of a pass: the epoch's dependents with an older stamp. What others hold locked becomes
+/// One step of a pass: the epoch's dependents with an older stamp, or none. What others hold locked becomes
 /// pending keys. At the end of the last pass the epoch goes; at the end of another its xmin is set.
-fn pass(a: &Attached, d: &Drain, batch: i32) -> u64 {
-    let (condition, links) = concerned(a, d.epoch);
-    let mut args = vec![
-        Arg::uuid(d.position.as_ref()),
-        Arg::int8(Some(i64::from(batch))),
-        Arg::int8(Some(d.epoch)),
-    ];
-    args.extend(links.iter().map(|v| Arg::texts(v)));
-    let keys = read_keys(a, spi::by_long_arrays(&a.sql.older(&condition)), &args);
-    let stored = by_key(a, &keys, true);
+fn pass(a: &Attached, d: &Drain, course: &mut Course, most: i32) -> u64 {
+    let size = course.size(most);
+    let position = Arg::uuid(d.position.as_ref());
+    let (epoch, limit) = (Arg::int8(Some(d.epoch)), Arg::int8(Some(i64::from(size))));
+    let (keys, next) = match concerned(a, d.epoch) {
+        // So many of the table, whatever their stamps: where few are old, a step is no longer for that.
+        None => {
+            let current = Arg::int8(a.epochs.latest());
+            window(a, Sql::OLD, &[position, limit, epoch, current], size)
+        }
+        Some((condition, links)) => {
+            let mut args = vec![position, limit, epoch];
+            args.extend(links.iter().map(|v| Arg::texts(v)));
+            let keys = read_keys(a, spi::by_long_arrays(&a.sql.older(&condition)), &args);
+            let more = keys.len() == size as usize;
+            let next = keys.last().copied().filter(|_| more);
+            (keys, next)
+        }
+    };
+    let stored = course.measured(keys.len(), || by_key(a, &keys));
     let _us = as_ourselves();
     let epoch = Arg::int8(Some(d.epoch));
-    match keys.last() {
-        Some(last) if keys.len() == batch as usize => spi::run(
+    match next {
+        Some(last) => spi::run(
             "UPDATE profile_cache.drain SET position = $2 WHERE epoch = $1",
-            &[epoch, Arg::uuid(Some(last))],
+            &[epoch, Arg::uuid(Some(&last))],
         ),
-        _ if d.last => {
+        None if d.alive == Some(0) => {
             spi::run(
                 "DELETE FROM profile_cache.pending_epoch WHERE epoch = $1",
                 &[Arg::int8(Some(d.epoch))],
             );
             spi::run("DELETE FROM profile_cache.drain WHERE epoch = $1", &[epoch])
         }
-        _ => spi::run(
+        None => spi::run(
             "UPDATE profile_cache.drain SET running = false, position = NULL, passed_to = began_at \
              WHERE epoch = $1",
             &[epoch],
@@ -345,9 +460,24 @@ fn pass(a: &Attached, d: &Drain, batch: i32) -> u64 {
     stored
 }
 
+/// Looks at the next so many profiles, in the order of their keys: those for which `wanted` holds, and the last that was
+/// looked at where more may follow.
+fn window(a: &Attached, wanted: &str, args: &[Arg], size: i32) -> (Vec<Uuid>, Option<Uuid>) {
+    let _owner = as_owner(a.owner);
+    let rows = spi::all(&a.sql.window(wanted), At::New, args, |r| {
+        Some((r.uuid(1)?, r.bool(2) == Some(true)))
+    });
+    let rows: Vec<(Uuid, bool)> = rows.into_iter().flatten().collect();
+    let more = rows.len() == size as usize;
+    let last = rows.last().map(|(key, _)| *key).filter(|_| more);
+    let wanted = rows.into_iter().filter(|(_, wanted)| *wanted);
+    (wanted.map(|(key, _)| key).collect(), last)
+}
+
 /// The condition on a profile p that one of the epoch's changes concerns it, its parameters numbered
-/// from 4, and their values. A change whose table or column is no longer used concerns everyone.
-fn concerned(a: &Attached, epoch: i64) -> (String, Vec<Vec<String>>) {
+/// from 4, and their values. None where one of them concerns everyone: it has no values, or those of a table or column
+/// that is no longer used.
+fn concerned(a: &Attached, epoch: i64) -> Option<(String, Vec<Vec<String>>)> {
     let rows = {
         let _us = as_ourselves();
         spi::all(
@@ -362,7 +492,7 @@ fn concerned(a: &Attached, epoch: i64) -> (String, Vec<Vec<String>>) {
         Default::default();
     for row in rows {
         let (Some(schema), Some(table), Some(columns), Some(values)) = row else {
-            return ("true".into(), vec![]);
+            return None;
         };
         let mut known = false;
         for (t, used) in a.definition.tables.iter().enumerate() {
@@ -379,7 +509,7 @@ fn concerned(a: &Attached, epoch: i64) -> (String, Vec<Vec<String>>) {
             }
         }
         if !known {
-            return ("true".into(), vec![]);
+            return None;
         }
     }
     let (mut conditions, mut args) = (vec![], vec![]);
@@ -388,7 +518,7 @@ fn concerned(a: &Attached, epoch: i64) -> (String, Vec<Vec<String>>) {
         conditions.push(a.sql.dependents(link, 4 + args.len()));
         args.extend(by_column(link.columns.len(), &values));
     }
-    (conditions.join(" OR "), args)
+    Some((conditions.join(" OR "), args))
 }
 
 /// The keys that a query of the profile table returns, read as the tables' owner.
@@ -400,23 +530,17 @@ fn read_keys<'a>(a: &Attached, sql: impl Into<spi::Statement<'a>>, args: &[Arg])
         .collect()
 }
 
-/// Locks, computes and writes profiles by their keys; with `leftovers`, names what is locked by
-/// others as pending.
-fn by_key(a: &Attached, keys: &[Uuid], leftovers: bool) -> u64 {
+/// Locks, computes and writes profiles by their keys; what could not be stored becomes pending keys.
+fn by_key(a: &Attached, keys: &[Uuid]) -> u64 {
     let values: Vec<Vec<Value>> = keys.iter().map(|k| vec![Value::uuid(k)]).collect();
     let (naming, step) = (a.key_naming(), &a.key_naming().step);
     let locked = document::lock(a, step, &values, None);
-    if leftovers {
-        let missing = document::not_locked(a, step, &values, &locked);
-        pending::leftovers(naming, missing.into_iter(), "locked during a pass");
-    }
+    let missing = document::not_locked(a, step, &values, &locked);
+    pending::leftovers(naming, missing.into_iter(), "locked during a pass");
     let outcome = document::prepare(a, &locked).write(a);
-    if leftovers {
-        let texts = outcome
-            .unwritten
-            .iter()
-            .map(|key| vec![Value::uuid(key).to_text()]);
-        pending::leftovers(naming, texts, "its row could not be written");
+    for (reason, keys) in outcome.left() {
+        let texts = keys.iter().map(|key| vec![Value::uuid(key).to_text()]);
+        pending::leftovers(naming, texts, reason);
     }
     outcome.stored
 }
@@ -428,34 +552,31 @@ struct Key {
     values: Vec<String>,
 }
 
-/// One batch of pending keys, in the order of their ids; the last id where more may follow.
-fn keys(a: &Attached, after: Option<Uuid>, batch: i32) -> (Option<Uuid>, u64) {
+/// One step of the pending keys, in the order of their ids. When all have had their turn, it begins again; those that must
+/// wait (locked rows, rows yet to come) not at once.
+fn keys(a: &Rc<Attached>, course: &mut Course, most: i32) -> Done {
+    let begins = course.key.is_none();
+    if begins && !course.settling && xact::clock() - course.swept < PAUSE || !any_key() {
+        return Done::default();
+    }
+    let Some(a) = ready(a) else {
+        return Done::HELD_UP;
+    };
+    if begins {
+        course.swept = xact::clock();
+        tidy_keys();
+    }
+    let size = course.size(most);
     let listed = {
         let _us = as_ourselves();
-        if after.is_none() {
-            spi::run(
-                "DELETE FROM profile_cache.absent AS b WHERE NOT EXISTS \
-                 (SELECT FROM profile_cache.pending_key AS p WHERE p.id = b.pending) AND NOT EXISTS \
-                 (SELECT FROM profile_cache.pending_epoch AS e WHERE e.id = b.pending AND e.epoch IS NULL)",
-                &[],
-            );
-            // One of each is enough: whoever sees the others go sees it, committed before. But it waits
-            // for the holders of now: those that were noted for it may have been gone when the others came.
-            session::forget_keys();
-            spi::run(
-                "WITH twice AS MATERIALIZED (SELECT r.id, r.n FROM (SELECT q.id, row_number() OVER \
-                   (PARTITION BY q.key_columns, q.key_values ORDER BY q.id) AS n, count(*) OVER \
-                   (PARTITION BY q.key_columns, q.key_values) AS of FROM profile_cache.pending_key AS q) AS r WHERE r.of > 1), \
-                  anew AS (DELETE FROM profile_cache.absent AS b WHERE b.pending = ANY (ARRAY(SELECT t.id FROM twice AS t))) \
-                 DELETE FROM profile_cache.pending_key AS p WHERE p.id = ANY (ARRAY(SELECT t.id FROM twice AS t WHERE t.n > 1))",
-                &[],
-            );
-        }
         spi::all(
             "SELECT p.id, p.key_columns::text[], p.key_values FROM profile_cache.pending_key AS p \
              WHERE ($1 IS NULL OR p.id > $1) ORDER BY p.id LIMIT $2",
             At::New,
-            &[Arg::uuid(after.as_ref()), Arg::int8(Some(i64::from(batch)))],
+            &[
+                Arg::uuid(course.key.as_ref()),
+                Arg::int8(Some(i64::from(size))),
+            ],
             |r| {
                 Some(Key {
                     id: r.uuid(1)?,
@@ -466,12 +587,14 @@ fn keys(a: &Attached, after: Option<Uuid>, batch: i32) -> (Option<Uuid>, u64) {
         )
     };
     let listed: Vec<Key> = listed.into_iter().flatten().collect();
-    let mut stored = 0;
+    let (mut stored, mut gone) = (0, 0);
     for Naming { step, types, .. } in &a.naming {
         let columns = step.column_names();
         let mine: Vec<&Key> = listed.iter().filter(|k| k.columns == columns).collect();
         if !mine.is_empty() {
-            stored += keys_of(a, step, types, &mine);
+            let (more, deleted) = course.measured(mine.len(), || keys_of(&a, step, types, &mine));
+            stored += more;
+            gone += deleted;
         }
     }
     let strangers: Vec<Uuid> = listed
@@ -484,13 +607,47 @@ fn keys(a: &Attached, after: Option<Uuid>, batch: i32) -> (Option<Uuid>, u64) {
         pending::everything("a pending key of a column that is no longer used");
         delete(&strangers);
     }
-    let more = listed.len() == batch as usize;
-    (listed.last().map(|k| k.id).filter(|_| more), stored)
+    let more = listed.len() == size as usize;
+    course.key = listed.last().map(|k| k.id).filter(|_| more);
+    Done {
+        stored,
+        worked: stored > 0 || gone > 0 || !strangers.is_empty() || more,
+        held_up: false,
+    }
+}
+
+fn any_key() -> bool {
+    let _us = as_ourselves();
+    let sql = "SELECT FROM profile_cache.pending_key AS p LIMIT 1";
+    spi::one(sql, At::New, &[], |_| ()).is_some()
+}
+
+/// Forgets what was noted for pending rows that are gone, and all but one of equal keys.
+fn tidy_keys() {
+    let _us = as_ourselves();
+    spi::run(
+        "DELETE FROM profile_cache.absent AS b WHERE NOT EXISTS \
+         (SELECT FROM profile_cache.pending_key AS p WHERE p.id = b.pending) AND NOT EXISTS \
+         (SELECT FROM profile_cache.pending_epoch AS e WHERE e.id = b.pending AND e.epoch IS NULL)",
+        &[],
+    );
+    // One of each is enough: whoever sees the others go sees it, committed before. But it waits
+    // for the holders of now: those that were noted for it may have been gone when the others came.
+    session::forget_keys();
+    spi::run(
+        "WITH twice AS MATERIALIZED (SELECT r.id, r.n FROM (SELECT q.id, row_number() OVER \
+           (PARTITION BY q.key_columns, q.key_values ORDER BY q.id) AS n, count(*) OVER \
+           (PARTITION BY q.key_columns, q.key_values) AS of FROM profile_cache.pending_key AS q) AS r WHERE r.of > 1), \
+          anew AS (DELETE FROM profile_cache.absent AS b WHERE b.pending = ANY (ARRAY(SELECT t.id FROM twice AS t))) \
+         DELETE FROM profile_cache.pending_key AS p WHERE p.id = ANY (ARRAY(SELECT t.id FROM twice AS t WHERE t.n > 1))",
+        &[],
+    );
 }
 
 /// Pending keys of the same columns: those whose row could be locked, computed and written go; those that
 /// no row has go once nobody is left who could bring it.
-fn keys_of(a: &Attached, step: &Step, types: &[String], keys: &[&Key]) -> u64 {
+/// Documents stored, keys gone.
+fn keys_of(a: &Attached, step: &Step, types: &[String], keys: &[&Key]) -> (u64, usize) {
     let ids: Vec<Uuid> = keys.iter().map(|k| k.id).collect();
     let values: Vec<Vec<Value>> = {
         let _owner = as_owner(a.owner);
@@ -507,7 +664,7 @@ fn keys_of(a: &Attached, step: &Step, types: &[String], keys: &[&Key]) -> u64 {
     let outcome = document::prepare(a, &locked).write(a);
     let found: Vec<Vec<Value>> = locked
         .iter()
-        .filter(|l| l.key.is_none_or(|key| !outcome.unwritten.contains(&key)))
+        .filter(|l| l.key.is_none_or(|key| outcome.is_done(&key)))
         .filter_map(|l| l.found_by.clone())
         .collect();
     let done = matching(a, step, types, keys, &ids, &found);
@@ -517,10 +674,11 @@ fn keys_of(a: &Attached, step: &Step, types: &[String], keys: &[&Key]) -> u64 {
         .copied()
         .filter(|k| !done.contains(&k.id))
         .collect();
+    let mut gone = done.len();
     if !left.is_empty() {
-        absent(a, step, types, &left);
+        gone += absent(a, step, types, &left);
     }
-    outcome.stored
+    (outcome.stored, gone)
 }
 
 /// The keys' values, an array of texts for each column.
@@ -570,8 +728,8 @@ fn matching(
 }
 
 /// Pending keys that no visible row has: noted with the present lock holders at first sight, dropped
-/// when those are gone and a later snapshot still shows no row.
-fn absent(a: &Attached, step: &Step, types: &[String], keys: &[&Key]) {
+/// when those are gone and a later snapshot still shows no row. How many were dropped.
+fn absent(a: &Attached, step: &Step, types: &[String], keys: &[&Key]) -> usize {
     let ids: Vec<Uuid> = keys.iter().map(|k| k.id).collect();
     let no_row = || {
         let mut args = vec![Arg::uuids(&ids)];
@@ -589,7 +747,7 @@ fn absent(a: &Attached, step: &Step, types: &[String], keys: &[&Key]) {
     };
     let gone = no_row();
     if gone.is_empty() {
-        return;
+        return 0;
     }
     let holders = pending::holders(a.profile);
     {
@@ -622,6 +780,7 @@ fn absent(a: &Attached, step: &Step, types: &[String], keys: &[&Key]) {
         .filter(|id| still.contains(id))
         .collect();
     delete(&done);
+    done.len()
 }
 
 fn delete(ids: &[Uuid]) {
@@ -641,29 +800,113 @@ fn delete(ids: &[Uuid]) {
     );
 }
 
-/// One batch of documents that no reader trusts: missing, foreign, expired.
-fn fill(a: &Attached, after: Option<Uuid>, batch: i32) -> (Option<Uuid>, u64) {
+/// One step of the documents that no reader trusts although nothing pending speaks of them: what has expired, what
+/// could not be computed; and a look at a part of the table, for whatever else there may be.
+fn stale(a: &Rc<Attached>, course: &mut Course, most: i32) -> Done {
     // Without either, whatever is computed now would not be trusted.
     let Some((current, first)) = a.epochs.latest().zip(a.trusted_from) else {
-        return (None, 0);
+        return Done::default();
     };
-    let keys = read_keys(
-        a,
-        &a.sql.untrusted(),
-        &[
-            Arg::uuid(after.as_ref()),
-            Arg::int8(Some(i64::from(batch))),
-            Arg::int8(Some(first)),
-            Arg::int8(Some(current)),
-        ],
-    );
-    let stored = by_key(a, &keys, false);
-    let more = keys.len() == batch as usize;
-    if !more {
-        forget_mended(a);
+    let Some(a) = ready(a) else {
+        return Done::HELD_UP;
+    };
+    let size = course.size(most);
+    if a.definition.expires && a.expiry_indexed && !course.none_expired {
+        let found = expired(&a, course.expired, size);
+        course.none_expired = found.len() < size as usize;
+        if let Some(last) = found.last() {
+            course.expired = Some(*last);
+            let keys: Vec<Uuid> = found.iter().map(|(_, key)| *key).collect();
+            return Done::stored(course.measured(keys.len(), || by_key(&a, &keys)));
+        }
     }
-    (keys.last().copied().filter(|_| more), stored)
+    if !course.none_failed {
+        forget_mended(&a);
+        let due = pending::failures_due(size);
+        course.none_failed = due.len() < size as usize;
+        if !due.is_empty() {
+            let stored = course.measured(due.len(), || by_key(&a, &due));
+            forget_mended(&a);
+            pending::postpone(&due);
+            return Done::stored(stored);
+        }
+    }
+    // Where everyone is pending, a pass looks through the table.
+    if course.looked || everyone_is_pending() {
+        return Done::default();
+    }
+    let began = xact::clock();
+    let done = look_through(&a, course, first, current, most);
+    course.looking += xact::clock() - began;
+    // Where nothing else finds what has expired, a longer look.
+    let more = a.definition.expires && !a.expiry_indexed && course.looking < STEP;
+    course.looked |= !more;
+    done
 }
+
+fn everyone_is_pending() -> bool {
+    let _us = as_ourselves();
+    let sql = "SELECT FROM profile_cache.pending_epoch AS p WHERE p.link_schema IS NULL LIMIT 1";
+    spi::one(sql, At::New, &[], |_| ()).is_some()
+}
+
+/// The next documents that have expired, in that order, after the one given.
+fn expired(a: &Attached, after: Option<(i64, Uuid)>, size: i32) -> Vec<(i64, Uuid)> {
+    let (until, key) = after.unzip();
+    let args = [
+        Arg::timestamptz(until),
+        Arg::uuid(key.as_ref()),
+        Arg::int8(Some(i64::from(size))),
+    ];
+    let _owner = as_owner(a.owner);
+    let rows = spi::all(&a.sql.expired(), At::New, &args, |r| {
+        r.timestamptz(1).zip(r.uuid(2))
+    });
+    rows.into_iter().flatten().collect()
+}
+
+/// Looks through the next part of the profile table, in the order of keys, from where the last look ended.
+fn look_through(a: &Attached, course: &mut Course, first: i64, current: i64, most: i32) -> Done {
+    let position = {
+        let _us = as_ourselves();
+        let sql = "SELECT l.looked_to FROM profile_cache.last_refresh AS l";
+        spi::one(sql, At::New, &[], |r| r.uuid(1)).flatten()
+    };
+    let size = most.min(LOOK);
+    let args = [
+        Arg::uuid(position.as_ref()),
+        Arg::int8(Some(i64::from(size))),
+        Arg::int8(Some(first)),
+        Arg::int8(Some(current)),
+    ];
+    let (mut keys, next) = window(a, Sql::UNTRUSTED, &args, size);
+    let failed: std::collections::HashSet<Uuid> =
+        pending::failures().into_iter().map(|f| f.0).collect();
+    keys.retain(|key| !failed.contains(key));
+    // What it finds is computed as far as a step goes; the next look begins there.
+    let enough = course.size(most) as usize;
+    let next = if keys.len() > enough {
+        keys.truncate(enough);
+        keys.last().copied()
+    } else {
+        course.looked = next.is_none();
+        next
+    };
+    let stored = course.measured(keys.len(), || by_key(a, &keys));
+    let _us = as_ourselves();
+    spi::run(
+        "UPDATE profile_cache.last_refresh SET looked_to = $1",
+        &[Arg::uuid(next.as_ref())],
+    );
+    Done {
+        stored,
+        worked: !keys.is_empty() || !course.looked,
+        held_up: false,
+    }
+}
+
+/// How many profiles one look at the table takes.
+const LOOK: i32 = 1000;
 
 /// Failures of profiles that have a document again, or are gone, are no longer worth remembering.
 fn forget_mended(a: &Attached) {
@@ -677,46 +920,92 @@ fn forget_mended(a: &Attached) {
     pending::mended(&mended);
 }
 
-/// Whether another round of draining would find something to do.
-pub fn more_to_drain() -> bool {
-    let unassigned = {
-        let _us = as_ourselves();
-        spi::one(
-            &format!("SELECT FROM profile_cache.pending_epoch AS p WHERE {ASSIGNABLE} LIMIT 1"),
-            At::New,
-            &[],
-            |_| (),
-        )
-        .is_some()
-    };
-    if session::assigned() {
-        return false;
-    }
-    unassigned
-        || drains().iter().any(|d| {
-            d.holders
-                .as_ref()
-                .is_none_or(|h| d.running || !d.complete || !pending::any_alive(h))
-        })
-}
-
 /// Raises what would keep a refresh from running at all; about how many profiles there are.
-pub fn begin(batch: Option<i32>) -> i64 {
+pub fn check(most: Option<i32>) -> i64 {
     rights::check_extension_member();
     let a = attachment::required();
     check_owner(current_user(), a.profile);
-    match batch {
+    match most {
         None => Error::NullArgument("batch_size").raise(),
         Some(n) if !(1..=100_000).contains(&n) => Error::BatchSize(n).raise(),
         Some(_) => {}
     }
-    if !crate::pg::spi::may_commit() {
+    if !spi::may_commit() {
         Error::InTransaction.raise();
+    }
+    estimated_rows(&a)
+}
+
+/// Begins a refresh, if no other is under way: says who is at it, and what will cut this one short; mends what is lost.
+pub fn begin(a: &Attached) -> bool {
+    if !Turn::take() {
+        notice(&format!(
+            "another refresh is under way: {}",
+            who_has_the_turn()
+        ));
+        return false;
     }
     {
         // What is granted follows the extension's owner, of whose change no event tells.
         let _quiet = attachment::Attaching::begin();
         rights::set(Some(a.owner), Revoke::FormerOwners);
     }
-    crate::report::estimated_rows(&a)
+    let limit = setting(c"statement_timeout").filter(|limit| limit != "0");
+    if let Some(limit) = limit {
+        notice(&format!(
+            "statement_timeout ends this refresh after {limit}: what is done by then stays done. SET statement_timeout = 0 lets it come to its end"
+        ));
+    }
+    begun();
+    if a.epochs.latest().is_none() {
+        // Lost, with all that its number said of the stamps.
+        let _us = as_ourselves();
+        spi::run(
+            "INSERT INTO profile_cache.epoch (current, trusted_from) VALUES ($1, $1) ON CONFLICT DO NOTHING",
+            &[Arg::int8(Some(UNIX_TO_POSTGRES + xact::clock()))],
+        );
+        pending::redefined("the current epoch was lost");
+    }
+    true
+}
+
+/// Who is at it, for people.
+fn who_has_the_turn() -> String {
+    let _us = as_ourselves();
+    spi::one(
+        "SELECT format('pid %s, application %L, since %s', l.pid, s.application_name, s.query_start) \
+         FROM pg_locks AS l LEFT JOIN pg_stat_get_activity(l.pid) AS s ON true \
+         WHERE l.locktype = 'relation' AND l.relation = 'profile_cache.pending'::regclass \
+          AND l.mode = 'ShareUpdateExclusiveLock' AND l.granted LIMIT 1",
+        At::New,
+        &[],
+        |r| r.text(1),
+    )
+    .flatten()
+    .unwrap_or_else(|| "it has just ended".into())
+}
+
+/// Writes down that a refresh has begun, and that so far it has not come to its end.
+fn begun() {
+    let _us = as_ourselves();
+    spi::run(
+        "INSERT INTO profile_cache.last_refresh (began_at, outcome) VALUES (clock_timestamp(), $1) \
+         ON CONFLICT (singleton) DO UPDATE SET began_at = excluded.began_at, outcome = excluded.outcome",
+        &[Arg::text(
+            "under way, or cut short by an error, a cancel, a timeout or a lost connection",
+        )],
+    );
+}
+
+/// About how many profiles there are, as the last VACUUM or ANALYZE counted them.
+fn estimated_rows(a: &Attached) -> i64 {
+    let _us = as_ourselves();
+    spi::one(
+        "SELECT GREATEST(0, c.reltuples)::int8 FROM pg_class AS c WHERE c.oid = $1",
+        At::New,
+        &[Arg::oid(a.profile)],
+        |r| r.int8(1),
+    )
+    .flatten()
+    .unwrap_or(0)
 }

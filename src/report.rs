@@ -144,11 +144,6 @@ struct Counts {
     exact: bool,
 }
 
-/// About how many profiles there are.
-pub fn estimated_rows(a: &Attached) -> i64 {
-    counts(a).rows
-}
-
 fn counts(a: &Attached) -> Counts {
     let judge = Judge::new(a);
     let keys = PendingKeys::load(a, At::Active);

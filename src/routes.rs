@@ -563,18 +563,35 @@ impl Sql {
         )
     }
 
-    /// $1: last key or NULL, $2: page size, $3: first epoch, $4: current epoch. Keys of documents
-    /// that no reader would trust, whatever is pending.
-    pub fn untrusted(&self) -> String {
+    /// Of a document in [`Sql::window`], that it is older than the pending epoch $3, or from beyond the current one, $4.
+    pub const OLD: &str = "p.cached_profile_epoch IS NULL OR p.cached_profile_epoch OPERATOR(pg_catalog.<) $3 \
+         OR p.cached_profile_epoch OPERATOR(pg_catalog.>) $4";
+
+    /// That no reader would trust it, whatever is pending. $3: the first epoch, $4: the current one.
+    pub const UNTRUSTED: &str = "p.cached_profile_epoch IS NULL OR p.cached_profile_epoch OPERATOR(pg_catalog.<) $3 \
+         OR p.cached_profile_epoch OPERATOR(pg_catalog.>) $4 \
+         OR p.cached_profile_valid_until OPERATOR(pg_catalog.<=) pg_catalog.now() \
+         OR p.profile_cache_updated_at OPERATOR(pg_catalog.>) pg_catalog.now()";
+
+    /// $1: last key or NULL, $2: how many. The next keys, and whether `wanted` holds.
+    pub fn window(&self, wanted: &str) -> String {
         format!(
-            "SELECT p.{key} FROM {table} AS p WHERE ($1 IS NULL OR p.{key} OPERATOR(pg_catalog.>) $1) \
-             AND p.{key} IS NOT NULL \
-             AND (p.cached_profile_epoch IS NULL \
-              OR p.cached_profile_epoch OPERATOR(pg_catalog.<) $3 \
-              OR p.cached_profile_epoch OPERATOR(pg_catalog.>) $4 \
-              OR p.cached_profile_valid_until OPERATOR(pg_catalog.<=) pg_catalog.now() \
-              OR p.profile_cache_updated_at OPERATOR(pg_catalog.>) pg_catalog.now()) \
-             ORDER BY p.{key} LIMIT $2",
+            "SELECT p.{key}, {wanted} FROM {table} AS p WHERE ($1 IS NULL OR p.{key} OPERATOR(pg_catalog.>) $1) \
+             AND p.{key} IS NOT NULL ORDER BY p.{key} LIMIT $2",
+            key = self.key,
+            table = self.profile,
+        )
+    }
+
+    /// $1: a time or NULL, $2: a key or NULL, $3: how many. Documents that have expired: when, and their keys, in that
+    /// order.
+    pub fn expired(&self) -> String {
+        format!(
+            "SELECT p.cached_profile_valid_until, p.{key} FROM {table} AS p \
+             WHERE p.cached_profile_valid_until OPERATOR(pg_catalog.<=) pg_catalog.now() AND p.{key} IS NOT NULL \
+             AND ($1 IS NULL OR p.cached_profile_valid_until OPERATOR(pg_catalog.>=) $1) \
+             AND ($1 IS NULL OR ROW(p.cached_profile_valid_until, p.{key}) OPERATOR(pg_catalog.>) ROW($1, $2)) \
+             ORDER BY 1, 2 LIMIT $3",
             key = self.key,
             table = self.profile,
         )
@@ -607,7 +624,7 @@ impl Sql {
         format!(
             "SELECT p.{key} FROM {table} AS p WHERE ($1 IS NULL OR p.{key} OPERATOR(pg_catalog.>) $1) \
              AND p.{key} IS NOT NULL \
-             AND p.cached_profile_epoch OPERATOR(pg_catalog.<) $3 AND ({concerned}) \
+             AND (p.cached_profile_epoch IS NULL OR p.cached_profile_epoch OPERATOR(pg_catalog.<) $3) AND ({concerned}) \
              ORDER BY p.{key} LIMIT $2",
             key = self.key,
             table = self.profile,

@@ -319,9 +319,10 @@ fn settle(a: &Attached) {
     if settings::notify() {
         session::computed(prepared.keys());
     }
-    let unwritten = prepared.write(a).unwritten;
-    let texts = unwritten.iter().map(|key| vec![Value::uuid(key).to_text()]);
-    pending::keys(a.key_naming(), texts, "its row could not be written");
+    for (reason, keys) in prepared.write(a).left() {
+        let texts = keys.iter().map(|key| vec![Value::uuid(key).to_text()]);
+        pending::keys(a.key_naming(), texts, reason);
+    }
 }
 
 /// Pending keys from texts of the link's columns, but for profiles that this transaction deleted.

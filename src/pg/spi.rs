@@ -72,6 +72,22 @@ impl Arg {
             datum: value::into(v, pg_sys::TEXTOID).map(|v| v.datum),
         }
     }
+    /// A text, or NULL.
+    pub fn optional_text(v: Option<&str>) -> Arg {
+        match v {
+            Some(v) => Arg::text(v),
+            None => Arg {
+                oid: pg_sys::TEXTOID,
+                datum: None,
+            },
+        }
+    }
+    pub fn timestamptz(v: Option<i64>) -> Arg {
+        Arg {
+            oid: pg_sys::TIMESTAMPTZOID,
+            datum: v.map(Datum::from),
+        }
+    }
     pub fn texts(v: &[String]) -> Arg {
         let items: Vec<Datum> = v
             .iter()
@@ -442,6 +458,8 @@ impl Drop for Pushed {
 
 /// Whether the calling procedure may COMMIT here.
 pub fn may_commit() -> bool {
-    // SAFETY: reads SPI's own state.
-    unsafe { pg_sys::SPI_inside_nonatomic_context() }
+    // SAFETY: reads SPI's own state, and the transaction's.
+    unsafe {
+        pg_sys::SPI_inside_nonatomic_context() && pg_sys::GetCurrentTransactionNestLevel() == 1
+    }
 }

@@ -74,6 +74,54 @@ pub fn try_lock_for_reading(relation: Oid) -> bool {
     }
 }
 
+/// Whose turn it is to refresh, over all its transactions: a lock that the session holds until it gives it back, ends, or
+/// a transaction of its fails. On a view, since VACUUM takes the same lock on tables.
+pub struct Turn;
+
+impl Turn {
+    const LOCK: i32 = pg_sys::ShareUpdateExclusiveLock as i32;
+
+    fn tag() -> Option<pg_sys::LOCKTAG> {
+        let view = super::catalog::relation("profile_cache", "pending")?;
+        // SAFETY: a backend variable.
+        let database = unsafe { pg_sys::MyDatabaseId };
+        // As SET_LOCKTAG_RELATION.
+        Some(pg_sys::LOCKTAG {
+            locktag_field1: database.to_u32(),
+            locktag_field2: view.to_u32(),
+            locktag_field3: 0,
+            locktag_field4: 0,
+            locktag_type: pg_sys::LockTagType::LOCKTAG_RELATION as u8,
+            locktag_lockmethodid: pg_sys::DEFAULT_LOCKMETHOD as u8,
+        })
+    }
+
+    /// Takes it, unless another session has it. Whoever has it already has it still.
+    pub fn take() -> bool {
+        let Some(tag) = Turn::tag() else {
+            return false;
+        };
+        // SAFETY: does not wait; the tag is a relation's of this database.
+        unsafe {
+            pg_sys::LockHeldByMe(&tag, Turn::LOCK)
+                || pg_sys::LockAcquire(&tag, Turn::LOCK, true, true)
+                    != pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL
+        }
+    }
+
+    /// Gives it back, where this session has it.
+    pub fn give_back() {
+        if let Some(tag) = Turn::tag() {
+            // SAFETY: released only where it is held.
+            unsafe {
+                if pg_sys::LockHeldByMe(&tag, Turn::LOCK) {
+                    pg_sys::LockRelease(&tag, Turn::LOCK, true);
+                }
+            }
+        }
+    }
+}
+
 /// The profile table, open for locking rows.
 pub struct Locker {
     relation: pg_sys::Relation,

@@ -245,9 +245,9 @@ SELECT profile_cache.refresh_begin(1);
 \echo :SQLSTATE
 SELECT profile_cache.refresh_begin(NULL);
 SELECT stored FROM profile_cache.refresh_step(NULL, NULL, NULL);
-SELECT stored FROM profile_cache.refresh_step(-5, 'no such phase', u(9));
-SELECT stored FROM profile_cache.refresh_step(2147483647, 'fill', u(9));
-SELECT stored FROM profile_cache.refresh_step(1, 'keys', u(9));
+SELECT stored FROM profile_cache.refresh_step(-5, 'no such phase', 'no such course');
+SELECT stored FROM profile_cache.refresh_step(2147483647, 'stale', '{"size": -1}');
+SELECT stored FROM profile_cache.refresh_step(1, 'keys', '[]');
 SELECT stored FROM profile_cache.refresh_step(1, 'done', NULL);
 SELECT profile_cache.iso8601(NULL) IS NULL;
 SELECT profile_cache.iso8601('-infinity'), profile_cache.iso8601('4713-01-01 00:00:00+00 BC'), profile_cache.iso8601('294276-12-31 23:59:59.999999+00'),

@@ -28,12 +28,15 @@ SET client_min_messages = warning;
 SELECT profile_cache.detach();
 SELECT profile_cache.attach();
 -- The attachment has no number yet: nothing that is stored now would be trusted.
-SELECT phase, after, stored FROM profile_cache.refresh_step(2, 'fill', NULL);
+SELECT phase, stored FROM profile_cache.refresh_step(2, 'stale', NULL);
 SELECT state();
+-- It gets one; who holds the table is noted; a pass begins.
 SELECT phase FROM profile_cache.refresh_step(2, 'epochs', NULL);
-SELECT phase, after, stored FROM profile_cache.refresh_step(2, 'fill', NULL);
+SELECT phase FROM profile_cache.refresh_step(2, 'epochs', NULL);
+SELECT phase FROM profile_cache.refresh_step(2, 'epochs', NULL);
+SELECT phase, stored FROM profile_cache.refresh_step(2, 'epochs', NULL);
 SELECT state();
-SELECT phase, after, stored FROM profile_cache.refresh_step(2, 'fill', u(2));
+SELECT phase, stored FROM profile_cache.refresh_step(2, 'epochs', NULL);
 SELECT state();
 CALL profile_cache.refresh(1);
 :check
