@@ -889,7 +889,8 @@ fn look_through(a: &Attached, course: &mut Course, first: i64, current: i64, mos
         keys.truncate(enough);
         keys.last().copied()
     } else {
-        course.looked = next.is_none();
+        // At its end: once more from the beginning, if that was not where this call began.
+        course.looked = next.is_none() && position.is_none();
         next
     };
     let stored = course.measured(keys.len(), || by_key(a, &keys));
@@ -953,7 +954,7 @@ pub fn begin(a: &Attached) -> bool {
     let limit = setting(c"statement_timeout").filter(|limit| limit != "0");
     if let Some(limit) = limit {
         notice(&format!(
-            "statement_timeout ends this refresh after {limit}: what is done by then stays done. SET statement_timeout = 0 lets it come to its end"
+            "statement_timeout ends this refresh after {limit} ms: what is done by then stays done. SET statement_timeout = 0 lets it come to its end"
         ));
     }
     begun();

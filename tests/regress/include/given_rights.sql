@@ -12,7 +12,7 @@ SELECT attempt('SELECT profile_cache.refresh_step(10, ''epochs'', NULL)') \g /de
 SELECT attempt('SELECT profile_cache.refresh_step(10, ''epochs'', NULL)') \g /dev/null
 SELECT attempt('SELECT profile_cache.refresh_step(10, ''epochs'', NULL)') \g /dev/null
 SELECT attempt('SELECT profile_cache.refresh_step(10, ''keys'', NULL)') \g /dev/null
-SELECT attempt('SELECT profile_cache.refresh_step(10, ''fill'', NULL)') \g /dev/null
+SELECT attempt('SELECT profile_cache.refresh_step(10, ''stale'', NULL)') \g /dev/null
 SELECT attempt('SELECT * FROM profile_cache.verify()') \g /dev/null
 SELECT attempt('SELECT * FROM profile_cache.status') \g /dev/null
 RESET ROLE;

@@ -12,17 +12,22 @@ CREATE ROLE regress_given_app;
 CREATE ROLE regress_given_dbo IN ROLE regress_given_app;
 CREATE ROLE regress_given_next IN ROLE regress_given_app;
 CREATE ROLE regress_given_web;
+CREATE ROLE regress_given_tables;
 -- As an installation script of some platform may have it, for whoever may run CREATE EXTENSION.
 SELECT format('ALTER DEFAULT PRIVILEGES FOR ROLE %s GRANT ALL ON %s TO regress_given_web, PUBLIC', r, k)
 FROM unnest(ARRAY['regress_given_dbo', current_user]) AS r, unnest('{TABLES,SEQUENCES,FUNCTIONS,TYPES,SCHEMAS}'::text[]) AS k \gexec
 SELECT format('ALTER DEFAULT PRIVILEGES FOR ROLE %s GRANT ALL ON %s TO regress_given_web WITH GRANT OPTION', r, k)
 FROM unnest(ARRAY['regress_given_dbo', current_user]) AS r, unnest('{TABLES,SEQUENCES,FUNCTIONS,TYPES,SCHEMAS}'::text[]) AS k \gexec
+SELECT format('ALTER DEFAULT PRIVILEGES FOR ROLE %s GRANT ALL ON TABLES TO regress_given_tables', r)
+FROM unnest(ARRAY['regress_given_dbo', current_user]) AS r \gexec
 SELECT format('ALTER DATABASE %I OWNER TO regress_given_dbo', current_database()) \gexec
 SET ROLE regress_given_dbo;
 CREATE EXTENSION profile_cache;
 RESET ROLE;
 SELECT format('ALTER DEFAULT PRIVILEGES FOR ROLE %s REVOKE ALL ON %s FROM regress_given_web, PUBLIC', r, k)
 FROM unnest(ARRAY['regress_given_dbo', current_user]) AS r, unnest('{TABLES,SEQUENCES,FUNCTIONS,TYPES,SCHEMAS}'::text[]) AS k \gexec
+SELECT format('ALTER DEFAULT PRIVILEGES FOR ROLE %s REVOKE ALL ON TABLES FROM regress_given_tables', r)
+FROM unnest(ARRAY['regress_given_dbo', current_user]) AS r \gexec
 SELECT format('ALTER DEFAULT PRIVILEGES FOR ROLE %s GRANT EXECUTE ON FUNCTIONS TO PUBLIC', r)
 FROM unnest(ARRAY['regress_given_dbo', current_user]) AS r \gexec
 SELECT format('ALTER DEFAULT PRIVILEGES FOR ROLE %s GRANT USAGE ON TYPES TO PUBLIC', r)
@@ -58,6 +63,7 @@ $$;
 
 -- 7. What default privileges gave away.
 SELECT given('regress_given_web');
+SELECT given('regress_given_tables') EXCEPT SELECT given('regress_given_web');
 SELECT g FROM given('regress_given_dbo') AS g WHERE g !~ '^relation .*: SELECT$';
 -- Whoever could write the attachment had what he wrote run as the tables' owner, and whoever could put a trigger on
 -- our tables had it run as theirs.
@@ -208,5 +214,5 @@ DROP EXTENSION profile_cache CASCADE;
 DROP SCHEMA app CASCADE;
 DROP VIEW public.bait;
 SELECT format('ALTER DATABASE %I OWNER TO %I', current_database(), current_user) \gexec
-DROP OWNED BY regress_given_app, regress_given_dbo, regress_given_next, regress_given_web CASCADE;
-DROP ROLE regress_given_app, regress_given_dbo, regress_given_next, regress_given_web;
+DROP OWNED BY regress_given_app, regress_given_dbo, regress_given_next, regress_given_web, regress_given_tables CASCADE;
+DROP ROLE regress_given_app, regress_given_dbo, regress_given_next, regress_given_web, regress_given_tables;

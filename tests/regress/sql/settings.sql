@@ -77,12 +77,19 @@ FROM jsonb_each_text(public.get_profile('00000000-0000-0000-0000-000000000001'::
 WHERE pg_catalog.regexp_replace(d.value, '^(POSIX|C\.(UTF-8|utf8))$', 'C') <> p.value
 ORDER BY p.name COLLATE "C";
 
+CREATE ROLE regress_settings_reader;
+GRANT SELECT ON user_profile, pinned, wrong TO regress_settings_reader;
+
 -- All others at once, but for the one that would end the session at an error of the test's own.
 SELECT count(set_config(p.name, p.other, false)) > 20 AS changed
 FROM pinned AS p JOIN pg_settings AS s USING (name) WHERE p.name <> 'restrict_nonsystem_relation_kind';
 -- Read on a miss.
 SET profile_cache.enabled = off;
 SELECT * FROM public.wrong;
+-- By a role that may not set all that the session has.
+SET ROLE regress_settings_reader;
+SELECT * FROM public.wrong;
+RESET ROLE;
 SET profile_cache.enabled = on;
 -- Stored at a commit.
 UPDATE public.user_profile SET n = n + 1;
@@ -106,3 +113,4 @@ DROP VIEW wrong, seen_document;
 DROP FUNCTION seen;
 DROP TABLE user_profile, pinned, harmless;
 DROP EXTENSION profile_cache;
+DROP ROLE regress_settings_reader;
