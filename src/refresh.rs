@@ -100,14 +100,19 @@ impl Course {
     fn measured<R>(&mut self, number: usize, work: impl FnOnce() -> R) -> R {
         let began = xact::clock();
         let done = work();
-        let (took, number) = ((xact::clock() - began).max(1), number as i64);
-        if number > 0 {
-            let before = i64::from(self.size.max(1));
-            let size = (number * STEP / took).clamp(before / 4, before.max(number) * 4);
-            self.size = i32::try_from(size.max(1)).unwrap_or(i32::MAX);
-        }
+        self.size = next_size(number as i64, xact::clock() - began).unwrap_or(self.size);
         done
     }
+}
+
+/// How many profiles take a step's time, where so many took `took` microseconds. A few say little of many: it
+/// grows by steps, and shrinks at once.
+fn next_size(number: i64, took: i64) -> Option<i32> {
+    if number == 0 {
+        return None;
+    }
+    let size = number.saturating_mul(STEP) / took.max(1);
+    i32::try_from(size.clamp(1, number.saturating_mul(4))).ok()
 }
 
 /// What one step did.
@@ -1009,4 +1014,40 @@ fn estimated_rows(a: &Attached) -> i64 {
     )
     .flatten()
     .unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_takes_as_many_as_its_time_allows() {
+        // 5,000 took a second: 500 take 100 ms.
+        assert_eq!(next_size(5000, 1_000_000), Some(500));
+        assert_eq!(next_size(1, 3_000_000), Some(1));
+        assert_eq!(next_size(100, 1000), Some(400));
+        assert_eq!(next_size(100, 0), Some(400));
+        assert_eq!(next_size(0, 1000), None);
+        let course = Course {
+            size: 4000,
+            ..Course::default()
+        };
+        assert_eq!(course.size(1000), 1000);
+        assert_eq!(Course::default().size(5000), FIRST);
+        assert_eq!(Course::default().size(1), 1);
+    }
+
+    #[test]
+    fn a_course_is_read_back_and_nothing_else_is_believed() {
+        let course = Course {
+            key: Some([7; 16]),
+            expired: Some((-5, [1; 16])),
+            again: vec![1, 2],
+            ..Course::default()
+        };
+        let text = serde_json::to_string(&course).unwrap();
+        let back: Course = serde_json::from_str(&text).unwrap();
+        assert_eq!(format!("{back:?}"), format!("{course:?}"));
+        assert!(serde_json::from_str::<Course>("5").is_err());
+    }
 }
