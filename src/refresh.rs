@@ -85,7 +85,7 @@ pub struct Course {
 /// How long the rows of a step may stay locked, in microseconds: a writer of theirs waits no longer.
 const STEP: i64 = 100_000;
 /// With how many profiles it begins.
-const FIRST: i32 = 100;
+const FIRST: i32 = 10;
 /// Pending keys that could not be dealt with are looked at again after this time, in microseconds.
 const PAUSE: i64 = 1_000_000;
 

@@ -526,7 +526,58 @@ CREATE DATABASE {latin} TEMPLATE template0 ENCODING 'LATIN1' LC_COLLATE 'C' LC_C
     expect("status says so", server.sql(restored, "SELECT warnings::text LIKE '%in UTF8%' FROM profile_cache.status"), "t")
 
 
+def slow_documents(server, database):
+    """A refresh under a limit of time that is far too short for it gets on a little with each call, and names the limit."""
+    fill(server, database, users=400)
+    server.sql(database, """
+SELECT profile_cache.detach();
+CREATE VIEW slow AS SELECT p.supabase_user_id, jsonb_build_object('email', p.email, 'sum', md5(repeat(p.email, 100000))) AS document FROM user_profile AS p;
+SELECT profile_cache.attach(document => 'slow')""")
+    done, calls = [0], 0
+    while done[-1] < 400:
+        calls += 1
+        if calls > 60:
+            raise RuntimeError(f"no end in sight: {done}")
+        call = server.psql(
+            database, "-c", "SET statement_timeout = '300ms'", "-c", "CALL profile_cache.refresh()", capture_output=True
+        )
+        if "statement_timeout ends this refresh after 300 ms" not in call.stderr:
+            raise RuntimeError(f"the limit is not named: {call.stderr}")
+        outcome = server.sql(database, "SELECT coalesce(outcome, 'it came through') FROM profile_cache.last_refresh")
+        ended = "it came through" if call.returncode == 0 else "under way, or cut short by an error, a cancel, a timeout or a lost connection"
+        expect("how it ended", outcome, ended)
+        done.append(int(server.sql(database, "SELECT count(*) FROM user_profile WHERE cached_profile_epoch IS NOT NULL")))
+        if call.returncode and done[-1] <= done[-2]:
+            raise RuntimeError(f"a call that did nothing: {done}")
+    if calls < 3:
+        raise RuntimeError("the documents were not slow: this shows nothing")
+
+
+def one_refresh_at_a_time(server, database):
+    """A second caller ends at once and says who is at it; whoever waits meanwhile or is killed leaves no turn behind."""
+    fill(server, database, users=30)
+    server.sql(database, "SELECT profile_cache.invalidate_all()")
+    with Session(server, database) as holder, Session(server, database, PGAPPNAME="nightly") as first:
+        holder.do("BEGIN; LOCK TABLE user_profile")
+        pid = first.do("SELECT pg_backend_pid()")
+        first.begin("CALL profile_cache.refresh()")
+        waiting = f"SELECT count(*) FROM pg_locks WHERE pid = {pid} AND NOT granted"
+        for _ in range(100):
+            if server.sql(database, waiting) == "1":
+                break
+            time.sleep(0.1)
+        second = server.psql(database, "-c", "CALL profile_cache.refresh()", capture_output=True)
+        if f"another refresh is under way: pid {pid}, application 'nightly'" not in second.stderr:
+            raise RuntimeError(f"it does not say who: {second.stderr}")
+        # Gone without a word.
+        server.sql(database, f"SELECT pg_terminate_backend({pid}, 10000)")
+        holder.do("COMMIT")
+    server.sql(database, "CALL profile_cache.refresh()")
+    expect("stale at the end", server.sql(database, UNCACHED), 0)
+
+
 TESTS = [
     crash, crash_in_a_pass, standby, dump_and_restore, parallel_restore, cancelled_refresh, waiting_for_standby,
     subscriber_in_the_middle, decoded, sign_ups, cancelled_commit, full_lock_table, other_encoding,
+    slow_documents, one_refresh_at_a_time,
 ]  # fmt: skip
