@@ -20,6 +20,8 @@ use crate::routes::{Sql, Step, array_rows, by_column, value_columns, value_rows}
 use crate::session;
 use crate::time::UNIX_TO_POSTGRES;
 use serde::{Deserialize, Serialize};
+use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::rc::Rc;
 
 /// Whose turn it is: pending keys, pending epochs, documents that nothing pending speaks of. Each has one step, and
@@ -243,6 +245,8 @@ struct Drain {
     /// How many of the noted holders were there when the last pass began, where that is known.
     alive: Option<i64>,
     position: Option<Uuid>,
+    /// The xmin of the snapshot that the running pass began with.
+    began_at: Option<String>,
     /// It names no values: it concerns every profile.
     everyone: bool,
 }
@@ -378,7 +382,7 @@ fn drains() -> Vec<Drain> {
     spi::all(
         &format!(
             "SELECT d.epoch, CASE WHEN d.server_start = {RUN} THEN d.holders END, \
-              d.passed_to IS NOT NULL, d.running, d.alive, d.position, EXISTS (SELECT FROM profile_cache.pending_epoch AS p \
+              d.passed_to IS NOT NULL, d.running, d.alive, d.position, d.began_at::text, EXISTS (SELECT FROM profile_cache.pending_epoch AS p \
                WHERE p.epoch = d.epoch AND p.link_schema IS NULL) FROM profile_cache.drain AS d ORDER BY 1"
         ),
         At::New,
@@ -390,7 +394,8 @@ fn drains() -> Vec<Drain> {
             running: r.bool(4) == Some(true),
             alive: r.int8(5),
             position: r.uuid(6),
-            everyone: r.bool(7) != Some(false),
+            began_at: r.text(7),
+            everyone: r.bool(8) != Some(false),
         },
     )
 }
@@ -433,10 +438,12 @@ fn pass(a: &Attached, d: &Drain, course: &mut Course, most: i32) -> u64 {
             window(a, Sql::OLD, &[position, limit, epoch, current], size)
         }
         Some((condition, links)) => {
-            let mut args = vec![position, limit, epoch];
-            args.extend(links.iter().map(|v| Arg::texts(v)));
-            let keys = read_keys(a, spi::by_long_arrays(&a.sql.older(&condition)), &args);
-            let more = keys.len() == size as usize;
+            let list = || {
+                let mut args = vec![position, Arg::int8(Some(LISTED as i64)), epoch];
+                args.extend(links.iter().map(|v| Arg::texts(v)));
+                read_keys(a, spi::planned_anew(&a.sql.older(&condition)), &args)
+            };
+            let (keys, more) = Listed::next((d.epoch, d.began_at.clone()), d.position, size, list);
             let next = keys.last().copied().filter(|_| more);
             (keys, next)
         }
@@ -465,13 +472,65 @@ fn pass(a: &Attached, d: &Drain, course: &mut Course, most: i32) -> u64 {
     stored
 }
 
+/// The dependents of a pending epoch, which are found all together: listed once for many steps. Whom the epoch concerns is
+/// decided in the snapshot that lists them; that they are locked and computed later is as it is within one step.
+struct Listed {
+    /// The epoch, and the xmin that its pass began with.
+    pass: (i64, Option<String>),
+    /// The last key that was taken, and those that follow.
+    taken: Option<Uuid>,
+    left: VecDeque<Uuid>,
+    /// There may be more than are listed.
+    more: bool,
+}
+
+/// How many keys are listed at once.
+const LISTED: usize = 100_000;
+
+thread_local! {
+    static KEPT: RefCell<Option<Listed>> = const { RefCell::new(None) };
+}
+
+impl Listed {
+    /// The next keys of a pass that stands at `position`, and whether more may follow. A step that was rolled back
+    /// has not moved it: then they are listed anew.
+    fn next(
+        pass: (i64, Option<String>),
+        position: Option<Uuid>,
+        size: i32,
+        list: impl FnOnce() -> Vec<Uuid>,
+    ) -> (Vec<Uuid>, bool) {
+        let kept = KEPT.take().filter(|l| {
+            l.pass == pass && l.taken == position && position.is_some() && !l.left.is_empty()
+        });
+        let mut listed = kept.unwrap_or_else(|| {
+            let left = VecDeque::from(list());
+            Listed {
+                pass,
+                taken: position,
+                more: left.len() == LISTED,
+                left,
+            }
+        });
+        let size = listed.left.len().min(size as usize);
+        let keys: Vec<Uuid> = listed.left.drain(..size).collect();
+        listed.taken = keys.last().copied();
+        let more = !listed.left.is_empty() || listed.more;
+        KEPT.set(Some(listed).filter(|l| !l.left.is_empty()));
+        (keys, more)
+    }
+}
+
 /// Looks at the next so many profiles, in the order of their keys: those for which `wanted` holds, and the last that was
 /// looked at where more may follow.
 fn window(a: &Attached, wanted: &str, args: &[Arg], size: i32) -> (Vec<Uuid>, Option<Uuid>) {
     let _owner = as_owner(a.owner);
-    let rows = spi::all(&a.sql.window(wanted), At::New, args, |r| {
-        Some((r.uuid(1)?, r.bool(2) == Some(true)))
-    });
+    let rows = spi::all(
+        spi::planned_anew(&a.sql.window(wanted)),
+        At::New,
+        args,
+        |r| Some((r.uuid(1)?, r.bool(2) == Some(true))),
+    );
     let rows: Vec<(Uuid, bool)> = rows.into_iter().flatten().collect();
     let more = rows.len() == size as usize;
     let last = rows.last().map(|(key, _)| *key).filter(|_| more);
@@ -844,7 +903,7 @@ fn stale(a: &Rc<Attached>, course: &mut Course, most: i32) -> Done {
     let done = look_through(&a, course, first, current, most);
     course.looking += xact::clock() - began;
     // Where nothing else finds what has expired, a longer look.
-    let more = a.definition.expires && !a.expiry_indexed && course.looking < STEP;
+    let more = a.definition.expires && !a.expiry_indexed && course.looking < STEP / 2;
     course.looked |= !more;
     done
 }
@@ -864,7 +923,7 @@ fn expired(a: &Attached, after: Option<(i64, Uuid)>, size: i32) -> Vec<(i64, Uui
         Arg::int8(Some(i64::from(size))),
     ];
     let _owner = as_owner(a.owner);
-    let rows = spi::all(&a.sql.expired(), At::New, &args, |r| {
+    let rows = spi::all(spi::planned_anew(&a.sql.expired()), At::New, &args, |r| {
         r.timestamptz(1).zip(r.uuid(2))
     });
     rows.into_iter().flatten().collect()

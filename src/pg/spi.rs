@@ -279,8 +279,9 @@ pub fn point(text: &str) -> Statement<'_> {
     }
 }
 
-/// A statement with arrays that may be long: a plan that does not know them takes them for ten elements.
-pub fn by_long_arrays(text: &str) -> Statement<'_> {
+/// A statement that is planned for its parameters each time: arrays that may be long, which a plan that does not
+/// know them takes for ten elements; a position that may be NULL, which only its value makes a condition of an index.
+pub fn planned_anew(text: &str) -> Statement<'_> {
     Statement {
         text,
         planned: Planned::EachTime,
