@@ -205,6 +205,8 @@ pub fn step(a: &Rc<Attached>, phase: Phase, course: &mut Course, most: i32) -> (
             course.settling = false;
             Phase::Keys
         }
+        // A sweep of the keys goes on to its end, which is no work in itself.
+        _ if course.key.is_some() => Phase::Keys,
         // Once more, now that nothing else changes: the keys that had to wait.
         _ if !std::mem::replace(&mut course.settling, true) => Phase::Keys,
         _ => {
@@ -620,7 +622,11 @@ struct Key {
 /// wait (locked rows, rows yet to come) not at once.
 fn keys(a: &Rc<Attached>, course: &mut Course, most: i32) -> Done {
     let begins = course.key.is_none();
-    if begins && !course.settling && xact::clock() - course.swept < PAUSE || !any_key() {
+    if begins && !course.settling && xact::clock() - course.swept < PAUSE {
+        return Done::default();
+    }
+    if !any_key() {
+        course.key = None;
         return Done::default();
     }
     let Some(a) = ready(a) else {
@@ -675,7 +681,7 @@ fn keys(a: &Rc<Attached>, course: &mut Course, most: i32) -> Done {
     course.key = listed.last().map(|k| k.id).filter(|_| more);
     Done {
         stored,
-        worked: stored > 0 || gone > 0 || !strangers.is_empty() || more,
+        worked: stored > 0 || gone > 0 || !strangers.is_empty(),
         held_up: false,
     }
 }

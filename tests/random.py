@@ -623,17 +623,17 @@ class Session(Worker):
 
     def refresh_by_steps(self):
         """refresh() with its transactions left open between steps, as a slow one would."""
-        phase, after, batch = "'epochs'", "NULL", self.of([1, 2, 3, 7])
+        phase, course, batch = self.of(["'begin'", "'keys'", "'epochs'"]), "NULL", self.of([1, 2, 3, 7])
         for _ in range(self.rng.randrange(3, 40)):
             yield Step("BEGIN ISOLATION LEVEL READ COMMITTED")
-            result = yield Step(f"SELECT phase, after FROM profile_cache.refresh_step({batch}, {phase}, {after})")
+            result = yield Step(f"SELECT phase, course FROM profile_cache.refresh_step({batch}, {phase}, {course})")
             end = self.of(["COMMIT", "COMMIT", "COMMIT", "COMMIT", "COMMIT", "ROLLBACK;"])
             yield Step(end if result.ok else "ROLLBACK;")
             if not result.ok:
                 return
             self.test.counts["refresh steps"] += 1
             if end == "COMMIT":
-                phase, after = map(literal, result.rows[0])
+                phase, course = map(literal, result.rows[0])
                 if phase == "'done'":
                     return
 

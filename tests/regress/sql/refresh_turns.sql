@@ -72,6 +72,8 @@ CALL profile_cache.refresh();
 SELECT read() - :read < 1500 AS little_read, written() - :written AS written;
 
 -- Expired documents are found by the index, and writes of what is shown stay HOT beside it.
+UPDATE user_profile SET email = 'to a page with room' WHERE id = 1;
+:counted
 SELECT pg_stat_reset_single_table_counters('user_profile'::regclass) \g /dev/null
 UPDATE user_profile SET email = 'hot' WHERE id = 1;
 :counted
