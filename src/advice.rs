@@ -12,8 +12,9 @@ use crate::routes::{self, Definition, display, display_identifier, quote_identif
 use crate::tables::{Named, named};
 use std::collections::BTreeSet;
 
-/// Columns that an earlier attach() was told to exclude and this one is not.
-pub fn warn_of_shown_again(request: &Request) {
+/// Columns that an earlier attach() was told to exclude and this one is not. `noted`: those that the generated
+/// view's comment names, where what was attached is not known: a dump without data has the view alone.
+pub fn warn_of_shown_again(request: &Request, noted: Option<Vec<String>>) {
     let before = {
         let _us = as_ourselves();
         spi::one(
@@ -25,6 +26,7 @@ pub fn warn_of_shown_again(request: &Request) {
     };
     let shown: Vec<String> = before
         .flatten()
+        .or(noted)
         .unwrap_or_default()
         .into_iter()
         .filter(|c| !request.exclude.contains(c))

@@ -136,7 +136,7 @@ enum Drained {
 
 /// When this run of the server began. A crash of one backend makes the postmaster start over with
 /// fresh shared memory but its own start time; the checkpointer is started anew then too.
-const RUN: &str = "(SELECT GREATEST(pg_postmaster_start_time(), max(s.backend_start)) \
+pub const RUN: &str = "(SELECT GREATEST(pg_postmaster_start_time(), max(s.backend_start)) \
      FROM pg_stat_get_activity(NULL) AS s WHERE s.backend_type = 'checkpointer')";
 
 /// One pending epoch on its way: assigned, holders noted, passes, gone.
