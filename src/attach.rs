@@ -243,18 +243,17 @@ fn is_generated(view: Oid) -> bool {
 }
 
 /// What the generated view that is there leaves out because attach() was told to, as its comment says.
-fn excluded_by(profile: &Named) -> Option<Vec<String>> {
-    let view = catalog::relation(&profile.schema, VIEW).filter(|v| is_generated(*v))?;
-    let said = {
+fn excluded_by(profile: &Named) -> Vec<String> {
+    let view = catalog::relation(&profile.schema, VIEW).filter(|v| is_generated(*v));
+    let comment = view.and_then(|view| {
         let _us = as_ourselves();
-        spi::one(
-            "SELECT pg_catalog.split_part(pg_catalog.obj_description($1, 'pg_class'), $2, 2)",
-            At::New,
-            &[Arg::oid(view), Arg::text(EXCLUDED)],
-            |r| r.text(1),
-        )
-    };
-    serde_json::from_str(&said.flatten()?).ok()
+        let sql = "SELECT pg_catalog.obj_description($1, 'pg_class')";
+        spi::one(sql, At::New, &[Arg::oid(view)], |r| r.text(1)).flatten()
+    });
+    let names = comment.as_deref().and_then(|c| c.split_once(EXCLUDED));
+    names
+        .and_then(|(_, names)| serde_json::from_str(names).ok())
+        .unwrap_or_default()
 }
 
 /// (Re)writes the generated view; whether that changed it.

@@ -661,7 +661,7 @@ fn unhealthy(profile: Oid, key: i16, tables: &[UsedTable]) -> Option<Distrust> {
             why: format!(
                 "table {table} has become partitioned, inherited or unlogged, or has FORCE ROW LEVEL SECURITY"
             ),
-            advice: "make it an ordinary table again, or run profile_cache.detach()".into(),
+            advice: "make it an ordinary table again, and CALL profile_cache.refresh()".into(),
         });
     }
     let replicated = spi::one(

@@ -458,15 +458,16 @@ pub fn oldest_epoch() -> Option<i64> {
     spi::one(sql, At::Active, &[], |r| r.timestamptz(1)).flatten()
 }
 
-/// Since when the oldest pending key that may be one of these.
-pub fn oldest_key(names: &[KeyHash]) -> Option<i64> {
+/// Since when the oldest key is pending that is one of these, or may be: it has no hash, or is of none of the
+/// sets that are known.
+pub fn oldest_key(sets: &[i64], names: &[KeyHash]) -> Option<i64> {
     let numbers = |f: fn(&KeyHash) -> i64| Arg::int8s(&names.iter().map(f).collect::<Vec<_>>());
     let _us = as_ourselves();
     spi::one(
-        "SELECT min(k.created_at) FROM profile_cache.pending_key AS k WHERE k.key_hash = 0 \
+        "SELECT min(k.created_at) FROM profile_cache.pending_key AS k WHERE k.key_hash = 0 OR k.key_set <> ALL ($3) \
           OR (k.key_set, k.key_hash) IN (SELECT n.* FROM unnest($1, $2) AS n)",
         At::Active,
-        &[numbers(|k| k.set), numbers(|k| k.hash)],
+        &[numbers(|k| k.set), numbers(|k| k.hash), Arg::int8s(sets)],
         |r| r.timestamptz(1),
     )
     .flatten()

@@ -269,9 +269,7 @@ fn pending_since(a: &Attached, key: &Uuid, looked: Option<&Looked>) -> Option<i6
         let _owner = as_owner(a.owner);
         let sql = a.sql.stored("false");
         let args = [Arg::uuid(Some(key))];
-        spi::one(spi::point(&sql), At::Active, &args, |r| {
-            Looked::names(r, a)
-        })
+        spi::one(spi::point(&sql), At::Active, &args, |r| Looked::names(r, a))
     };
-    pending::oldest_key(&names.unwrap_or_default())
+    pending::oldest_key(&a.sets, &names.unwrap_or_default())
 }

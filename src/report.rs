@@ -7,10 +7,10 @@ use crate::attachment::{self, Attached, Distrust, State};
 use crate::document;
 use crate::error::check_interrupts;
 use crate::pending::{self, Anyone, Judge, Looked, PendingKeys};
-use crate::pg::{catalog, tuple};
 use crate::pg::identity::Pinned;
 use crate::pg::spi::{self, Arg, At};
 use crate::pg::value::{Uuid, Value, scratch};
+use crate::pg::{catalog, tuple};
 use crate::refresh::RUN;
 use crate::rights::{as_ourselves, as_owner};
 use crate::routes::display;
@@ -234,18 +234,21 @@ fn counts(a: &Attached) -> Counts {
     }
 }
 
-/// What is attached, and its profile table locked for reading where nobody has it for himself: who asks what
-/// is the matter must not be made to wait for it.
+/// What is attached, and whether its profile table could be locked for reading: who asks what is the matter
+/// must not be made to wait for it.
 fn attached() -> (State, bool) {
     loop {
         check_interrupts();
         catalog::accept_invalidations();
         let state = attachment::load();
-        let free = match &state {
-            State::Ready(a) => tuple::try_lock_for_reading(a.profile),
-            _ => false,
+        let State::Ready(a) = &state else {
+            return (state, false);
         };
-        if !attachment::changed() || !free {
+        let indexes = a.read.iter().copied();
+        let mut indexes = indexes.filter(|r| catalog::table_of_index(*r) == Some(a.profile));
+        let free =
+            tuple::try_lock_for_reading(a.profile) && indexes.all(tuple::try_lock_for_reading);
+        if !attachment::changed() {
             return (state, free);
         }
     }
@@ -430,12 +433,19 @@ fn all_live(
 ) -> Vec<String> {
     let mut all = vec![];
     let changed = since(waiting.oldest_epoch);
-    if refreshed.completed_at.is_none() {
-        let something = waiting.keys + waiting.epochs > 0 || count.is_some_and(|c| c.stale > 0);
-        if something && !(refreshed.under_way || refreshed.began_at.is_some()) {
-            all.push(format!(
+    let something = waiting.keys + waiting.epochs > 0 || count.is_some_and(|c| c.stale > 0);
+    if refreshed.completed_at.is_none() && something {
+        // One that has begun and ended is told of where refresh is.
+        match (refreshed.began_at, refreshed.under_way) {
+            (_, Some(true)) => all.push(
+                "the first refresh is under way, and reads of profiles that it has not come to yet use the view: \
+                 wait for it"
+                    .into(),
+            ),
+            (None, _) => all.push(format!(
                 "refresh has never come through, so reads use the view: {refresh}, and have it called every minute"
-            ));
+            )),
+            (Some(_), _) => {}
         }
         return all;
     }
@@ -560,30 +570,35 @@ struct LastRefresh {
     began_at: Option<i64>,
     completed_at: Option<i64>,
     outcome: Option<String>,
-    /// A call is at it now, or cannot be told from one that is.
-    under_way: bool,
+    /// A call is at it now. None on a standby, where the primary's locks are not to be seen.
+    under_way: Option<bool>,
 }
 
 impl LastRefresh {
     /// What the last call has not done.
     fn warning(&self, refresh: &str) -> Option<String> {
-        if self.under_way {
-            return None;
-        }
         let began = iso8601(self.began_at?);
-        let outcome = self.outcome.as_deref();
-        let outcome = outcome.map(|o| format!(" ({o})"));
-        if self.began_at > self.completed_at {
-            let before = self.completed_at.map_or_else(
-                || "none has come through".into(),
-                |at| format!("the last that came through did at {}", iso8601(at)),
-            );
-            return Some(format!(
-                "the last refresh, begun at {began}, was cut short{}, and {before}: {refresh}",
-                outcome.unwrap_or_default()
-            ));
+        let outcome = self.outcome.as_deref().map(|o| format!(" ({o})"));
+        if self.began_at <= self.completed_at {
+            return outcome.map(|o| {
+                format!(
+                    "the last refresh, begun at {began}, has left something undone{o}: {refresh}"
+                )
+            });
         }
-        outcome.map(|o| format!("the last refresh, begun at {began}, has left something undone{o}: {refresh}"))
+        let so_far = match self.under_way {
+            Some(true) => return None,
+            Some(false) => "was cut short",
+            None => "has not come through so far",
+        };
+        let before = self.completed_at.map_or_else(
+            || "none has come through".into(),
+            |at| format!("the last that came through did at {}", iso8601(at)),
+        );
+        Some(format!(
+            "the last refresh, begun at {began}, {so_far}{}, and {before}: {refresh}",
+            outcome.unwrap_or_default()
+        ))
     }
 
     /// Whether one that began after `at` has come through.
@@ -594,9 +609,9 @@ impl LastRefresh {
 
 fn last_refresh() -> LastRefresh {
     let _us = as_ourselves();
-    // A call excludes others by a lock on `drain`. On a standby the primary's locks are not to be seen.
+    // A call excludes others by a lock on `drain`.
     let found = spi::one(
-        "SELECT l.began_at, l.completed_at, l.outcome, pg_is_in_recovery() OR EXISTS (SELECT FROM pg_locks AS k \
+        "SELECT l.began_at, l.completed_at, l.outcome, NOT pg_is_in_recovery(), EXISTS (SELECT FROM pg_locks AS k \
           WHERE k.locktype = 'relation' AND k.relation = 'profile_cache.drain'::regclass AND k.granted \
            AND k.database = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database()) \
            AND k.mode = 'ShareUpdateExclusiveLock') \
@@ -607,7 +622,7 @@ fn last_refresh() -> LastRefresh {
             began_at: r.timestamptz(1),
             completed_at: r.timestamptz(2),
             outcome: r.text(3),
-            under_way: r.bool(4) == Some(true),
+            under_way: r.bool(5).filter(|_| r.bool(4) == Some(true)),
         },
     );
     found.unwrap_or_default()
