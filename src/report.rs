@@ -371,7 +371,7 @@ fn warnings(
     {
         for (tables, holder) in lockers(a) {
             let so = if count.is_none() {
-                "reads wait"
+                "reads may wait"
             } else {
                 "changes stay pending, and refresh computes nothing"
             };
