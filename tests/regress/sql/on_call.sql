@@ -89,6 +89,7 @@ UPDATE profile_cache.pending_key SET created_at = now() - interval '1 hour';
 SELECT profile_cache.invalidate(u(1));
 SELECT n, e ->> 'reason', date_trunc('hour', now() - (e ->> 'since')::timestamptz) FROM generate_series(1, 3) AS n, profile_cache.explain(u(n)) AS e;
 SELECT * FROM said();
+SELECT pending_keys, oldest_pending < now() FROM profile_cache.status;
 CALL profile_cache.refresh();
 SELECT refreshed(-5, -4, NULL);
 
@@ -149,6 +150,7 @@ ROLLBACK;
 -- What the view or the tables have become.
 ALTER TABLE user_role DISABLE TRIGGER profile_cache_update;
 SELECT * FROM said();
+SELECT disabled_triggers FROM profile_cache.status;
 SELECT * FROM explained(1);
 SELECT profile_cache.attach();
 CALL profile_cache.refresh();
