@@ -4,7 +4,7 @@ CREATE SCHEMA profile_cache;
 COMMENT ON SCHEMA profile_cache IS 'profile_cache: cached user profiles that are never stale';
 
 -- State. pg_dump carries attachment, epoch, pending_epoch, pending_key and failure; drain and absent name
--- transactions of one server and stay behind. None of it is ever cut off at the end by vacuum, which would
+-- transactions of one server and stay behind, and last_refresh is this database's. None of it is ever cut off at the end by vacuum, which would
 -- take ACCESS EXCLUSIVE, and each read of a standby with it.
 
 CREATE TABLE profile_cache.attachment (
@@ -152,12 +152,12 @@ CREATE TABLE profile_cache.last_refresh (
     completed_at pg_catalog.timestamptz,
     outcome      pg_catalog.text,
     looked_to    pg_catalog.uuid
-) WITH (fillfactor = 10, vacuum_truncate = off);
+) WITH (fillfactor = 10, vacuum_truncate = off, autovacuum_vacuum_threshold = 50, autovacuum_vacuum_scale_factor = 0);
 COMMENT ON TABLE profile_cache.last_refresh IS 'one row: when refresh was last called, and whether it came to its end';
 COMMENT ON COLUMN profile_cache.last_refresh.singleton IS 'true: there is one row';
 COMMENT ON COLUMN profile_cache.last_refresh.began_at IS 'when the last call began';
-COMMENT ON COLUMN profile_cache.last_refresh.completed_at IS 'when one last came to its end; null: never';
-COMMENT ON COLUMN profile_cache.last_refresh.outcome IS 'what the last call left undone, and why; null: nothing';
+COMMENT ON COLUMN profile_cache.last_refresh.completed_at IS 'when one last came to its end; null: never. Earlier than began_at: the last call is under way, has left something undone, or was cut short';
+COMMENT ON COLUMN profile_cache.last_refresh.outcome IS 'what the last call left undone, and why; null: nothing, as far as it came';
 COMMENT ON COLUMN profile_cache.last_refresh.looked_to IS 'how far refresh has looked through the profile table for what nothing pending speaks of; null: from the beginning';
 
 SELECT pg_catalog.pg_extension_config_dump('profile_cache.attachment', '');
@@ -213,10 +213,11 @@ COMMENT ON FUNCTION profile_cache.invalidate(uuid) IS 'distrusts one cached docu
 CREATE FUNCTION profile_cache.invalidate_all() RETURNS void
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'profile_cache_invalidate_all';
 COMMENT ON FUNCTION profile_cache.invalidate_all() IS 'distrusts every cached document until it is refreshed';
+-- Unsafe in parallel: what the view raises is contained in a subtransaction, which none may begin there.
 CREATE FUNCTION profile_cache.verify(sample bigint DEFAULT NULL)
         RETURNS TABLE (user_id uuid, problem text, served jsonb, expected jsonb)
-    LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'profile_cache_verify';
-COMMENT ON FUNCTION profile_cache.verify(bigint) IS 'compares cached documents with the view; no rows is good';
+    LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'profile_cache_verify';
+COMMENT ON FUNCTION profile_cache.verify(bigint) IS 'compares cached documents with the view, and names profiles for which that fails; no rows is good';
 
 CREATE FUNCTION profile_cache.refresh_begin(batch_size integer) RETURNS bigint
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'profile_cache_refresh_begin';
@@ -274,7 +275,8 @@ CREATE FUNCTION profile_cache.status_row(
         OUT rows bigint, OUT cached bigint, OUT stale bigint, OUT counts_exact boolean,
         OUT pending_keys bigint, OUT pending_epochs bigint, OUT oldest_pending timestamptz,
         OUT held_up_by text[], OUT disabled_triggers text[], OUT failures bigint,
-        OUT enabled boolean, OUT preloaded boolean, OUT worker text, OUT warnings text[])
+        OUT enabled boolean, OUT preloaded boolean, OUT worker text,
+        OUT last_refresh timestamptz, OUT last_refresh_outcome text, OUT warnings text[])
     LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'profile_cache_status';
 COMMENT ON FUNCTION profile_cache.status_row() IS 'internal to the view status';
 CREATE VIEW profile_cache.status AS SELECT * FROM profile_cache.status_row();
@@ -295,6 +297,8 @@ COMMENT ON COLUMN profile_cache.status.failures IS 'profiles whose document coul
 COMMENT ON COLUMN profile_cache.status.enabled IS 'profile_cache.enabled in this session';
 COMMENT ON COLUMN profile_cache.status.preloaded IS 'whether the library was preloaded; this version has no use for it';
 COMMENT ON COLUMN profile_cache.status.worker IS 'the background worker''s state';
+COMMENT ON COLUMN profile_cache.status.last_refresh IS 'when refresh last came through; null: never';
+COMMENT ON COLUMN profile_cache.status.last_refresh_outcome IS 'what its last call left undone, and why';
 COMMENT ON COLUMN profile_cache.status.warnings IS 'what wants attention, and what to do';
 
 -- DDL on what the document depends on.

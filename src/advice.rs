@@ -12,9 +12,10 @@ use crate::routes::{self, Definition, display, display_identifier, quote_identif
 use crate::tables::{Named, named};
 use std::collections::BTreeSet;
 
-/// Columns that an earlier attach() was told to exclude and this one is not.
-pub fn warn_of_shown_again(request: &Request) {
-    let before = {
+/// Columns that an earlier attach() was told to exclude and this one is not. `noted`: those that the generated
+/// view's comment names. A dump without data has the view, and nothing of the attachment.
+pub fn warn_of_shown_again(request: &Request, noted: Vec<String>) {
+    let recorded = {
         let _us = as_ourselves();
         spi::one(
             "SELECT a.exclude::pg_catalog.text[] FROM profile_cache.attachment AS a",
@@ -23,9 +24,14 @@ pub fn warn_of_shown_again(request: &Request) {
             |r| r.texts(1),
         )
     };
+    let mut before = recorded.flatten().unwrap_or_default();
+    before.extend(
+        noted
+            .into_iter()
+            .filter(|c| !before.contains(c))
+            .collect::<Vec<_>>(),
+    );
     let shown: Vec<String> = before
-        .flatten()
-        .unwrap_or_default()
         .into_iter()
         .filter(|c| !request.exclude.contains(c))
         .map(|c| display_identifier(&c))

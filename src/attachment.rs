@@ -23,8 +23,10 @@ use std::rc::Rc;
 pub enum Distrust {
     /// Triggers of ours that are missing or not ENABLE ALWAYS.
     Triggers(Vec<String>),
-    /// Something else, in words.
+    /// Something that attach() mends or names, in words.
     Problem(String),
+    /// Something that attach() does not change, in words, and what ends it.
+    Unfit { why: String, advice: String },
 }
 
 impl Distrust {
@@ -35,13 +37,17 @@ impl Distrust {
                 "triggers are missing or not ENABLE ALWAYS: {}",
                 missing.join(", ")
             ),
-            Distrust::Problem(why) => why.clone(),
+            Distrust::Problem(why) | Distrust::Unfit { why, .. } => why.clone(),
         }
     }
 
     /// What to do.
-    pub fn hint(&self) -> &'static str {
-        "SELECT profile_cache.attach(), with the same arguments, mends it or says what to do."
+    pub fn hint(&self) -> String {
+        match self {
+            Distrust::Unfit { advice, .. } => advice.clone(),
+            _ => "SELECT profile_cache.attach(), with the same arguments, mends it or says what to do."
+                .into(),
+        }
     }
 }
 
@@ -676,9 +682,12 @@ fn unhealthy(profile: Oid, key: i16, tables: &[UsedTable]) -> Option<Distrust> {
         |r| r.text(1).unwrap_or_default(),
     );
     if let Some(table) = unfit {
-        return Some(Distrust::Problem(format!(
-            "table {table} has become partitioned, inherited or unlogged, or has FORCE ROW LEVEL SECURITY"
-        )));
+        return Some(Distrust::Unfit {
+            why: format!(
+                "table {table} has become partitioned, inherited or unlogged, or has FORCE ROW LEVEL SECURITY"
+            ),
+            advice: "make it an ordinary table again, and CALL profile_cache.refresh()".into(),
+        });
     }
     let replicated = spi::one(
         "SELECT s.srrelid::pg_catalog.regclass::text FROM pg_catalog.pg_subscription_rel AS s \
@@ -688,9 +697,14 @@ fn unhealthy(profile: Oid, key: i16, tables: &[UsedTable]) -> Option<Distrust> {
         |r| r.text(1).unwrap_or_default(),
     );
     if let Some(table) = replicated {
-        return Some(Distrust::Problem(format!(
-            "table {table} is a target of logical replication, whose apply fires no statement triggers"
-        )));
+        return Some(Distrust::Unfit {
+            why: format!(
+                "table {table} is a target of logical replication, whose apply fires no statement triggers"
+            ),
+            advice: "nothing is wrong where it is to stay one; else end that (DROP SUBSCRIPTION, or ALTER \
+                SUBSCRIPTION … REFRESH PUBLICATION once it is no longer published), and CALL profile_cache.refresh()"
+                .into(),
+        });
     }
     let unique = spi::one(
         UNIQUE_KEY,

@@ -14,6 +14,7 @@ use crate::pg::scan::Probe;
 use crate::pg::spi::{self, Arg, At, Pushed};
 use crate::pg::tuple::{self, Locker, Stored, Writer};
 use crate::pg::value::{Uuid, Value, array};
+use crate::pg::xact::Failure;
 use crate::pg::{Oid, catalog, xact};
 use crate::rights::as_owner;
 use crate::routes::{Sql, Step};
@@ -327,27 +328,33 @@ fn compute(a: &Attached, keys: &[Uuid]) -> (Option<i64>, HashMap<Uuid, Computed>
     // told everybody: a kept plan of the view may be from before, and no lock need be new to ask.
     catalog::accept_invalidations();
     let stamp = a.epochs.current();
-    let computed = match xact::subtransaction(|| view_rows(a, keys)) {
-        Ok(found) => found,
-        Err(failure) if keys.len() == 1 => keys
-            .iter()
-            .map(|k| (*k, Computed::Failed(failure.sqlstate.clone())))
-            .collect(),
-        Err(_) => {
-            let mut found = HashMap::new();
-            for key in keys {
-                check_interrupts();
-                match xact::subtransaction(|| view_rows(a, std::slice::from_ref(key))) {
-                    Ok(one) => found.extend(one),
-                    Err(f) => {
-                        found.insert(*key, Computed::Failed(f.sqlstate));
-                    }
-                }
-            }
-            found
+    let mut computed = HashMap::new();
+    let view = |keys: &[Uuid]| view_rows(a, keys);
+    contained(keys, view, |keys, found| match found {
+        Ok(found) => computed.extend(found),
+        Err(failure) => {
+            let failed = |k: &Uuid| (*k, Computed::Failed(failure.sqlstate.clone()));
+            computed.extend(keys.iter().map(failed));
         }
-    };
+    });
     (stamp, computed)
+}
+
+/// Hands `then` what `f` makes of these keys, all at once; where that raises, of each alone, or what that raised.
+pub fn contained<T>(
+    keys: &[Uuid],
+    f: impl Fn(&[Uuid]) -> T,
+    mut then: impl FnMut(&[Uuid], Result<T, Failure>),
+) {
+    match xact::subtransaction(|| f(keys)) {
+        Err(_) if keys.len() > 1 => {
+            for key in keys.chunks(1) {
+                check_interrupts();
+                then(key, xact::subtransaction(|| f(key)));
+            }
+        }
+        result => then(keys, result),
+    }
 }
 
 /// The view's rows for these keys; a key without a row has the document NULL.

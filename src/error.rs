@@ -559,9 +559,16 @@ impl Error {
         }
     }
 
-    /// The message alone, for `status`.
+    /// The message alone.
     pub fn message(self) -> String {
         self.report().message().to_owned()
+    }
+
+    /// What happened and what to do, for `status`.
+    pub fn message_and_hint(self) -> (String, String) {
+        let report = self.report();
+        let hint = report.hint().unwrap_or_default();
+        (report.message().to_owned(), hint.to_owned())
     }
 }
 

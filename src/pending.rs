@@ -34,6 +34,12 @@ pub struct Pending {
     pub overflow: bool,
 }
 
+/// How many pending epochs a read looks at.
+pub const MOST: u64 = 200;
+
+/// How many failures are remembered.
+pub const MOST_FAILURES: i64 = 1000;
+
 /// The pending keys, as one snapshot shows them, for who looks at many profiles.
 #[derive(Default, Debug)]
 pub struct PendingKeys {
@@ -41,7 +47,16 @@ pub struct PendingKeys {
     /// Keys whose equal values may have different texts: their columns, and values as text.
     loose: Vec<(Vec<String>, Vec<String>)>,
     /// No telling whom some of them name.
-    anyone: bool,
+    anyone: Option<Anyone>,
+}
+
+/// Why any profile may be pending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Anyone {
+    /// There are more than are looked at where many profiles are; a read of one finds its own.
+    TooMany,
+    /// Some are of columns that the definition does not know, or more than a read looks at have no hash.
+    Unknown,
 }
 
 /// What the reader's rule looks at in a profile's row.
@@ -59,20 +74,24 @@ pub struct Looked {
 impl Looked {
     /// Reads the columns of [`Sql::stored`] and its kin. `any`: whether one of these keys is pending.
     pub fn from_row(r: &spi::Row, a: &Attached, any: impl Fn(&[KeyHash]) -> bool) -> Looked {
-        let texts = r.texts(7).unwrap_or_default();
-        let mut texts = texts.into_iter();
-        let names = a.naming.iter().filter(|n| n.plain);
-        let names: Vec<KeyHash> = names
-            .map(|n| n.hash(&texts.by_ref().take(n.types.len()).collect::<Vec<_>>()))
-            .collect();
         Looked {
             epoch: r.int8(1),
             valid_until: r.timestamptz(2),
             updated_at: r.timestamptz(3),
             xmin: r.int8(4).and_then(|x| u32::try_from(x).ok()).unwrap_or(0),
-            named: r.bool(5).unwrap_or(true) || any(&names),
+            named: r.bool(5).unwrap_or(true) || any(&Looked::names(r, a)),
             key: r.uuid(6),
         }
+    }
+
+    /// How pending keys that have a hash would name the row.
+    pub fn names(r: &spi::Row, a: &Attached) -> Vec<KeyHash> {
+        let texts = r.texts(7).unwrap_or_default();
+        let mut texts = texts.into_iter();
+        let names = a.naming.iter().filter(|n| n.plain);
+        names
+            .map(|n| n.hash(&texts.by_ref().take(n.types.len()).collect::<Vec<_>>()))
+            .collect()
     }
 }
 
@@ -114,7 +133,6 @@ impl Miss {
 impl Pending {
     /// The state in a snapshot; `current`: what it shows as the current epoch.
     pub fn load(at: At, current: Option<i64>) -> Pending {
-        const MOST: u64 = 200;
         let mut state = Pending {
             current,
             ..Pending::default()
@@ -190,19 +208,28 @@ impl PendingKeys {
             &[],
             |r| {
                 if let (Some(set), Some(hash)) = (r.int8(1), r.int8(2)) {
-                    keys.anyone |= !sets.contains(&set);
+                    if !sets.contains(&set) {
+                        keys.anyone = Some(Anyone::Unknown);
+                    }
                     keys.hashes.insert(KeyHash { set, hash });
                 }
             },
         );
-        keys.anyone |= keys.hashes.len() > MOST;
+        if keys.anyone.is_none() && keys.hashes.len() > MOST {
+            keys.anyone = Some(Anyone::TooMany);
+        }
         keys.load_loose(a, at);
         keys
     }
 
     /// Whether one of these is pending.
     pub fn any(&self, names: &[KeyHash]) -> bool {
-        self.anyone || names.iter().any(|name| self.hashes.contains(name))
+        self.anyone.is_some() || names.iter().any(|name| self.hashes.contains(name))
+    }
+
+    /// Why each profile counts as pending, where it does.
+    pub fn anyone(&self) -> Option<Anyone> {
+        self.anyone
     }
 
     /// Those alone that readers compare by the foreign key's own equality.
@@ -225,7 +252,9 @@ impl PendingKeys {
             &[],
             |r| self.loose.extend(r.texts(1).zip(r.texts(2))),
         );
-        self.anyone |= rows > MOST;
+        if rows > MOST {
+            self.anyone = Some(Anyone::Unknown);
+        }
     }
 
     /// The condition "one of them that has no hash names row p", its parameters numbered from `n`.
@@ -245,7 +274,7 @@ impl PendingKeys {
                 args.extend(values.iter().map(|v| Arg::texts(v)));
             }
         }
-        if self.anyone {
+        if self.anyone.is_some() {
             return ("true".into(), vec![]);
         }
         if conditions.is_empty() {
@@ -400,10 +429,48 @@ pub fn failed(key: &Uuid, sqlstate: &str) {
     let _us = as_ourselves();
     spi::run(
         "INSERT INTO profile_cache.failure (user_id, sqlstate) SELECT $1, $2 \
-         WHERE (SELECT count(*) FROM (SELECT FROM profile_cache.failure LIMIT 1000) AS f) < 1000 \
+         WHERE (SELECT count(*) FROM (SELECT FROM profile_cache.failure LIMIT $3) AS f) < $3 \
           AND NOT EXISTS (SELECT FROM profile_cache.failure AS f WHERE f.user_id = $1 AND f.sqlstate = $2)",
-        &[Arg::uuid(Some(key)), Arg::text(sqlstate)],
+        &[
+            Arg::uuid(Some(key)),
+            Arg::text(sqlstate),
+            Arg::int8(Some(MOST_FAILURES)),
+        ],
     );
+}
+
+/// Why a profile's document could not be computed or written last, and when.
+pub fn failure(key: &Uuid) -> Option<(String, Option<i64>)> {
+    let _us = as_ourselves();
+    spi::one(
+        "SELECT f.sqlstate, f.failed_at FROM profile_cache.failure AS f WHERE f.user_id = $1 ORDER BY f.failed_at DESC LIMIT 1",
+        At::Active,
+        &[Arg::uuid(Some(key))],
+        |r| Some((r.text(1)?, r.timestamptz(2))),
+    )
+    .flatten()
+}
+
+/// Since when the oldest epoch is pending.
+pub fn oldest_epoch() -> Option<i64> {
+    let _us = as_ourselves();
+    let sql = "SELECT min(p.created_at) FROM profile_cache.pending_epoch AS p";
+    spi::one(sql, At::Active, &[], |r| r.timestamptz(1)).flatten()
+}
+
+/// Since when the oldest key is pending that is one of these, or may be: it has no hash, or is of none of the
+/// sets that are known.
+pub fn oldest_key(sets: &[i64], names: &[KeyHash]) -> Option<i64> {
+    let numbers = |f: fn(&KeyHash) -> i64| Arg::int8s(&names.iter().map(f).collect::<Vec<_>>());
+    let _us = as_ourselves();
+    spi::one(
+        "SELECT min(k.created_at) FROM profile_cache.pending_key AS k WHERE k.key_hash = 0 OR k.key_set <> ALL ($3) \
+          OR (k.key_set, k.key_hash) IN (SELECT n.* FROM unnest($1, $2) AS n)",
+        At::Active,
+        &[numbers(|k| k.set), numbers(|k| k.hash), Arg::int8s(sets)],
+        |r| r.timestamptz(1),
+    )
+    .flatten()
 }
 
 /// The profiles whose document could not be computed or written, and when last.

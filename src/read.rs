@@ -6,7 +6,7 @@
 
 use crate::attachment::{self, Attached, Naming};
 use crate::error::Error;
-use crate::pending::{Judge, Looked, Miss, PendingKeys};
+use crate::pending::{self, Judge, Looked, Miss, PendingKeys};
 use crate::pg::identity::current_user;
 use crate::pg::scan::{KeyHash, Row};
 use crate::pg::spi::{self, Arg, At};
@@ -196,7 +196,7 @@ fn exists(a: &Attached, key: &Uuid) -> bool {
     sees(a, key)
 }
 
-/// `explain`: where the document would come from, and why.
+/// `explain`: where the document would come from, why, since when, and what to do.
 pub fn explain(key: &Uuid) -> serde_json::Value {
     let a = attachment::required_locked();
     let found = match look(&a, key, true) {
@@ -214,13 +214,62 @@ pub fn explain(key: &Uuid) -> serde_json::Value {
         ),
         Found::Miss { reason, looked } => ("view", reason.name(), looked.as_ref(), None),
     };
+    let (since, advice) = match &found {
+        Found::Miss { reason, looked } => why(&a, key, *reason, looked.as_ref()),
+        _ => (None, None),
+    };
     let time = |t: Option<i64>| t.map(iso8601);
     serde_json::json!({
         "served_from": served_from,
         "reason": reason,
+        "since": time(since),
+        "advice": advice,
         "epoch": looked.and_then(|l| l.epoch),
         "valid_until": looked.and_then(|l| time(l.valid_until)),
         "updated_at": looked.and_then(|l| time(l.updated_at)),
         "bytes": bytes,
     })
+}
+
+/// Since when a profile is read from the view, where that is known, and what ends it.
+fn why(
+    a: &Attached,
+    key: &Uuid,
+    reason: Miss,
+    looked: Option<&Looked>,
+) -> (Option<i64>, Option<String>) {
+    const REFRESH: &str = "CALL profile_cache.refresh()";
+    let (since, advice) = match reason {
+        Miss::Disabled => (None, "SET profile_cache.enabled = on"),
+        Miss::Triggers => (None, "SELECT warnings FROM profile_cache.status"),
+        Miss::Unsettled => (None, "COMMIT"),
+        Miss::Future => (None, "read in a new transaction"),
+        Miss::Foreign => (None, REFRESH),
+        Miss::Expired => (looked.and_then(|l| l.valid_until), REFRESH),
+        Miss::Pending => (pending_since(a, key, looked), REFRESH),
+        Miss::Null => {
+            if let Some((sqlstate, at)) = pending::failure(key) {
+                let advice = format!(
+                    "it could not be computed or written (SQLSTATE {sqlstate}): mend that, and {REFRESH}"
+                );
+                return (at, Some(advice));
+            }
+            (None, REFRESH)
+        }
+    };
+    (since, Some(advice.into()))
+}
+
+/// Since when something that concerns a profile is pending.
+fn pending_since(a: &Attached, key: &Uuid, looked: Option<&Looked>) -> Option<i64> {
+    if !looked.is_some_and(|l| l.named) {
+        return pending::oldest_epoch();
+    }
+    let names = {
+        let _owner = as_owner(a.owner);
+        let sql = a.sql.stored("false");
+        let args = [Arg::uuid(Some(key))];
+        spi::one(spi::point(&sql), At::Active, &args, |r| Looked::names(r, a))
+    };
+    pending::oldest_key(&a.sets, &names.unwrap_or_default())
 }

@@ -180,7 +180,7 @@ pub fn step(a: &Rc<Attached>, phase: Phase, course: &mut Course, most: i32) -> (
         let why = distrust.reason();
         warning(
             &format!("refresh does nothing while documents are read from the view: {why}"),
-            distrust.hint(),
+            &distrust.hint(),
         );
         end(Some(why));
         return (Phase::Done, 0);
@@ -233,7 +233,7 @@ fn end(outcome: Option<String>) {
 
 /// When this run of the server began. A crash of one backend makes the postmaster start over with
 /// fresh shared memory but its own start time; the checkpointer is started anew then too.
-const RUN: &str = "(SELECT GREATEST(pg_postmaster_start_time(), max(s.backend_start)) \
+pub const RUN: &str = "(SELECT GREATEST(pg_postmaster_start_time(), max(s.backend_start)) \
      FROM pg_stat_get_activity(NULL) AS s WHERE s.backend_type = 'checkpointer')";
 
 /// One pending epoch on its way: assigned, holders noted, passes, gone.
@@ -1060,11 +1060,9 @@ fn who_has_the_turn() -> String {
 fn begun() {
     let _us = as_ourselves();
     spi::run(
-        "INSERT INTO profile_cache.last_refresh (began_at, outcome) VALUES (clock_timestamp(), $1) \
-         ON CONFLICT (singleton) DO UPDATE SET began_at = excluded.began_at, outcome = excluded.outcome",
-        &[Arg::text(
-            "under way, or cut short by an error, a cancel, a timeout or a lost connection",
-        )],
+        "INSERT INTO profile_cache.last_refresh (began_at) VALUES (clock_timestamp()) \
+         ON CONFLICT (singleton) DO UPDATE SET began_at = excluded.began_at, outcome = NULL",
+        &[],
     );
 }
 

@@ -525,16 +525,24 @@ impl Sql {
         )
     }
 
-    /// $1: the last key of the page before or NULL, $2: page size. Adds the view's document and the
-    /// number of its rows for the key.
-    pub fn page(&self, named: &str) -> String {
+    /// $1: the last key of the page before or NULL, $2: page size. The keys of the page.
+    pub fn page(&self) -> String {
         format!(
-            "SELECT {looked_at}, v.document, v.n FROM \
-             (SELECT * FROM {table} AS p WHERE $1 IS NULL OR p.{key} OPERATOR(pg_catalog.>) $1 \
-              ORDER BY p.{key} LIMIT $2) AS s JOIN {table} AS p ON p.{key} OPERATOR(pg_catalog.=) s.{key} \
+            "SELECT p.{key} FROM {table} AS p WHERE ($1 IS NULL OR p.{key} OPERATOR(pg_catalog.>) $1) \
+             AND p.{key} IS NOT NULL ORDER BY p.{key} LIMIT $2",
+            table = self.profile,
+            key = self.key,
+        )
+    }
+
+    /// $1: keys, further parameters as `named` needs them. Adds the view's document and the number of its rows
+    /// for the key.
+    pub fn compared(&self, named: &str) -> String {
+        format!(
+            "SELECT {looked_at}, v.document, v.n FROM {table} AS p \
              LEFT JOIN LATERAL (SELECT (pg_catalog.array_agg(d.document))[1] AS document, pg_catalog.count(*) AS n \
               FROM {view} AS d WHERE d.{view_key} OPERATOR(pg_catalog.=) p.{key}) AS v ON true \
-             ORDER BY p.{key}",
+             WHERE p.{key} OPERATOR(pg_catalog.=) ANY ($1) ORDER BY p.{key}",
             looked_at = self.looked_at(named),
             table = self.profile,
             key = self.key,

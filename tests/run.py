@@ -301,6 +301,23 @@ def readme(part, options, server):
                     raise Failed("\n".join(["README.md says:", *wanted, "it is:", *got]))
 
             part.check(where, compare)
+    part.check("what whoever is on call is told", on_call_table, text)
+
+
+def on_call_table(text):
+    """Each state in the README's table for whoever is on call is one that regress/on_call has been in."""
+    section = text.partition("\n### On call\n")[2].partition("\n#")[0]
+    rows = [line.split("|")[1:-1] for line in section.splitlines() if line.startswith("| ")][2:]
+    seen = (TESTS / "regress" / "expected" / "on_call.out").read_text()
+    for row in rows:
+        said = [part.strip(" ;") for quoted in re.findall("`([^`]*)`", row[1]) for part in quoted.split("…")]
+        if not any(said):
+            raise Failed(f"no words of status: {row}")
+        for words in filter(None, said):
+            if words not in seen:
+                raise Failed(f"not in regress/on_call: {words}")
+    if len(rows) < 20:
+        raise Failed(f"{len(rows)} rows")
 
 
 def readme_command(server, line):

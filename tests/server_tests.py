@@ -5,6 +5,7 @@ RuntimeError where the cache would serve anything but what the view returns.
 """
 
 import pathlib
+import re
 import subprocess
 import time
 
@@ -43,6 +44,8 @@ def crash(server, database):
     server.sql(database, "UPDATE subscription_plan SET display_name = 'Team+' WHERE id = 'team'")
     server.sql(database, "CALL profile_cache.refresh()")
     expect("epochs held up by the prepared writer", server.sql(database, PENDING + " WHERE kind = 'epoch'"), 1)
+    held = "SELECT held_up_by FROM profile_cache.status"
+    expect("held up by", server.sql(database, held), '{"prepared transaction writer"}')
     server.stop("immediate")
     server.start()
     expect("wrong after the crash", server.sql(database, WRONG), 0)
@@ -50,6 +53,10 @@ def crash(server, database):
     holders = "SELECT bool_and(holders[1] LIKE '-1/%') FROM profile_cache.drain"
     expect("the holder goes by its XID now", server.sql(database, holders), "t")
     expect("still held up", server.sql(database, PENDING + " WHERE kind = 'epoch'"), 1)
+    # That name is of every run.
+    server.stop("immediate")
+    server.start()
+    expect("held up by", server.sql(database, held), '{"prepared transaction writer"}')
     server.sql(database, "COMMIT PREPARED 'writer'")
     expect("wrong after COMMIT PREPARED", server.sql(database, WRONG), 0)
     expect("verify", server.sql(database, VERIFY), 0)
@@ -110,6 +117,8 @@ def standby(server, database):
         expect("served from, with a change pending", ask(one.format("served_from")), "view")
         expect("wrong on the standby, with a change pending", ask(WRONG), 0)
         expect("verify on the standby", ask(VERIFY), 0)
+        where = "SELECT count(*) > 0 AND bool_and(w LIKE '%CALL profile_cache.refresh() on the primary%') FROM profile_cache.status AS s, unnest(s.warnings) AS w"
+        expect("status says where to refresh", ask(where), "t")
         refused = ask("CALL profile_cache.refresh()")
         if "recovery" not in refused and "read-only" not in refused:
             raise RuntimeError(f"refresh on the standby: {refused}")
@@ -117,6 +126,15 @@ def standby(server, database):
         catch_up()
         expect("served from, after the primary's refresh", ask(one.format("served_from")), "cache")
         expect("wrong at the end", ask(WRONG), 0)
+        # A profile for which the view fails: contained there, too.
+        server.sql(
+            database,
+            """CREATE VIEW fails AS SELECT supabase_user_id, jsonb_build_object('n', 1 / nullif(id - 7, -7)) AS document FROM user_profile;
+            SELECT profile_cache.attach(document => 'fails');""",
+        )
+        catch_up()
+        named = "SELECT count(*), min(user_id::text) = min(supabase_user_id::text), min(problem) FROM profile_cache.verify(), user_profile WHERE id = 7"
+        expect("a profile for which the view fails, on the standby", ask(named), "1|t|the view fails with SQLSTATE 22012")
     finally:
         server.stop("fast", "standby")
 
@@ -146,6 +164,18 @@ def dump_and_restore(server, database):
     expect("wrong at the end", server.sql(restored, WRONG), 0)
     same = "SELECT md5(string_agg(get_profile(supabase_user_id)::text, '' ORDER BY supabase_user_id)) FROM user_profile WHERE id <> 1"
     expect("the same documents", server.sql(restored, same), server.sql(database, same))
+    # Without data the attachment is not known; what was excluded is.
+    server.sql(database, "SELECT profile_cache.attach(exclude => '{phone}')")
+    empty = f"{database}_empty"
+    server.create(empty)
+    schema = subprocess.run([server.bindir / "pg_dump", "--schema-only", "-d", database], env=server.env, text=True, capture_output=True).stdout
+    done = server.psql(empty, "-f", "-", input=schema, capture_output=True)
+    if done.returncode:
+        raise RuntimeError(done.stderr)
+    expect("status after a restore without data", server.sql(empty, "SELECT warnings FROM profile_cache.status"), '{"nothing is attached: run SELECT profile_cache.attach()"}')
+    done = server.psql(empty, "-c", "SELECT profile_cache.attach()", capture_output=True)
+    if done.returncode or "no longer excluded, and so in every document from now on: phone" not in done.stderr:
+        raise RuntimeError(f"attach after a restore without data: {done.stderr}")
 
 
 def parallel_restore(server, database):
@@ -227,6 +257,42 @@ class Session:
             pass
         self.psql.wait(60)
         self.psql.stdout.close()
+
+
+def held_up(server, database):
+    """Whoever holds refresh up is named, with his program and since when; after a crash nobody who has his name by chance."""
+    fill(server, database, users=20)
+    warned = "SELECT w FROM profile_cache.status AS s, unnest(s.warnings) AS w WHERE w LIKE 'refresh waits for the end of%'"
+    held = "SELECT held_up_by FROM profile_cache.status"
+    with Session(server, database) as writer:
+        pid = writer.do("SELECT pg_backend_pid()")
+        writer.do("BEGIN; UPDATE user_profile SET phone = '1' WHERE id = 1")
+        server.sql(database, "UPDATE role SET name = name || '!' WHERE id = 1")
+        server.sql(database, "CALL profile_cache.refresh()")
+        expect("held up by", server.sql(database, held), f'{{"pid {pid}"}}')
+        said = server.sql(database, warned)
+        if not re.fullmatch(rf"refresh waits for the end of pid {pid} \(psql\) since \S+Z: SELECT pg_terminate_backend\({pid}\)", said):
+            raise RuntimeError(f"status: {said!r}")
+        name = server.sql(database, "SELECT holders[1] FROM profile_cache.drain")
+    server.stop("immediate")
+    server.start()
+    # Names come again in a new run of the server: some of these sessions have had that one.
+    slot, number = (int(n) for n in name.split("/"))
+    sessions = [Session(server, database) for _ in range(slot + 3)]
+    try:
+        for session in sessions:
+            session.__enter__()
+        for _ in range(number + 5):
+            for session in sessions:
+                mine = session.do("BEGIN; SELECT virtualtransaction FROM pg_locks WHERE pid = pg_backend_pid() LIMIT 1")
+                if mine.splitlines()[-1] == name:
+                    expect("held up by, after the crash", server.sql(database, held), "{}")
+                    return
+                session.do("ROLLBACK")
+    finally:
+        for session in sessions:
+            session.__exit__(None, None, None)
+    raise RuntimeError(f"nobody had the name {name} again")
 
 
 def wait_for(server, database, what, sql, wanted="t"):
@@ -324,6 +390,8 @@ def subscriber_in_the_middle(server, database):
     followed = "SELECT count(*) = 2 FROM pg_subscription_rel WHERE srsubstate = 'r'"
     wait_for(server, database, "the subscription", followed)
     expect("served from, as a target", server.sql(database, "SELECT profile_cache.explain(supabase_user_id) ->> 'served_from' FROM user_profile WHERE id = 2"), "view")
+    target = "SELECT count(*) FROM profile_cache.status AS s, unnest(s.warnings) AS w WHERE w LIKE '%is a target of logical replication%DROP SUBSCRIPTION%' AND w NOT LIKE '%attach%'"
+    expect("status says what ends that", server.sql(database, target), 1)
     with Session(server, database) as holder:
         holder.do("BEGIN; UPDATE other SET n = 0 WHERE id = 1")
         server.sql(publisher, "BEGIN; UPDATE user_subscription SET plan_id = 'team' WHERE user_id = 2; UPDATE other SET n = 2 WHERE id = 1; COMMIT;")
@@ -444,6 +512,13 @@ def cancelled_commit(server, database):
                 raise RuntimeError(f"COMMIT after {how}: {said!r}")
         expect(f"written after {how}", server.sql(database, "SELECT count(*) FROM user_profile WHERE full_name = 'slow'"), 0)
         expect("failures", server.sql(database, "SELECT count(*) FROM profile_cache.failure"), 0)
+    # And so does verify(), which contains what the view raises.
+    server.sql(database, "SET profile_cache.max_immediate = 0; UPDATE user_profile SET full_name = 'slow' WHERE id = 1;")
+    with Session(server, database) as session:
+        session.do("SET statement_timeout = '300ms'")
+        said = session.do("SELECT problem FROM profile_cache.verify()")
+        if "canceling statement due to statement timeout" not in said:
+            raise RuntimeError(f"verify() beyond statement_timeout: {said!r}")
 
 
 def full_lock_table(server, database):
@@ -549,9 +624,8 @@ SELECT profile_cache.attach(document => 'slow')""")
         )
         if "statement_timeout ends this refresh after 300 ms" not in call.stderr:
             raise RuntimeError(f"the limit is not named: {call.stderr}")
-        outcome = server.sql(database, "SELECT coalesce(outcome, 'it came through') FROM profile_cache.last_refresh")
-        ended = "it came through" if call.returncode == 0 else "under way, or cut short by an error, a cancel, a timeout or a lost connection"
-        expect("how it ended", outcome, ended)
+        outcome = server.sql(database, "SELECT coalesce(completed_at, '-infinity') >= began_at, outcome FROM profile_cache.last_refresh")
+        expect("how it ended", outcome, "f|" if call.returncode else "t|")
         done.append(int(server.sql(database, "SELECT count(*) FROM user_profile WHERE cached_profile_epoch IS NOT NULL")))
         if call.returncode and done[-1] <= done[-2]:
             raise RuntimeError(f"a call that did nothing: {done}")
@@ -583,7 +657,7 @@ def one_refresh_at_a_time(server, database):
 
 
 TESTS = [
-    crash, crash_in_a_pass, standby, dump_and_restore, parallel_restore, cancelled_refresh, waiting_for_standby,
+    crash, held_up, crash_in_a_pass, standby, dump_and_restore, parallel_restore, cancelled_refresh, waiting_for_standby,
     subscriber_in_the_middle, decoded, sign_ups, cancelled_commit, full_lock_table, other_encoding,
     slow_documents, one_refresh_at_a_time,
 ]  # fmt: skip

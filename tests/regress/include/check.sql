@@ -27,5 +27,11 @@ BEGIN
         ORDER BY line COLLATE "C";
 END
 $$;
+-- untimed(): what status warns of, its times as TIME.
+CREATE FUNCTION untimed(text[]) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+    RETURN regexp_replace($1::text, '[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]+Z', 'TIME', 'g');
+END
+$$;
 -- What refresh says has rates in it that change: its tests ask for it.
 SET client_min_messages = warning;

@@ -113,6 +113,25 @@ CALL profile_cache.refresh();
 SELECT state();
 SELECT * FROM wrong();
 
+-- A dump without data has the view, and nothing of the attachment: what the view left out is known by its comment.
+ALTER TABLE user_profile ADD COLUMN "; exclude => [" text;
+SELECT profile_cache.attach(exclude => '{note,"; exclude => ["}');
+SELECT obj_description('profile_document'::regclass);
+DELETE FROM profile_cache.attachment;
+SELECT profile_cache.attach(exclude => '{"; exclude => ["}');
+DELETE FROM profile_cache.attachment;
+SELECT profile_cache.attach();
+DELETE FROM profile_cache.attachment;
+SELECT profile_cache.attach();
+SELECT obj_description('profile_document'::regclass);
+BEGIN;
+SELECT profile_cache.detach();
+ALTER TABLE user_profile DROP COLUMN "; exclude => [";
+SELECT profile_cache.attach();
+COMMIT;
+CALL profile_cache.refresh();
+SELECT * FROM wrong();
+
 -- In one transaction with the app's own migration, and rolled back with it.
 BEGIN;
 SELECT profile_cache.detach();

@@ -14,12 +14,13 @@ CREATE EXTENSION profile_cache;
 CREATE EXTENSION dblink;
 SELECT profile_cache.attach();
 CALL profile_cache.refresh();
+INSERT INTO profile_cache.last_refresh (began_at, completed_at) VALUES (now(), now()) ON CONFLICT DO NOTHING;
 SELECT dblink_connect('other', format('host=%s port=%s dbname=%s user=%s', current_setting('unix_socket_directories'), current_setting('port'), current_database(), current_user)) AS connected \gset
 -- What the other backend is served, by its own copy of the attachment.
 CREATE FUNCTION other() RETURNS text LANGUAGE sql AS $$
     SELECT * FROM dblink('other', 'SELECT state() || '' wrong: '' || (SELECT count(*) FROM wrong())') AS t(state text) $$;
 -- state(), pending and the difference to the view, here and there, before and after refresh.
-\set check 'SELECT state(); SELECT * FROM pending(); SELECT what, user_id FROM wrong(); SELECT other(); CALL profile_cache.refresh(); SELECT state(); SELECT what, user_id FROM wrong(); SELECT other(); SELECT warnings FROM profile_cache.status;'
+\set check 'SELECT state(); SELECT * FROM pending(); SELECT what, user_id FROM wrong(); SELECT other(); CALL profile_cache.refresh(); SELECT state(); SELECT what, user_id FROM wrong(); SELECT other(); SELECT untimed(warnings) AS warnings FROM profile_cache.status;'
 \set unchanged 'SELECT state(); SELECT * FROM pending(); SELECT * FROM wrong();'
 \set ECHO all
 :check
@@ -97,7 +98,7 @@ UPDATE people SET note = 'table renamed' WHERE id = 5;
 SELECT get_profile(u(5)) -> 'note';
 CALL profile_cache.refresh();
 SELECT profile_cache.explain(u(5)) ->> 'served_from', (SELECT count(*) FROM profile_cache.verify());
-SELECT profile, warnings FROM profile_cache.status;
+SELECT profile, untimed(warnings) AS warnings FROM profile_cache.status;
 ALTER TABLE people RENAME TO user_profile;
 CREATE SCHEMA moved;
 ALTER TABLE user_subscription SET SCHEMA moved;
@@ -124,7 +125,7 @@ DROP TABLE role;
 ALTER TABLE old_role RENAME TO role;
 ALTER TRIGGER profile_cache_update ON user_role RENAME TO mine;
 SELECT state();
-SELECT disabled_triggers, warnings FROM profile_cache.status;
+SELECT disabled_triggers, untimed(warnings) AS warnings FROM profile_cache.status;
 UPDATE user_role SET role_id = 3 WHERE id = 10;
 SELECT what, user_id FROM wrong();
 ALTER TRIGGER mine ON user_role RENAME TO profile_cache_update;
@@ -150,7 +151,7 @@ ALTER TABLE user_role DISABLE TRIGGER profile_cache_insert;
 INSERT INTO user_role VALUES (20, 1, 2);
 SELECT state();
 SELECT other();
-SELECT disabled_triggers, warnings FROM profile_cache.status;
+SELECT disabled_triggers, untimed(warnings) AS warnings FROM profile_cache.status;
 SELECT what, user_id FROM wrong();
 CALL profile_cache.refresh();
 SELECT state();
@@ -209,7 +210,7 @@ ALTER TABLE user_role DROP CONSTRAINT user_role_user_id_fkey;
 INSERT INTO user_role VALUES (40, 2, 1);
 SELECT state();
 SELECT what, user_id FROM wrong();
-SELECT warnings FROM profile_cache.status;
+SELECT untimed(warnings) AS warnings FROM profile_cache.status;
 CALL profile_cache.refresh();
 SELECT state();
 SELECT other();
@@ -222,7 +223,7 @@ ALTER TABLE user_role VALIDATE CONSTRAINT user_role_user_id_fkey;
 -- The key's unique index goes; duplicates of a key cannot be served from the cache.
 ALTER TABLE user_profile DROP CONSTRAINT user_profile_supabase_user_id_key;
 SELECT state();
-SELECT warnings FROM profile_cache.status;
+SELECT untimed(warnings) AS warnings FROM profile_cache.status;
 INSERT INTO user_profile (id, supabase_user_id, mail) VALUES (6, u(1), 'twice');
 SELECT get_profile(u(1));
 \echo :SQLSTATE
@@ -239,7 +240,7 @@ CREATE OR REPLACE VIEW profile_document AS SELECT supabase_user_id, '{"by": "han
 SELECT get_profile(u(1));
 SELECT state();
 SELECT what, user_id FROM wrong();
-SELECT warnings FROM profile_cache.status;
+SELECT untimed(warnings) AS warnings FROM profile_cache.status;
 CALL profile_cache.refresh();
 SELECT state();
 UPDATE user_profile SET note = 'goes through' WHERE id = 1;
@@ -260,7 +261,7 @@ INSERT INTO user_profile (id, supabase_user_id) VALUES (7, u(7));
 DELETE FROM user_profile WHERE id = 7;
 UPDATE subscription_plan SET display_name = 'without a view' WHERE id = 'pro';
 TRUNCATE user_role;
-SELECT profile, document, cached, warnings FROM profile_cache.status;
+SELECT profile, document, cached, untimed(warnings) AS warnings FROM profile_cache.status;
 CALL profile_cache.refresh();
 SELECT * FROM profile_cache.verify();
 SELECT profile_cache.invalidate_all();
@@ -281,7 +282,7 @@ ALTER TABLE user_profile DROP COLUMN cached_profile_epoch;
 UPDATE user_profile SET mail = 'no epoch' WHERE id = 1;
 SELECT get_profile(u(1)) -> 'mail';
 \echo :SQLSTATE
-SELECT warnings FROM profile_cache.status;
+SELECT untimed(warnings) AS warnings FROM profile_cache.status;
 SELECT profile_cache.attach();
 :check
 -- Of another type: nothing is written into it, attach() says what to do.
@@ -291,7 +292,7 @@ INSERT INTO user_profile (id, supabase_user_id) VALUES (7, u(7));
 DELETE FROM user_profile WHERE id = 7;
 SELECT count(cached_profile_epoch) FROM user_profile;
 SELECT get_profile(u(1)) -> 'mail';
-SELECT warnings FROM profile_cache.status;
+SELECT untimed(warnings) AS warnings FROM profile_cache.status;
 SELECT profile_cache.attach();
 ALTER TABLE user_profile DROP COLUMN cached_profile_epoch;
 SELECT profile_cache.attach();
@@ -319,7 +320,7 @@ INSERT INTO heir VALUES (60, 1, 1);
 SELECT what, user_id FROM wrong();
 INSERT INTO heir VALUES (61, 1, 2);
 SELECT what, user_id FROM wrong();
-SELECT warnings FROM profile_cache.status;
+SELECT untimed(warnings) AS warnings FROM profile_cache.status;
 CALL profile_cache.refresh();
 INSERT INTO heir VALUES (62, 1, 2);
 SELECT what, user_id FROM wrong();
@@ -346,7 +347,7 @@ CREATE ROLE regress_other;
 ALTER TABLE user_role OWNER TO regress_other;
 CALL profile_cache.refresh();
 SELECT state();
-SELECT warnings FROM profile_cache.status;
+SELECT untimed(warnings) AS warnings FROM profile_cache.status;
 ALTER TABLE user_role OWNER TO CURRENT_USER;
 DROP ROLE regress_other;
 :check
@@ -412,7 +413,7 @@ DROP TABLE user_profile CASCADE;
 \set VERBOSITY default
 SELECT get_profile(u(1));
 \echo :SQLSTATE
-SELECT profile, document, warnings FROM profile_cache.status;
+SELECT profile, document, untimed(warnings) AS warnings FROM profile_cache.status;
 INSERT INTO user_role VALUES (70, 1, 1);
 UPDATE subscription_plan SET display_name = 'no profile table' WHERE id = 'pro';
 TRUNCATE user_role;
@@ -453,7 +454,7 @@ DROP TABLE profile_cache.pending_key CASCADE;
 -- Our event triggers disabled: DDL may go unnoticed, so nothing is trusted.
 ALTER EVENT TRIGGER profile_cache_ddl DISABLE;
 SELECT state();
-SELECT warnings FROM profile_cache.status;
+SELECT untimed(warnings) AS warnings FROM profile_cache.status;
 ALTER EVENT TRIGGER profile_cache_ddl ENABLE ALWAYS;
 SELECT state();
 SELECT dblink_disconnect('other');

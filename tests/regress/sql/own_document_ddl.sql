@@ -463,6 +463,7 @@ COMMIT;
 :check
 SELECT other('UPDATE crm.country SET name = ''retyped'' WHERE code = ''be''; UPDATE crm.person SET company_id = 2 WHERE id = 1');
 :check
+INSERT INTO profile_cache.last_refresh (began_at, completed_at) VALUES (now(), now()) ON CONFLICT DO NOTHING;
 -- valid_until is added: columns may be, at the end.
 CREATE OR REPLACE VIEW crm.api_profile AS SELECT p.uid, jsonb_build_object('name', p.name, 'firm', f.name, 'country', f.country) AS document,
     '2000-01-01Z'::timestamptz AS valid_until FROM crm.person AS p LEFT JOIN crm.firm AS f ON f.id = p.company_id;
