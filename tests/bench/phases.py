@@ -182,10 +182,6 @@ def bulk(bench):
             bench.statement(f"{what}: cached", s.cached, EDIT, {f"{what}: bare": None, less: None}, (title, "", "commit")),
             bench.refresh(refresh, s, 1, {by_hand: "<= 1.5", f"{what}: plpgsql": None, materialize: None}, (title, "", "refresh")),
         ],
-        [
-            bench.statement(f"{what}: cached, again", s.cached, EDIT),
-            bench.refresh(f"{refresh} by two callers at once", s, 2, {refresh: None}, (title, "", "refresh by two")),
-        ],
         [bench.statement(less, small.cached, EDIT), bench.refresh(f"refresh of {few:,}", small)],
         [
             bench.statement(by_hand, s.matview, BY_HAND, None, (title, "", "UPDATE … FROM"), before=EDIT),
@@ -294,4 +290,54 @@ def bloat(bench):
     verified(server, s)
 
 
-PHASES = {f.__name__: f for f in (reads, roles, misses, writes, bulk, growth, bloat)}
+def idle(bench):
+    """CALL refresh() with nothing to do, by the number of users."""
+    server, sets = bench.server, (bench.tiny, bench.small, bench.main)
+    index = "user_profile_expiry ON user_profile (cached_profile_valid_until)"
+    for s in sets:
+        server.sql(s.cached, f"CREATE INDEX {index}")
+        server.refresh(s.cached)
+    least = f"refresh with nothing to do, users: {sets[0].users:,}"
+
+    def call(s):
+        what = f"refresh with nothing to do, users: {s.users:,}"
+        return Case(what, lambda warm: {"ms": 1000 * server.seconds(s.cached, "CALL profile_cache.refresh()")}, "ms", {"": "<= 20", least: None})
+
+    bench.measure("idle", [call(s) for s in sets])
+    for s in sets:
+        server.sql(s.cached, "DROP INDEX user_profile_expiry")
+    bench.measure("idle", [
+        Case("the same without an index on cached_profile_valid_until, the largest",
+             lambda warm: {"ms": 1000 * server.seconds(sets[-1].cached, "CALL profile_cache.refresh()")}, "ms", {"": "<= 100"})
+    ])  # fmt: skip
+
+
+def pending(bench):
+    """A hit while much is pending for others, or was, and an old snapshot keeps what is left of it."""
+    s, server, rows = bench.small, bench.server, 1000 if bench.options.quick else 10000
+    nothing = "get_profile, nothing pending"
+
+    def hit(what, against=None):
+        served_from(server, s, "cache", "fresh")
+        bench.measure("pending", [bench.inside(what, s.cached, "result := get_profile(key)", s.users, against)], bench.few_rounds)
+
+    def each(statement):
+        """The statement so many times, in transactions of their own."""
+        server.sql(s.cached, f"DO $$ BEGIN FOR i IN 1 .. {rows} LOOP {statement}; COMMIT; END LOOP; END $$")
+
+    hit(nothing)
+    each("PERFORM profile_cache.invalidate(gen_random_uuid())")
+    hit(f"get_profile, {rows:,} pending keys of others", {nothing: "<= 3"})
+    server.sql(s.cached, "BEGIN; SELECT pg_current_xact_id(); PREPARE TRANSACTION 'old'")
+    server.refresh(s.cached)
+    hit(f"get_profile, {rows:,} dead pending keys under an old snapshot", {nothing: "<= 3"})
+    each(EDIT)
+    server.refresh(s.cached)
+    hit(f"get_profile, {rows:,} dead pending epochs too", {nothing: "<= 3"})
+    server.sql(s.cached, "ROLLBACK PREPARED 'old'")
+    server.sql(s.cached, "VACUUM profile_cache.pending_key;\nVACUUM profile_cache.pending_epoch;\nVACUUM subscription_plan")
+    hit("get_profile, and after VACUUM", {nothing: "<= 1.5"})
+    verified(server, s)
+
+
+PHASES = {f.__name__: f for f in (reads, roles, misses, writes, bulk, growth, bloat, idle, pending)}
