@@ -8,7 +8,7 @@ use crate::closure::Reached;
 use crate::error::Error;
 use crate::functions::check_functions;
 use crate::links::Routes;
-use crate::pg::query::of_view;
+use crate::pg::query::{of_view, pause};
 use crate::pg::spi::{self, Arg, At};
 use crate::pg::{Oid, catalog};
 use crate::proof::{self, Facts, Proof, Unique};
@@ -104,17 +104,16 @@ pub fn discover(profile: Oid, document: Oid, key: Key) -> Result<Discovered, Err
             None => unique_uuid(column),
         },
     };
-    let proof =
-        proof::prove(&query, profile.to_u32(), is_key, &catalog.facts).map_err(|e| {
-            match (e, &key) {
-                (Error::NoKeyInView(table), Key::Column(n)) => {
-                    let column = catalog.name((profile.to_u32(), *n));
-                    let column = routes::display_identifier(&column);
-                    Error::NoKeyInView(format!("{table}.{column}"))
-                }
-                (other, _) => other,
+    let proof = proof::prove(&query, profile.to_u32(), is_key, &catalog.facts, &pause).map_err(
+        |e| match (e, &key) {
+            (Error::NoKeyInView(table), Key::Column(n)) => {
+                let column = catalog.name((profile.to_u32(), *n));
+                let column = routes::display_identifier(&column);
+                Error::NoKeyInView(format!("{table}.{column}"))
             }
-        })?;
+            (other, _) => other,
+        },
+    )?;
     check_columns(&proof, &catalog, profile)?;
     if let Some(o) = proof.grouped.first() {
         return Err(Error::ReadWhole(name_of(Oid::from(
@@ -142,7 +141,7 @@ pub fn discover(profile: Oid, document: Oid, key: Key) -> Result<Discovered, Err
                 catalog: &catalog,
                 profile,
             }
-            .tables(),
+            .tables()?,
         },
     })
 }

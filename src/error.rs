@@ -1,5 +1,6 @@
 //! Every error a user can meet: what happened, its SQLSTATE, and what to do.
 
+use crate::query::bounds;
 use pgrx::PgLogLevel;
 use pgrx::PgSqlErrorCode as Code;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -203,6 +204,12 @@ impl Error {
                 format!("the document view computes over several rows of table {table} at once"),
                 Some("A LIMIT, a window, DISTINCT ON, an aggregate or a UNION stands between the key and its table, so another profile may change this one's document.".into()),
                 Some("Select the key from one occurrence of its table; PARTITION BY the key, or move the rest into a LATERAL subquery on other tables.".into()),
+            ),
+            Unsupported(what) if bounds::ALL.contains(&what) => (
+                Code::ERRCODE_STATEMENT_TOO_COMPLEX,
+                format!("the document view is too complex to be proven: it has {what}"),
+                None,
+                Some("A WITH query or a view counts as often as it is used, with all that it uses. Write it with fewer uses and levels, or show less.".into()),
             ),
             Unsupported(what) => (
                 Code::ERRCODE_FEATURE_NOT_SUPPORTED,
