@@ -16,6 +16,7 @@ impl Prover<'_> {
         if query.limit == Limit::One {
             return Ok(());
         }
+        (self.pause)();
         let asked = (scope, given.to_vec());
         if let Some(known) = self.one_rows.borrow().get(&asked) {
             return known.clone();
