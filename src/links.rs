@@ -214,7 +214,8 @@ impl Routes<'_> {
             table: name,
             columns: columns
                 .iter()
-                .map(|(_, n, operator)| StepColumn {
+                .map(|(mine, n, operator)| StepColumn {
+                    collation: self.catalog.collation_beside((theirs, *n), (table, *mine)),
                     column: self.catalog.name((theirs, *n)),
                     operator: self
                         .catalog

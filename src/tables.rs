@@ -263,6 +263,11 @@ pub fn find_tables(profile: &Named, others: &[Named], request: &Request) -> Tabl
                 } else {
                     fk.operator.clone()
                 },
+                collation: if to.oid == profile.oid {
+                    fk.from_collation.clone()
+                } else {
+                    fk.to_collation.clone()
+                },
             },
             None => Error::NoForeignKey {
                 table: from.display.clone(),
