@@ -71,7 +71,7 @@ fn ready(a: &Rc<Attached>) -> Option<Rc<Attached>> {
     loop {
         let locked = xact::attempt(|| {
             if !document::lock_tables(&a) {
-                Error::TablesBusy.raise();
+                Error::TablesBusy(vec![]).raise();
             }
         });
         match locked {

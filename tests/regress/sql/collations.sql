@@ -51,6 +51,17 @@ SELECT * FROM profile_cache.failure;
 SELECT count(*) FROM profile_cache.verify();
 -- The definition has the collation, where there are two.
 SELECT DISTINCT s -> 'columns' FROM profile_cache.attachment AS a, jsonb_path_query(a.definition, '$.tables[*].links[*].route[*]') AS s WHERE s::text ~ 'collation' ORDER BY 1;
+-- It is a name there and nothing else, whoever has written it.
+CREATE FUNCTION evil() RETURNS int LANGUAGE plpgsql AS $$ BEGIN RAISE WARNING 'the definition ran as %', current_user; RETURN 1; END $$;
+BEGIN;
+UPDATE profile_cache.attachment SET definition = replace(definition::text, to_json('pg_catalog."POSIX"'::text)::text, to_json('pg_catalog."POSIX" OR public.evil() = 1'::text)::text)::jsonb;
+COMMIT;
+UPDATE subscription_plan SET display_name = 'Pro' WHERE id = 'pro';
+CALL profile_cache.refresh();
+:check
+SELECT profile_cache.attach();
+CALL profile_cache.refresh();
+:check
 -- A renamed collation carries over.
 ALTER COLLATION "Odd"."By ""C""" RENAME TO renamed;
 ALTER SCHEMA "Odd" RENAME TO even;

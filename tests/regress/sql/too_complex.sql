@@ -108,12 +108,16 @@ CREATE TABLE chained (id int PRIMARY KEY, a int REFERENCES chained, b int REFERE
 CREATE INDEX ON chained (a);
 CREATE INDEX ON chained (b);
 CREATE INDEX ON chained (uid);
-SELECT document(format('SELECT p.uid, jsonb_build_object(''n'', (SELECT count(*) FROM %s WHERE c0.uid = p.uid AND %s)) AS document FROM person AS p',
-    (SELECT string_agg('chained AS c' || i, ', ') FROM generate_series(0, 40) AS i),
-    (SELECT string_agg(format('c%s.id = coalesce(c%s.a, c%2$s.b)', i, i - 1), ' AND ') FROM generate_series(1, 40) AS i)));
+CREATE FUNCTION chain(n int) RETURNS text LANGUAGE sql AS $$
+    SELECT format('SELECT p.uid, jsonb_build_object(''n'', (SELECT count(*) FROM %s WHERE c0.uid = p.uid AND %s)) AS document FROM person AS p',
+        string_agg('chained AS c' || i, ', '), string_agg(format('c%s.id = coalesce(c%s.a, c%2$s.b)', i, i - 1), ' AND ') FILTER (WHERE i > 0)) FROM generate_series(0, n) AS i $$;
+SELECT document(chain(40));
 :attach
 DROP VIEW document;
-SELECT document('SELECT p.uid, jsonb_build_object(''n'', (SELECT count(*) FROM chained AS c0, chained AS c1, chained AS c2 WHERE c0.uid = p.uid AND c1.id = coalesce(c0.a, c0.b) AND c2.id = coalesce(c1.a, c1.b))) AS document FROM person AS p');
+SELECT document(chain(10));
+:attach
+DROP VIEW document;
+SELECT document(chain(2));
 :attach
 :check
 :detach
