@@ -16,7 +16,8 @@ use crate::pg::{Oid, catalog, xact};
 use crate::rights::{self, Revoke, as_ourselves, as_owner, check_extension_member, check_owner};
 use crate::routes::{self, Definition, display, qualified, quote_identifier, quote_literal};
 use crate::tables::{
-    Named, check_key, conventional_tables, find_tables, lock, named, refuse_unfit,
+    Named, check_key, conventional_tables, find_tables, lock, named, refuse_events_pending,
+    refuse_unfit,
 };
 use crate::time::UNIX_TO_POSTGRES;
 
@@ -200,6 +201,7 @@ fn add_columns(profile: &Named) -> bool {
     if added.is_empty() {
         return false;
     }
+    refuse_events_pending(profile);
     spi::utility(&format!("ALTER TABLE {} {}", profile.sql, added.join(", ")));
     for (name, about) in [
         (
@@ -344,7 +346,9 @@ fn make_triggers(definition: &Definition, profile: Oid, owner: Oid) -> bool {
     };
     let _owner = as_owner(owner);
     for (oid, name) in &missing {
-        let sql = named(*oid).sql;
+        let table = named(*oid);
+        refuse_events_pending(&table);
+        let sql = table.sql;
         let Some(trigger) = routes::triggers(true).find(|t| t.name == name) else {
             continue;
         };
@@ -452,6 +456,7 @@ pub fn detach(drop_columns: bool) {
     );
     let tables: Vec<Named> = tables.into_iter().map(named).collect();
     lock(&tables, &[]);
+    tables.iter().for_each(refuse_events_pending);
     tables.iter().for_each(drop_triggers);
     // Also one that a view of the app's own has since taken the place of.
     let generated = profile.and_then(|oid| {
@@ -504,6 +509,7 @@ fn drop_triggers(table: &Named) {
     let _owner = as_owner(owner);
     for name in routes::triggers(true).map(|t| t.name) {
         if trigger_of_ours(table.oid, name) {
+            refuse_events_pending(table);
             spi::utility(&format!(
                 "DROP TRIGGER {} ON {}",
                 quote_identifier(name),

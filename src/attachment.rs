@@ -178,11 +178,6 @@ impl Attached {
         self.tables.iter().find(|t| t.oid == oid)
     }
 
-    /// Whether all that is done goes by the same tables, view and definition as with `other`.
-    pub fn is_same(&self, other: &Attached) -> bool {
-        self.same_columns(other) && self.document == other.document && self.sql.is_same(&other.sql)
-    }
-
     /// Whether rows of the profile table are read and written as `other` does it.
     pub fn same_columns(&self, other: &Attached) -> bool {
         self.profile == other.profile

@@ -4,7 +4,9 @@
 //! exactly one row for each profile, reads other tables by their foreign keys only, and changes by
 //! itself only at `valid_until`.
 
-use crate::routes::{COLUMNS, qualified, quote_identifier as quote, quote_literal as literal};
+use crate::routes::{
+    COLUMNS, collate, qualified, quote_identifier as quote, quote_literal as literal,
+};
 
 /// A column as the generator needs it.
 #[derive(Clone, Debug)]
@@ -45,6 +47,8 @@ pub struct ForeignKey {
     pub references: String,
     /// Its equality as SQL writes it between the referenced and the referencing column.
     pub equals: String,
+    /// The collation to compare them under where they have different ones, that of the column which is looked for.
+    pub collation: String,
 }
 
 /// The conventional tables that are there, with the foreign keys that tie them.
@@ -158,7 +162,7 @@ pub fn view(t: &Tables) -> View {
         }
     }
     if let (Some((user_role, to_profile)), Some((role, to_role))) = (&t.user_role, &t.role) {
-        let collate = if role.column("name").is_some_and(|c| c.collatable) {
+        let by_name = if role.column("name").is_some_and(|c| c.collatable) {
             " COLLATE \"C\""
         } else {
             ""
@@ -168,11 +172,13 @@ pub fn view(t: &Tables) -> View {
             shown.push(("permissions".into(), "r.permissions".into()));
         }
         from.push_str(&format!(
-            "\n  CROSS JOIN LATERAL (\n    SELECT coalesce(jsonb_agg({object} ORDER BY r.name{collate}, r.{role_key}), '[]') AS roles\n    \
-             FROM {user_role} AS ur JOIN {role} AS r ON r.{role_key} {role_equals} ur.{to_role}\n    \
-             WHERE p.{profile_key} {profile_equals} ur.{to_profile}) AS role_list",
+            "\n  CROSS JOIN LATERAL (\n    SELECT coalesce(jsonb_agg({object} ORDER BY r.name{by_name}, r.{role_key}), '[]') AS roles\n    \
+             FROM {user_role} AS ur JOIN {role} AS r ON r.{role_key} {role_equals} ur.{to_role}{role_collate}\n    \
+             WHERE p.{profile_key} {profile_equals} ur.{to_profile}{profile_collate}) AS role_list",
             role_equals = to_role.equals,
             profile_equals = to_profile.equals,
+            role_collate = collate(&to_role.collation),
+            profile_collate = collate(&to_profile.collation),
             object = object(&shown),
             role_key = quote(&to_role.references),
             user_role = user_role.sql(),
@@ -199,10 +205,11 @@ pub fn view(t: &Tables) -> View {
 fn joins(t: &Tables, s: &Found, fk: &ForeignKey) -> String {
     let period = s.has("current_period_end");
     let mine = format!(
-        "p.{} {} s.{}",
+        "p.{} {} s.{}{}",
         quote(&fk.references),
         fk.equals,
-        quote(&fk.column)
+        quote(&fk.column),
+        collate(&fk.collation)
     );
     let active = "s.status::text IN ('active', 'trialing')";
     let running = if period {
@@ -231,9 +238,10 @@ fn joins(t: &Tables, s: &Found, fk: &ForeignKey) -> String {
     if let Some((plan, to_plan)) = &t.plan {
         let key = quote(&to_plan.references);
         sql.push_str(&format!(
-            "\n  LEFT JOIN {} AS plan ON plan.{key} {} active.plan_id",
+            "\n  LEFT JOIN {} AS plan ON plan.{key} {} active.plan_id{}",
             plan.sql(),
-            to_plan.equals
+            to_plan.equals,
+            collate(&to_plan.collation)
         ));
         if has_free_plan(plan, to_plan) {
             sql.push_str(&format!(

@@ -8,7 +8,7 @@ use crate::closure::Reached;
 use crate::error::Error;
 use crate::functions::check_functions;
 use crate::links::Routes;
-use crate::pg::query::of_view;
+use crate::pg::query::{of_view, pause};
 use crate::pg::spi::{self, Arg, At};
 use crate::pg::{Oid, catalog};
 use crate::proof::{self, Facts, Proof, Unique};
@@ -33,6 +33,9 @@ pub struct KeyColumn {
     operator_oid: u32,
     /// Its equality, as SQL writes it.
     pub operator: String,
+    /// Of either column where they differ, as SQL writes it.
+    pub from_collation: String,
+    pub to_collation: String,
 }
 
 /// Which column is the profile's key.
@@ -104,17 +107,16 @@ pub fn discover(profile: Oid, document: Oid, key: Key) -> Result<Discovered, Err
             None => unique_uuid(column),
         },
     };
-    let proof =
-        proof::prove(&query, profile.to_u32(), is_key, &catalog.facts).map_err(|e| {
-            match (e, &key) {
-                (Error::NoKeyInView(table), Key::Column(n)) => {
-                    let column = catalog.name((profile.to_u32(), *n));
-                    let column = routes::display_identifier(&column);
-                    Error::NoKeyInView(format!("{table}.{column}"))
-                }
-                (other, _) => other,
+    let proof = proof::prove(&query, profile.to_u32(), is_key, &catalog.facts, &pause).map_err(
+        |e| match (e, &key) {
+            (Error::NoKeyInView(table), Key::Column(n)) => {
+                let column = catalog.name((profile.to_u32(), *n));
+                let column = routes::display_identifier(&column);
+                Error::NoKeyInView(format!("{table}.{column}"))
             }
-        })?;
+            (other, _) => other,
+        },
+    )?;
     check_columns(&proof, &catalog, profile)?;
     if let Some(o) = proof.grouped.first() {
         return Err(Error::ReadWhole(name_of(Oid::from(
@@ -142,7 +144,7 @@ pub fn discover(profile: Oid, document: Oid, key: Key) -> Result<Discovered, Err
                 catalog: &catalog,
                 profile,
             }
-            .tables(),
+            .tables()?,
         },
     })
 }
@@ -202,6 +204,8 @@ pub struct Column {
     pub r#type: String,
     pub plain: bool,
     pub generated: bool,
+    /// As SQL writes it; empty where it has none.
+    pub collation: String,
 }
 
 /// What the catalogs say about the used tables.
@@ -285,17 +289,42 @@ impl Catalog {
         found.map_or_else(String::new, |c| c.name.clone())
     }
 
+    /// A column's collation where another column, with which it is compared, has a different one.
+    pub fn collation_beside(&self, column: (u32, i16), other: (u32, i16)) -> String {
+        let of = |c| self.columns.get(&c).map_or("", |c| &*c.collation);
+        let (own, others) = (of(column), of(other));
+        if own == others {
+            String::new()
+        } else {
+            own.to_owned()
+        }
+    }
+
     pub fn type_of(&self, column: (u32, i16)) -> String {
         let found = self.columns.get(&column);
         found.map_or_else(String::new, |c| c.r#type.clone())
     }
 }
 
+/// In SQL, the name of a collation, qualified; NULL where there is none.
+fn collation_name(oid: &str) -> String {
+    format!(
+        "(SELECT format('%I.%I', n.nspname, l.collname) FROM pg_collation AS l \
+         JOIN pg_namespace AS n ON n.oid = l.collnamespace WHERE l.oid = {oid})"
+    )
+}
+
 /// Foreign keys of these tables that PostgreSQL enforces for every row.
 pub fn foreign_keys(tables: &[Oid]) -> Vec<ForeignKey> {
-    let rows = spi::all(
+    let (of_f, of_t) = (
+        collation_name("f.attcollation"),
+        collation_name("t.attcollation"),
+    );
+    let sql = format!(
         "SELECT c.oid, c.conrelid, c.confrelid, f.attnum::int8, t.attnum::int8, f.attname::text, t.attname::text, \
-          o.oid, format('OPERATOR(%I.%s)', n.nspname, o.oprname) \
+          o.oid, format('OPERATOR(%I.%s)', n.nspname, o.oprname), \
+          CASE WHEN f.attcollation <> t.attcollation THEN {of_f} ELSE '' END, \
+          CASE WHEN f.attcollation <> t.attcollation THEN {of_t} ELSE '' END \
          FROM pg_constraint AS c CROSS JOIN LATERAL \
           ROWS FROM (unnest(c.conkey), unnest(c.confkey), unnest(c.conpfeqop)) WITH ORDINALITY AS k(f, t, o, n) \
          JOIN pg_attribute AS f ON f.attrelid = c.conrelid AND f.attnum = k.f \
@@ -304,21 +333,21 @@ pub fn foreign_keys(tables: &[Oid]) -> Vec<ForeignKey> {
          WHERE c.contype = 'f' AND c.convalidated AND c.conrelid = ANY ($1) \
           AND NOT EXISTS (SELECT FROM pg_trigger AS g WHERE g.tgconstraint = c.oid AND g.tgenabled NOT IN ('O', 'A')) \
          ORDER BY c.conname, c.oid, k.n",
-        At::Latest,
-        &[Arg::oids(tables)],
-        |r| {
-            let number = |n| r.int8(n).and_then(|n| i16::try_from(n).ok());
-            let column = KeyColumn {
-                from: number(4)?,
-                to: number(5)?,
-                from_name: r.text(6)?,
-                to_name: r.text(7)?,
-                operator_oid: r.oid(8)?.to_u32(),
-                operator: r.text(9)?,
-            };
-            Some((r.oid(1)?, r.oid(2)?, r.oid(3)?, column))
-        },
     );
+    let rows = spi::all(&sql, At::Latest, &[Arg::oids(tables)], |r| {
+        let number = |n| r.int8(n).and_then(|n| i16::try_from(n).ok());
+        let column = KeyColumn {
+            from: number(4)?,
+            to: number(5)?,
+            from_name: r.text(6)?,
+            to_name: r.text(7)?,
+            operator_oid: r.oid(8)?.to_u32(),
+            operator: r.text(9)?,
+            from_collation: r.text(10).unwrap_or_default(),
+            to_collation: r.text(11).unwrap_or_default(),
+        };
+        Some((r.oid(1)?, r.oid(2)?, r.oid(3)?, column))
+    });
     let mut found: Vec<(Oid, ForeignKey)> = vec![];
     for (constraint, from, to, column) in rows.into_iter().flatten() {
         match found.last_mut() {
@@ -372,7 +401,7 @@ pub fn unique_indexes(tables: &[Oid]) -> Vec<Unique> {
 /// The tables' columns; their names and collations also as facts. Equal values have one image where
 /// the type's btree says so (its support function 4, as for deduplication).
 fn columns(tables: &[Oid], facts: &mut Facts) -> BTreeMap<(u32, i16), Column> {
-    let rows = spi::all(
+    let sql = format!(
         "SELECT a.attrelid, a.attnum::int8, a.attname::text, format_type(b.oid, -1), a.attcollation, \
           coalesce((SELECT bool_or(s.amproc::oid = 'btequalimage'::regproc \
             OR s.amproc::oid = 'btvarstrequalimage'::regproc AND coalesce(l.collisdeterministic, true)) \
@@ -386,29 +415,29 @@ fn columns(tables: &[Oid], facts: &mut Facts) -> BTreeMap<(u32, i16), Column> {
            WHERE c.opcdefault AND c.opcintype = CASE WHEN b.typtype = 'e' THEN 'anyenum'::regtype \
             WHEN b.oid = 'varchar'::regtype THEN 'text'::regtype ELSE b.oid END), \
           (SELECT c.opcfamily FROM pg_opclass AS c JOIN pg_am AS m ON m.oid = c.opcmethod AND m.amname = 'btree' \
-           WHERE c.opcdefault AND c.opcintype = 'numeric'::regtype AND b.oid = ANY ('{int2,int4,int8}'::regtype[])) \
+           WHERE c.opcdefault AND c.opcintype = 'numeric'::regtype AND b.oid = ANY ('{{int2,int4,int8}}'::regtype[])), {} \
          FROM pg_attribute AS a JOIN pg_type AS b ON b.oid = (WITH RECURSIVE d(oid, next) AS ( \
             SELECT t.oid, t.typbasetype FROM pg_type AS t WHERE t.oid = a.atttypid \
             UNION ALL SELECT t.oid, t.typbasetype FROM d JOIN pg_type AS t ON t.oid = d.next) \
            SELECT d.oid FROM d WHERE d.next = 0) \
          LEFT JOIN pg_collation AS l ON l.oid = a.attcollation \
          WHERE a.attrelid = ANY ($1) AND a.attnum > 0 AND NOT a.attisdropped",
-        At::Latest,
-        &[Arg::oids(tables)],
-        |r| {
-            let number = i16::try_from(r.int8(2)?).ok()?;
-            let column = Column {
-                name: r.text(3)?,
-                r#type: r.text(4)?,
-                plain: r.bool(6)?,
-                generated: r.bool(7)?,
-            };
-            let families = [r.oid(8), r.oid(9)].into_iter().flatten();
-            let families: Vec<u32> = families.map(|f| f.to_u32()).collect();
-            let place = (r.oid(1)?.to_u32(), number);
-            Some((place, r.oid(5)?.to_u32(), families, column))
-        },
+        collation_name("a.attcollation"),
     );
+    let rows = spi::all(&sql, At::Latest, &[Arg::oids(tables)], |r| {
+        let number = i16::try_from(r.int8(2)?).ok()?;
+        let column = Column {
+            name: r.text(3)?,
+            r#type: r.text(4)?,
+            plain: r.bool(6)?,
+            generated: r.bool(7)?,
+            collation: r.text(10).unwrap_or_default(),
+        };
+        let families = [r.oid(8), r.oid(9)].into_iter().flatten();
+        let families: Vec<u32> = families.map(|f| f.to_u32()).collect();
+        let place = (r.oid(1)?.to_u32(), number);
+        Some((place, r.oid(5)?.to_u32(), families, column))
+    });
     let mut found = BTreeMap::new();
     for (place, collation, families, column) in rows.into_iter().flatten() {
         facts.families.insert(place, families);

@@ -1,5 +1,6 @@
 //! Every error a user can meet: what happened, its SQLSTATE, and what to do.
 
+use crate::query::bounds;
 use pgrx::PgLogLevel;
 use pgrx::PgSqlErrorCode as Code;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -66,7 +67,8 @@ pub enum Error {
     Partitioned(String),
     Inherited(String),
     ForcedRowSecurity(String),
-    TablesBusy,
+    /// Who is in the way.
+    TablesBusy(Vec<String>),
     NoPrivilege(String),
     NotOwner(String),
     OtherOwner {
@@ -118,6 +120,7 @@ pub enum Error {
     TooDeep,
     IndexChecked(String),
     ChecksQueued(String),
+    EventsPending(String),
     NullArgument(&'static str),
     BatchSize(i32),
     Sample(i64),
@@ -203,6 +206,12 @@ impl Error {
                 format!("the document view computes over several rows of table {table} at once"),
                 Some("A LIMIT, a window, DISTINCT ON, an aggregate or a UNION stands between the key and its table, so another profile may change this one's document.".into()),
                 Some("Select the key from one occurrence of its table; PARTITION BY the key, or move the rest into a LATERAL subquery on other tables.".into()),
+            ),
+            Unsupported(what) if bounds::ALL.contains(&what) => (
+                Code::ERRCODE_STATEMENT_TOO_COMPLEX,
+                format!("the document view is too complex to be proven: it has {what}"),
+                None,
+                Some("A WITH query or a view counts as often as it is used, with all that it uses. Write it with fewer uses and levels, or show less.".into()),
             ),
             Unsupported(what) => (
                 Code::ERRCODE_FEATURE_NOT_SUPPORTED,
@@ -365,11 +374,15 @@ impl Error {
                 Some("Documents are computed as the tables' owner, whom forced policies would filter.".into()),
                 Some(format!("ALTER TABLE {t} NO FORCE ROW LEVEL SECURITY; policies keep applying to every other role.")),
             ),
-            TablesBusy => (
+            TablesBusy(by) => (
                 Code::ERRCODE_LOCK_NOT_AVAILABLE,
                 "could not lock the tables for profile_cache: other transactions hold them".into(),
-                Some("It waits a few seconds at most, so that the app never queues behind it for long.".into()),
-                Some("Try again, or look in pg_locks for a long transaction on these tables or on profile_cache.attachment (one that has replaced a view, a function or a type).".into()),
+                Some(if by.is_empty() {
+                    "It waits a few seconds at most, so that the app never queues behind it for long. Whoever held them is gone by now.".into()
+                } else {
+                    format!("It waits a few seconds at most, so that the app never queues behind it for long. In the way: {}.", by.join("; "))
+                }),
+                Some("Try again when that is over, or end it: SELECT pg_terminate_backend(…), ROLLBACK PREPARED '…'. On profile_cache.attachment it is DDL that is not committed, on profile_cache.drain a refresh.".into()),
             ),
             NoPrivilege(t) => (
                 Code::ERRCODE_INSUFFICIENT_PRIVILEGE,
@@ -476,6 +489,12 @@ impl Error {
                 format!("this transaction still has constraints of table {table} to check"),
                 None,
                 Some("Run it in a transaction of its own, as CALL profile_cache.refresh() does.".into()),
+            ),
+            EventsPending(table) => (
+                Code::ERRCODE_OBJECT_IN_USE,
+                format!("this transaction has changed rows of table {table}, and constraints of it are still to be checked"),
+                Some("PostgreSQL alters no table with pending trigger events, such as a deferred foreign key's.".into()),
+                Some("Run SET CONSTRAINTS ALL IMMEDIATE before, or put this into a migration of its own.".into()),
             ),
             NullArgument(a) => (
                 Code::ERRCODE_NULL_VALUE_NOT_ALLOWED,

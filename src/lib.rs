@@ -6,6 +6,7 @@ mod advice;
 mod api;
 mod attach;
 mod attachment;
+mod blockers;
 mod closure;
 mod conventional;
 mod ddl;
@@ -41,5 +42,6 @@ pgrx::extension_sql_file!(
 /// Runs when a backend loads the library.
 #[pgrx::pg_guard]
 pub extern "C-unwind" fn _PG_init() {
+    pg::backtrace::switch_off();
     pg::xact::register_callbacks();
 }

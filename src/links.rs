@@ -4,8 +4,11 @@
 //! read that way. A link's route goes through the columns that the view itself compares.
 
 use crate::discovery::Catalog;
+use crate::error::Error;
+use crate::pg::query::pause;
 use crate::pg::{Oid, catalog};
 use crate::proof::{Proof, Tie};
+use crate::query::bounds;
 use crate::routes::{self, Link, LinkColumn, Step, StepColumn, Table};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,6 +20,7 @@ pub struct Routes<'a> {
 }
 
 /// A way from an occurrence's columns to the profile.
+#[derive(Clone, PartialEq)]
 struct Route {
     columns: Vec<i16>,
     target_types: Vec<String>,
@@ -27,14 +31,21 @@ struct Route {
 
 impl Routes<'_> {
     /// The used tables with their links, the profile first.
-    pub fn tables(&self) -> Vec<Table> {
+    pub fn tables(&self) -> Result<Vec<Table>, Error> {
+        let mut all = vec![None; self.proof.occurrences.len()];
+        let mut ways = 0;
         let mut found: BTreeMap<u32, Vec<Link>> = BTreeMap::new();
         let profile = self.profile.to_u32();
         found.entry(profile).or_default();
         for (o, occurrence) in self.proof.occurrences.iter().enumerate() {
             let table = occurrence.table;
             let links = found.entry(table).or_default();
-            for route in self.routes(o) {
+            let routes = self.routes(o, &mut all)?;
+            ways += routes.len();
+            if ways > bounds::ROUTES {
+                return Err(Error::Unsupported(bounds::MANY_ROUTES));
+            }
+            for route in routes {
                 let place = |n: &i16| (table, *n);
                 let columns = route.columns.iter().zip(&route.target_types);
                 let link = Link {
@@ -52,10 +63,8 @@ impl Routes<'_> {
                 };
                 // The view may come by the same way twice.
                 let same = |l: &&mut Link| {
-                    Link {
-                        watched: link.watched.clone(),
-                        ..(**l).clone()
-                    } == link
+                    (&l.columns, l.member, &l.everyone, &l.route)
+                        == (&link.columns, link.member, &link.everyone, &link.route)
                 };
                 match links.iter_mut().find(same) {
                     Some(known) => {
@@ -83,7 +92,7 @@ impl Routes<'_> {
             })
             .collect();
         tables.sort_by_key(|(other, _)| *other);
-        tables.into_iter().map(|(_, t)| t).collect()
+        Ok(tables.into_iter().map(|(_, t)| t).collect())
     }
 
     fn in_order(&self, table: u32, names: &BTreeSet<String>) -> Vec<String> {
@@ -109,11 +118,20 @@ impl Routes<'_> {
             .collect()
     }
 
-    fn routes(&self, occurrence: usize) -> Vec<Route> {
+    /// The ways from an occurrence, each once. Where it is tied to several, there are as many as all of those
+    /// have. `all`: what is known already.
+    fn routes(
+        &self,
+        occurrence: usize,
+        all: &mut Vec<Option<Vec<Route>>>,
+    ) -> Result<Vec<Route>, Error> {
+        if let Some(known) = &all[occurrence] {
+            return Ok(known.clone());
+        }
         let table = self.proof.occurrences[occurrence].table;
-        self.proof.ties[occurrence]
-            .iter()
-            .flat_map(|tie| match tie {
+        let mut found: Vec<Route> = vec![];
+        for tie in &self.proof.ties[occurrence] {
+            let routes = match tie {
                 Tie::Profile => vec![self.own()],
                 Tie::Constant {
                     column,
@@ -125,15 +143,25 @@ impl Routes<'_> {
                     columns,
                     child,
                 } => {
-                    let onward = self.routes(*other);
+                    let onward = self.routes(*other, all)?;
                     let is_profile = self.proof.ties[*other] == [Tie::Profile];
-                    onward
-                        .into_iter()
-                        .map(|next| self.through(table, *other, columns, *child, is_profile, next))
-                        .collect()
+                    let through =
+                        |next| self.through(table, *other, columns, *child, is_profile, next);
+                    onward.into_iter().map(through).collect()
                 }
-            })
-            .collect()
+            };
+            for route in routes {
+                pause();
+                if !found.contains(&route) {
+                    found.push(route);
+                }
+                if found.len() > bounds::ROUTES {
+                    return Err(Error::Unsupported(bounds::MANY_ROUTES));
+                }
+            }
+        }
+        all[occurrence] = Some(found.clone());
+        Ok(found)
     }
 
     /// The profile touches itself.
@@ -186,7 +214,8 @@ impl Routes<'_> {
             table: name,
             columns: columns
                 .iter()
-                .map(|(_, n, operator)| StepColumn {
+                .map(|(mine, n, operator)| StepColumn {
+                    collation: self.catalog.collation_beside((theirs, *n), (table, *mine)),
                     column: self.catalog.name((theirs, *n)),
                     operator: self
                         .catalog

@@ -5,8 +5,9 @@
 
 use crate::error::Error;
 use crate::proof::{Place, Prover, Slot};
-use crate::query::{By, Condition, Expr, Group, Limit, Node, Oid, Query, Relation};
+use crate::query::{By, Condition, Expr, Group, Limit, Node, Oid, Query, Relation, bounds};
 use std::collections::{BTreeSet, HashMap};
+use std::rc::Rc;
 
 impl Prover<'_> {
     /// At most one row of a query, its output columns `given` being fixed.
@@ -15,9 +16,16 @@ impl Prover<'_> {
         if query.limit == Limit::One {
             return Ok(());
         }
+        (self.pause)();
+        let asked = (scope, given.to_vec());
+        if let Some(known) = self.one_rows.borrow().get(&asked) {
+            return known.clone();
+        }
         let passing = |n: &&i16| self.passes(scope, **n).is_some();
         let held: Vec<i16> = given.iter().filter(passing).copied().collect();
-        self.one_row_of(scope, given, &held, profile, true)
+        let found = self.one_row_of(scope, given, &held, profile, true);
+        self.one_rows.borrow_mut().insert(asked, found.clone());
+        found
     }
 
     /// The same before any LIMIT: `held` are those of the output columns whose columns below are fixed, too.
@@ -46,6 +54,9 @@ impl Prover<'_> {
             for r in &relations {
                 if fixed.contains(r) {
                     continue;
+                }
+                if self.spend(conditions.len()) {
+                    return Err(Error::Unsupported(bounds::MANY_STEPS));
                 }
                 let columns = self.fixed_columns(scope, *r, &conditions, held, &fixed);
                 let one = match (self.scopes[scope].slots[*r], &query.relations[*r]) {
@@ -114,14 +125,33 @@ impl Prover<'_> {
     }
 
     /// The relations of `home` that a (LATERAL) query in its FROM refers to.
-    fn beside(&self, inner: usize, home: usize) -> BTreeSet<usize> {
-        let inside = |scope: usize| {
-            std::iter::successors(Some(scope), |s| self.scopes[*s].outer).any(|s| s == inner)
-        };
+    fn beside(&self, inner: usize, home: usize) -> Rc<BTreeSet<usize>> {
+        if let Some(known) = self.besides.borrow().get(&inner) {
+            return known.clone();
+        }
+        let found = Rc::new(self.find_beside(inner, home));
+        self.besides.borrow_mut().insert(inner, found.clone());
+        found
+    }
+
+    fn find_beside(&self, inner: usize, home: usize) -> BTreeSet<usize> {
         let mut found = BTreeSet::new();
-        for scope in (inner..self.scopes.len()).filter(|s| inside(*s)) {
+        if self.spend(self.scopes.len()) {
+            return found;
+        }
+        // Each query comes after the one that it stands in.
+        let mut inside = BTreeSet::from([inner]);
+        for scope in inner..self.scopes.len() {
+            let outer = self.scopes[scope].outer;
+            if scope != inner && !outer.is_some_and(|o| inside.contains(&o)) {
+                continue;
+            }
+            inside.insert(scope);
             let mut left = self.scopes[scope].query.expressions();
             while let Some(expr) = left.pop() {
+                if self.spend(1) {
+                    return found;
+                }
                 if let Expr::Column {
                     up,
                     relation,
@@ -189,6 +219,9 @@ impl Prover<'_> {
 
     /// Whether an expression has one value, the relations in `fixed` having one row.
     fn is_fixed(&self, scope: usize, expr: &Expr, fixed: &BTreeSet<usize>) -> bool {
+        if self.spend(1) {
+            return false;
+        }
         match expr {
             Expr::Column { up, .. } if *up > 0 => true,
             Expr::Column { .. } => self

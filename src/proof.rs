@@ -4,12 +4,16 @@
 //! profile, those of its rows that matter are found from that profile's row by equalities, step by
 //! step; every other row could be missing, and the document were the same. ARCHITECTURE.md has the
 //! argument. What is not recognized is refused: a refusal is cheap, a wrong guess a stale profile.
+//!
+//! A view of a few lines can be exponentially large once every use of a WITH query stands in its place. So
+//! what was found out of a query once is remembered ([`Prover::outputs`] and its like), every step counts
+//! against a bound, and at each the server may end the work ([`Prover::spend`]).
 
 use crate::error::Error;
-use crate::query::{
-    By, Condition, Expr, JoinKind, MOST, Node, Oid, Query, Relation, TOO_MANY, Target,
-};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use crate::query::{By, Condition, Expr, JoinKind, Node, Oid, Query, Relation, Target, bounds};
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::rc::Rc;
 
 /// What the catalogs say about the tables that a view reads.
 #[derive(Default, Debug)]
@@ -100,17 +104,23 @@ pub struct Proof {
 pub type Place = (usize, i16);
 
 /// Where a value comes from.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Source {
     Place(Place),
     Constant { value: String, r#type: Oid },
 }
 
+/// All that a value may be, each once.
+type Sources = Rc<[Source]>;
+
+/// What a condition leaves out rows of, and whether through a query that groups.
+type Restricted = (Vec<Place>, bool);
+
 /// A condition that leaves out all rows of an occurrence but those with one of these values.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Equality {
     pub place: Place,
-    pub sources: Vec<Source>,
+    pub sources: Sources,
     pub by: By,
     /// It joins a subquery that groups the rows: PostgreSQL moves a condition into that only where
     /// the value is known before.
@@ -137,16 +147,27 @@ pub struct Prover<'a> {
     /// The scopes of subqueries in expressions, by where they stand.
     nested: HashMap<(usize, *const Query), usize>,
     pub occurrences: Vec<Occurrence>,
-    equalities: Vec<Equality>,
+    /// Of each occurrence, each once.
+    equalities: Vec<Vec<Equality>>,
+    noted: HashSet<Equality>,
+    /// What has been found out of a query: of its output columns, and by which of them it has one row.
+    outputs: RefCell<HashMap<(usize, i16), Option<Sources>>>,
+    passing: RefCell<HashMap<(usize, i16), Option<Restricted>>>,
+    pub one_rows: RefCell<HashMap<(usize, Vec<i16>), Result<(), Error>>>,
+    pub besides: RefCell<HashMap<usize, Rc<BTreeSet<usize>>>>,
+    equals: RefCell<HashMap<Place, Rc<[Place]>>>,
+    steps: Cell<usize>,
+    pub pause: &'a dyn Fn(),
 }
 
 /// Proves what the view depends on. `is_key` says which output column (from 1) that shows which column
-/// of the table `profile` may be the key.
+/// of the table `profile` may be the key. `pause` is called all the time: it may end the work.
 pub fn prove(
     view: &Query,
     profile: Oid,
     is_key: impl Fn(i16, i16) -> bool,
     facts: &Facts,
+    pause: &dyn Fn(),
 ) -> Result<Proof, Error> {
     let mut prover = Prover {
         facts,
@@ -154,18 +175,21 @@ pub fn prove(
         nested: HashMap::new(),
         occurrences: vec![],
         equalities: vec![],
+        noted: HashSet::new(),
+        outputs: RefCell::default(),
+        passing: RefCell::default(),
+        one_rows: RefCell::default(),
+        besides: RefCell::default(),
+        equals: RefCell::default(),
+        steps: Cell::new(0),
+        pause,
     };
-    let top = prover.enter(view, None)?;
-    for scope in 0..prover.scopes.len() {
-        prover.read_columns(scope)?;
+    let proof = prover.prove(view, profile, is_key);
+    // Whatever was found: the last of it was not looked at.
+    if prover.is_spent() {
+        return Err(Error::Unsupported(bounds::MANY_STEPS));
     }
-    for scope in 0..prover.scopes.len() {
-        prover.find_equalities(scope);
-    }
-    let (key, (root, key_column)) = prover.key(top, profile, is_key)?;
-    let (ties, grouped) = prover.tie(root, key_column)?;
-    prover.one_row(top, &[key], (root, key_column))?;
-    let tied = prover.tied((root, key_column));
+    let (key, key_column, ties, grouped, tied) = proof?;
     Ok(Proof {
         tied,
         occurrences: prover.occurrences,
@@ -176,11 +200,69 @@ pub fn prove(
     })
 }
 
+type Proven = (
+    i16,
+    i16,
+    Vec<Vec<Tie>>,
+    BTreeSet<usize>,
+    BTreeSet<&'static str>,
+);
+
 impl<'a> Prover<'a> {
-    /// Takes a query in, and all that is nested in it.
-    fn enter(&mut self, query: &'a Query, outer: Option<usize>) -> Result<usize, Error> {
+    fn prove(
+        &mut self,
+        view: &'a Query,
+        profile: Oid,
+        is_key: impl Fn(i16, i16) -> bool,
+    ) -> Result<Proven, Error> {
+        let top = self.enter(view, None, 0)?;
+        for scope in 0..self.scopes.len() {
+            self.read_columns(scope)?;
+        }
+        self.equalities = vec![vec![]; self.occurrences.len()];
+        for scope in 0..self.scopes.len() {
+            self.find_equalities(scope);
+        }
+        let (key, (root, key_column)) = self.key(top, profile, is_key)?;
+        let (ties, grouped) = self.tie(root, key_column)?;
+        self.one_row(top, &[key], (root, key_column))?;
+        let tied = self.tied((root, key_column));
+        Ok((key, key_column, ties, grouped, tied))
+    }
+
+    /// Counts so many steps; whether that is too many in all. Then whoever asks may answer what he likes: the
+    /// proof is refused.
+    pub fn spend(&self, steps: usize) -> bool {
+        const PAUSE: usize = 1000;
+        let before = self.steps.get();
+        let after = before.saturating_add(steps);
+        if before / PAUSE != after / PAUSE {
+            (self.pause)();
+        }
+        self.steps.set(after);
+        self.is_spent()
+    }
+
+    fn is_spent(&self) -> bool {
+        self.steps.get() > bounds::STEPS
+    }
+
+    /// Takes a query in, and all that is nested in it; it stands so many queries deep.
+    fn enter(
+        &mut self,
+        query: &'a Query,
+        outer: Option<usize>,
+        level: usize,
+    ) -> Result<usize, Error> {
         if let Some(what) = query.unsupported {
             return Err(Error::Unsupported(what));
+        }
+        (self.pause)();
+        if level >= bounds::LEVELS {
+            return Err(Error::Unsupported(bounds::MANY_LEVELS));
+        }
+        if self.scopes.len() >= bounds::QUERIES {
+            return Err(Error::Unsupported(bounds::MANY_QUERIES));
         }
         let scope = self.scopes.len();
         self.scopes.push(Scope {
@@ -191,8 +273,8 @@ impl<'a> Prover<'a> {
         for relation in &query.relations {
             let slot = match relation {
                 Relation::Table { oid, alias } => {
-                    if self.occurrences.len() >= MOST {
-                        return Err(Error::Unsupported(TOO_MANY));
+                    if self.occurrences.len() >= bounds::TABLES {
+                        return Err(Error::Unsupported(bounds::MANY_TABLES));
                     }
                     self.occurrences.push(Occurrence {
                         table: *oid,
@@ -201,7 +283,7 @@ impl<'a> Prover<'a> {
                     });
                     Slot::Table(self.occurrences.len() - 1)
                 }
-                Relation::Subquery(q) => Slot::Query(self.enter(q, Some(scope))?),
+                Relation::Subquery(q) => Slot::Query(self.enter(q, Some(scope), level + 1)?),
                 Relation::With { name, up } => {
                     let home = self.out(scope, *up)?;
                     let with = self.scopes[home]
@@ -213,7 +295,7 @@ impl<'a> Prover<'a> {
                         Some(w) if w.recursive => {
                             return Err(Error::Unsupported("WITH RECURSIVE"));
                         }
-                        Some(w) => Slot::Query(self.enter(&w.query, Some(home))?),
+                        Some(w) => Slot::Query(self.enter(&w.query, Some(home), level + 1)?),
                         None => return Err(Error::Internal(format!("WITH {name} is nowhere"))),
                     }
                 }
@@ -226,19 +308,22 @@ impl<'a> Prover<'a> {
             return Err(Error::Unsupported("FULL JOIN"));
         }
         for expr in query.expressions() {
-            self.enter_nested(expr, scope)?;
+            self.enter_nested(expr, scope, level)?;
         }
         Ok(scope)
     }
 
-    fn enter_nested(&mut self, expr: &'a Expr, scope: usize) -> Result<(), Error> {
+    fn enter_nested(&mut self, expr: &'a Expr, scope: usize, level: usize) -> Result<(), Error> {
+        if self.spend(1) {
+            return Err(Error::Unsupported(bounds::MANY_STEPS));
+        }
         if let Expr::Query { query, .. } = expr {
-            let inner = self.enter(query, Some(scope))?;
+            let inner = self.enter(query, Some(scope), level + 1)?;
             self.nested
                 .insert((scope, std::ptr::from_ref(&**query)), inner);
         }
         for part in expr.parts() {
-            self.enter_nested(part, scope)?;
+            self.enter_nested(part, scope, level)?;
         }
         Ok(())
     }
@@ -262,6 +347,9 @@ impl<'a> Prover<'a> {
     }
 
     fn read(&mut self, expr: &'a Expr, scope: usize) -> Result<(), Error> {
+        if self.spend(1) {
+            return Err(Error::Unsupported(bounds::MANY_STEPS));
+        }
         if let Expr::Column {
             up,
             relation,
@@ -295,16 +383,19 @@ impl<'a> Prover<'a> {
     }
 
     /// What a value of `expr` in `scope` may be; None where that is computed.
-    fn sources(&self, scope: usize, expr: &Expr) -> Option<Vec<Source>> {
+    fn sources(&self, scope: usize, expr: &Expr) -> Option<Sources> {
+        if self.spend(1) {
+            return None;
+        }
         match expr {
-            Expr::Constant { text: None, .. } => Some(vec![]),
+            Expr::Constant { text: None, .. } => Some(Rc::new([])),
             Expr::Constant {
                 text: Some(value),
                 r#type,
-            } => Some(vec![Source::Constant {
+            } => Some(Rc::new([Source::Constant {
                 value: value.clone(),
                 r#type: *r#type,
-            }]),
+            }])),
             Expr::Either { results, .. } => self.all_sources(scope, results),
             Expr::Query {
                 query, value: true, ..
@@ -323,7 +414,8 @@ impl<'a> Prover<'a> {
                     &self.scopes[home].query.relations[*relation],
                 ) {
                     (Slot::Table(occurrence), _) => {
-                        (*number > 0).then(|| vec![Source::Place((occurrence, *number))])
+                        let place = Source::Place((occurrence, *number));
+                        (*number > 0).then(|| -> Sources { Rc::new([place]) })
                     }
                     (Slot::Query(inner), _) => self.output(inner, *number),
                     (_, Relation::Join(columns)) => {
@@ -331,8 +423,7 @@ impl<'a> Prover<'a> {
                     }
                     (_, Relation::Values(rows)) => {
                         let n = usize::try_from(*number - 1).ok()?;
-                        let found = rows.iter().map(|row| self.sources(home, row.get(n)?));
-                        Some(found.collect::<Option<Vec<_>>>()?.concat())
+                        self.any_of(rows.iter().map(|row| self.sources(home, row.get(n)?)))
                     }
                     _ => None,
                 }
@@ -341,22 +432,42 @@ impl<'a> Prover<'a> {
         }
     }
 
-    fn all_sources(&self, scope: usize, exprs: &[Expr]) -> Option<Vec<Source>> {
-        let found = exprs.iter().map(|e| self.sources(scope, e));
-        Some(found.collect::<Option<Vec<_>>>()?.concat())
+    fn all_sources(&self, scope: usize, exprs: &[Expr]) -> Option<Sources> {
+        self.any_of(exprs.iter().map(|e| self.sources(scope, e)))
+    }
+
+    /// What a value may be that is one of several.
+    fn any_of(&self, several: impl Iterator<Item = Option<Sources>>) -> Option<Sources> {
+        let (mut known, mut all) = (HashSet::new(), vec![]);
+        for sources in several {
+            let sources = sources?;
+            // Each is a text to be copied, perhaps.
+            if self.spend(10 * sources.len()) {
+                return None;
+            }
+            let new = sources.iter().filter(|s| known.insert((*s).clone()));
+            all.extend(new.cloned());
+        }
+        Some(all.into())
     }
 
     /// What a value of a query's output column may be.
-    fn output(&self, scope: usize, number: i16) -> Option<Vec<Source>> {
-        let query = self.scopes[scope].query;
-        if query.arms.is_empty() {
-            return self.sources(scope, &query.target(number)?.expr);
+    fn output(&self, scope: usize, number: i16) -> Option<Sources> {
+        if let Some(known) = self.outputs.borrow().get(&(scope, number)) {
+            return known.clone();
         }
-        let found = self
-            .arms(scope)
-            .into_iter()
-            .map(|arm| self.output(arm?, number));
-        Some(found.collect::<Option<Vec<_>>>()?.concat())
+        let query = self.scopes[scope].query;
+        let found = if query.arms.is_empty() {
+            let target = query.target(number);
+            target.and_then(|t| self.sources(scope, &t.expr))
+        } else {
+            let arms = self.arms(scope).into_iter();
+            self.any_of(arms.map(|arm| self.output(arm?, number)))
+        };
+        self.outputs
+            .borrow_mut()
+            .insert((scope, number), found.clone());
+        found
     }
 
     fn arms(&self, scope: usize) -> Vec<Option<usize>> {
@@ -369,12 +480,7 @@ impl<'a> Prover<'a> {
 
     /// The columns whose rows a condition on `expr`, above the relations `over` of a query, leaves
     /// out; and whether it gets to them through a query that groups. None where it does not.
-    fn restricts(
-        &self,
-        scope: usize,
-        expr: &Expr,
-        over: Option<&[usize]>,
-    ) -> Option<(Vec<Place>, bool)> {
+    fn restricts(&self, scope: usize, expr: &Expr, over: Option<&[usize]>) -> Option<Restricted> {
         let (relation, number) = self.own_column(scope, expr)?;
         if over.is_some_and(|over| !over.contains(&relation)) {
             return None;
@@ -389,9 +495,21 @@ impl<'a> Prover<'a> {
     /// The same for a condition on a query's output column. Where the query takes rows for the same, by
     /// grouping, DISTINCT, UNION or a window, it must go by the column's own equality, as the condition does:
     /// by a coarser one a row that the condition leaves out may be merged with one that it keeps.
-    pub fn passes(&self, scope: usize, number: i16) -> Option<(Vec<Place>, bool)> {
+    pub fn passes(&self, scope: usize, number: i16) -> Option<Restricted> {
+        if let Some(known) = self.passing.borrow().get(&(scope, number)) {
+            return known.clone();
+        }
+        let found = self.find_passes(scope, number);
+        self.passing
+            .borrow_mut()
+            .insert((scope, number), found.clone());
+        found
+    }
+
+    fn find_passes(&self, scope: usize, number: i16) -> Option<Restricted> {
         let query = self.scopes[scope].query;
-        if !query.passes(number) {
+        let size = query.targets.len() + query.group_by.len() + query.windows.len();
+        if self.spend(size) || !query.passes(number) {
             return None;
         }
         let groups = query.grouped() || !query.distinct.is_empty() || !query.windows.is_empty();
@@ -443,6 +561,9 @@ impl<'a> Prover<'a> {
     fn find_equalities(&mut self, scope: usize) {
         let query = self.scopes[scope].query;
         for Condition { expr, over } in query.conditions() {
+            if self.spend(over.len()) {
+                return;
+            }
             match expr {
                 Expr::Operator(o) => {
                     let by = (o.oid, o.collation);
@@ -482,8 +603,8 @@ impl<'a> Prover<'a> {
     fn note(
         &mut self,
         by: By,
-        restricted: Option<(Vec<Place>, bool)>,
-        sources: Option<Vec<Source>>,
+        restricted: Option<Restricted>,
+        sources: Option<Sources>,
         beside: bool,
     ) {
         let (Some((places, grouped)), Some(sources)) = (restricted, sources) else {
@@ -493,12 +614,18 @@ impl<'a> Prover<'a> {
             return;
         }
         for place in places {
-            self.equalities.push(Equality {
+            if self.spend(sources.len()) {
+                return;
+            }
+            let equality = Equality {
                 place,
                 sources: sources.clone(),
                 by,
                 outside: grouped && beside,
-            });
+            };
+            if self.noted.insert(equality.clone()) {
+                self.equalities[place.0].push(equality);
+            }
         }
     }
 
@@ -585,11 +712,18 @@ impl<'a> Prover<'a> {
         ties: &[Vec<Tie>],
         constants: bool,
     ) -> Option<(Vec<Tie>, bool)> {
-        let mine = || self.equalities.iter().filter(|e| e.place.0 == occurrence);
+        let mine = || self.equalities[occurrence].iter();
+        if self.spend(mine().len()) {
+            return None;
+        }
         // By whole foreign keys, of one column or several.
         let mut pairs: BTreeMap<usize, Vec<(i16, i16, &Equality)>> = BTreeMap::new();
         for e in mine() {
-            for (other, column) in self.equal_places(e) {
+            let places = self.equal_places(e);
+            if self.spend(places.len()) {
+                return None;
+            }
+            for &(other, column) in places.iter() {
                 if other != occurrence && !ties[other].is_empty() {
                     let pair = (e.place.1, column, e);
                     pairs.entry(other).or_default().push(pair);
@@ -630,6 +764,9 @@ impl<'a> Prover<'a> {
         }
         // By one column that is one of several values: constants, or columns of what is tied.
         for e in mine() {
+            if self.spend(e.sources.len()) {
+                return None;
+            }
             let only_constants = e
                 .sources
                 .iter()
@@ -703,18 +840,43 @@ impl<'a> Prover<'a> {
 
     /// The places whose value is the one that an equality gives, directly or because they equal one
     /// another.
-    fn equal_places(&self, e: &Equality) -> Vec<Place> {
-        let mut found: Vec<Place> = vec![];
-        let mut next: Vec<&Equality> = vec![e];
-        while let Some(e) = next.pop() {
-            if let [Source::Place(place)] = e.sources[..]
-                && !found.contains(&place)
-                && self.exact(e.by, &[self.base(e.place), self.base(place)])
-            {
+    fn equal_places(&self, e: &Equality) -> Rc<[Place]> {
+        match self.equal_place(e) {
+            Some(place) => self.equal_to(place),
+            None => Rc::new([]),
+        }
+    }
+
+    fn equal_place(&self, e: &Equality) -> Option<Place> {
+        match e.sources[..] {
+            [Source::Place(place)] => {
+                let exact = self.exact(e.by, &[self.base(e.place), self.base(place)]);
+                exact.then_some(place)
+            }
+            _ => None,
+        }
+    }
+
+    /// A place, and those that it equals.
+    fn equal_to(&self, place: Place) -> Rc<[Place]> {
+        if let Some(known) = self.equals.borrow().get(&place) {
+            return known.clone();
+        }
+        let (mut found, mut known) = (vec![], HashSet::new());
+        let mut next = vec![place];
+        while let Some(place) = next.pop() {
+            if known.insert(place) {
                 found.push(place);
-                next.extend(self.equalities.iter().filter(|x| x.place == place));
+                let theirs = &self.equalities[place.0];
+                if self.spend(10 * theirs.len()) {
+                    break;
+                }
+                let theirs = theirs.iter().filter(|e| e.place == place);
+                next.extend(theirs.filter_map(|e| self.equal_place(e)));
             }
         }
+        let found: Rc<[Place]> = found.into();
+        self.equals.borrow_mut().insert(place, found.clone());
         found
     }
 
@@ -757,6 +919,9 @@ impl<'a> Prover<'a> {
         second: usize,
         pairs: &[(i16, i16, &Equality)],
     ) -> Vec<(u8, Pairs)> {
+        if self.spend(pairs.len() * self.facts.foreign_keys.len()) {
+            return vec![];
+        }
         let (a, b) = (
             self.occurrences[first].table,
             self.occurrences[second].table,
@@ -804,11 +969,8 @@ impl<'a> Prover<'a> {
     /// Why an occurrence is not tied.
     fn untied(&self, occurrence: usize, ties: &[Vec<Tie>]) -> Error {
         let table = self.occurrence_name(occurrence);
-        let compared = self.equalities.iter().find_map(|e| {
+        let compared = self.equalities[occurrence].iter().find_map(|e| {
             let (mine, column) = e.place;
-            if mine != occurrence {
-                return None;
-            }
             let what = match e.sources.first()? {
                 Source::Place((other, theirs)) if !ties[*other].is_empty() => format!(
                     "{}.{}",
@@ -875,7 +1037,7 @@ fn has_full_join(node: &Node) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::query::{Group, Limit, Operator};
+    use crate::query::{Group, Limit, Operator, With};
 
     // profile (1 id, 2 key, 3 tenant), member (1 id, 2 profile, 3 plan, 4 tenant), plan (1 id, 2 name).
     const PROFILE: Oid = 1;
@@ -999,7 +1161,11 @@ mod tests {
     }
 
     fn proven(view: &Query) -> Result<Proof, Error> {
-        prove(view, PROFILE, |_, column| column == 2, &facts())
+        proven_by(view, &facts())
+    }
+
+    fn proven_by(view: &Query, facts: &Facts) -> Result<Proof, Error> {
+        prove(view, PROFILE, |_, column| column == 2, facts, &|| ())
     }
 
     fn refused(view: &Query) -> String {
@@ -1136,9 +1302,9 @@ mod tests {
         });
         for (view, key) in [(showing(by_member), 0), (showing(siblings), 1)] {
             let mut facts = with_others();
-            assert!(prove(&view, PROFILE, |_, c| c == 2, &facts).is_ok());
+            assert!(proven_by(&view, &facts).is_ok());
             facts.foreign_keys[key].columns[0].2 = OTHER;
-            assert!(prove(&view, PROFILE, |_, c| c == 2, &facts).is_err());
+            assert!(proven_by(&view, &facts).is_err());
         }
     }
 
@@ -1177,8 +1343,7 @@ mod tests {
         for shape in shapes {
             let mut facts = with_others();
             facts.collations = HashMap::from([((MEMBER, 2), 950), ((PROFILE, 1), 950)]);
-            let proven =
-                |by| prove(&view(by, shape), PROFILE, |_, c| c == 2, &facts).map(|p| p.ties);
+            let proven = |by| proven_by(&view(by, shape), &facts).map(|p| p.ties);
             assert!(proven((EQUAL, 0)).is_ok(), "{:?}", proven((EQUAL, 0)));
             assert!(proven((OTHER, 0)).is_err());
             assert!(proven((EQUAL, BLURRED)).is_err());
@@ -1219,9 +1384,9 @@ mod tests {
         facts.collations.insert((MEMBER, 2), BLURRED);
         facts.collations.insert((PROFILE, 1), BLURRED);
         facts.unique.push(under(0));
-        assert!(prove(&view, PROFILE, |_, c| c == 2, &facts).is_err());
+        assert!(proven_by(&view, &facts).is_err());
         facts.unique.push(under(BLURRED));
-        assert!(prove(&view, PROFILE, |_, c| c == 2, &facts).is_ok());
+        assert!(proven_by(&view, &facts).is_ok());
     }
 
     #[test]
@@ -1247,8 +1412,8 @@ mod tests {
             table: MEMBER,
             columns: vec![(1, FAMILY, 0)],
         });
-        assert!(prove(&view((EQUAL, 0)), PROFILE, |_, c| c == 2, &facts).is_ok());
-        assert!(prove(&view((EQUAL, BLURRED)), PROFILE, |_, c| c == 2, &facts).is_err());
+        assert!(proven_by(&view((EQUAL, 0)), &facts).is_ok());
+        assert!(proven_by(&view((EQUAL, BLURRED)), &facts).is_err());
     }
 
     #[test]
@@ -1272,7 +1437,7 @@ mod tests {
             columns: vec![(2, FAMILY, 0), (1, FAMILY, 0)],
         });
         let tied = |order_by: &[u32]| {
-            let proof = prove(&view(order_by), PROFILE, |_, c| c == 2, &facts);
+            let proof = proven_by(&view(order_by), &facts);
             proof.is_ok_and(|p| !p.tied.is_empty())
         };
         assert!(tied(&[1]));
@@ -1312,7 +1477,7 @@ mod tests {
             table: MEMBER,
             columns: vec![(2, FAMILY, 0)],
         });
-        assert!(prove(&view(), PROFILE, |_, c| c == 2, &facts).is_ok());
+        assert!(proven_by(&view(), &facts).is_ok());
     }
 
     #[test]
@@ -1334,8 +1499,149 @@ mod tests {
         let half = || equal(column(0, 2), outer(1, 0, 1));
         let other = || equal(outer(1, 0, 3), column(0, 4));
         let both = showing(count(&[MEMBER], Expr::And(vec![half(), other()])));
-        assert!(prove(&both, PROFILE, |_, c| c == 2, &facts).is_ok());
+        assert!(proven_by(&both, &facts).is_ok());
         let one = showing(count(&[MEMBER], half()));
-        assert!(prove(&one, PROFILE, |_, c| c == 2, &facts).is_err());
+        assert!(proven_by(&one, &facts).is_err());
+    }
+
+    /// What is below a view of `levels` levels, of which each doubles what is below it.
+    fn doubled(levels: usize, innermost: Query, level: impl Fn(Query) -> Query) -> Query {
+        (0..levels).fold(innermost, |below, _| level(below))
+    }
+
+    fn subqueries(queries: Vec<Query>, targets: Vec<Expr>) -> Query {
+        let from = (0..queries.len()).map(Node::Relation).collect();
+        let relations = queries.into_iter().map(|q| Relation::Subquery(Box::new(q)));
+        Query {
+            relations: relations.collect(),
+            ..select(&[], from, None, targets)
+        }
+    }
+
+    fn too_complex(view: &Query) -> bool {
+        matches!(proven(view), Err(Error::Unsupported(what)) if bounds::ALL.contains(&what))
+    }
+
+    #[test]
+    fn with_queries_that_are_used_twice_are_refused_beyond_a_bound() {
+        let twice = |below: Query| Query {
+            relations: ["a", "b"]
+                .map(|_| Relation::With {
+                    name: "w".into(),
+                    up: 0,
+                })
+                .to_vec(),
+            with: vec![With {
+                name: "w".into(),
+                query: below,
+                recursive: false,
+            }],
+            ..select(
+                &[],
+                vec![Node::Relation(0), Node::Relation(1)],
+                None,
+                vec![column(0, 1)],
+            )
+        };
+        let view = |levels| {
+            let innermost = select(&[], vec![], None, vec![constant("1")]);
+            let mut view = showing(doubled(levels, innermost, twice));
+            view.limit = Limit::None;
+            view
+        };
+        assert!(proven(&view(8)).is_ok());
+        assert!(too_complex(&view(40)));
+    }
+
+    #[test]
+    fn one_row_is_looked_for_once_in_each_subquery() {
+        let pair = |below: Query| {
+            let one = select(&[], vec![], None, vec![constant("1")]);
+            subqueries(vec![below, one], vec![column(0, 1), column(0, 2)])
+        };
+        // Not one row at the bottom, so that each level looks again once the other subquery is known to be.
+        let many = select(
+            &[PROFILE, MEMBER],
+            vec![Node::Relation(0), Node::Relation(1)],
+            Some(equal(column(1, 2), column(0, 1))),
+            vec![column(0, 2), column(1, 3)],
+        );
+        assert_eq!(refused(&doubled(40, many, pair)), "many rows");
+        let one = select(
+            &[PROFILE],
+            vec![Node::Relation(0)],
+            None,
+            vec![column(0, 2), column(0, 3)],
+        );
+        assert!(proven(&doubled(40, one, pair)).is_ok());
+    }
+
+    #[test]
+    fn what_a_value_may_be_is_found_once_for_each_column() {
+        let either = |below: Query| {
+            let twice = Expr::Either {
+                results: vec![column(0, 2), column(0, 2)],
+                beside: vec![],
+            };
+            subqueries(vec![below], vec![column(0, 1), twice])
+        };
+        let one = select(
+            &[PROFILE],
+            vec![Node::Relation(0)],
+            None,
+            vec![column(0, 2), column(0, 1)],
+        );
+        let mut view = doubled(40, one, either);
+        view.targets.push(Target {
+            expr: Expr::Query {
+                query: Box::new(count(&[MEMBER], equal(column(0, 2), outer(1, 0, 2)))),
+                value: true,
+                any: None,
+                beside: vec![],
+            },
+            reference: 0,
+            shown: true,
+        });
+        assert!(proven(&view).is_ok(), "{}", refused(&view));
+    }
+
+    #[test]
+    fn more_steps_or_levels_than_are_allowed_are_refused() {
+        let plain = || {
+            let targets = vec![column(0, 2), column(0, 1)];
+            select(&[PROFILE], vec![Node::Relation(0)], None, targets)
+        };
+        let nested = |below| subqueries(vec![below], vec![column(0, 1), column(0, 2)]);
+        assert!(proven(&doubled(bounds::LEVELS - 1, plain(), nested)).is_ok());
+        assert!(too_complex(&doubled(bounds::LEVELS, plain(), nested)));
+        // Each of many tables compared with each, and one that is not.
+        let joined = |n: usize| {
+            let pairs = (1..n).flat_map(|i| (1..i).map(move |j| equal(column(i, 3), column(j, 3))));
+            let conditions = pairs.chain([equal(column(1, 2), column(0, 1))]).collect();
+            let tables: Vec<Oid> = (0..n)
+                .map(|i| if i == 0 { PROFILE } else { MEMBER })
+                .collect();
+            Query {
+                aggregates: true,
+                group_by: groups(&[1]),
+                ..select(
+                    &tables,
+                    (0..n).map(Node::Relation).collect(),
+                    Some(Expr::And(conditions)),
+                    vec![column(0, 2)],
+                )
+            }
+        };
+        assert!(proven(&joined(20)).is_ok(), "{}", refused(&joined(20)));
+        assert!(too_complex(&joined(100)), "{}", refused(&joined(100)));
+    }
+
+    #[test]
+    fn the_server_may_end_a_proof() {
+        let paused = Cell::new(0);
+        let view = showing(count(&[MEMBER], equal(column(0, 2), outer(1, 0, 1))));
+        let pause = || paused.set(paused.get() + 1);
+        assert!(prove(&view, PROFILE, |_, c| c == 2, &facts(), &pause).is_ok());
+        assert!(paused.get() > 2);
     }
 }

@@ -150,9 +150,40 @@ pub enum Expr {
     Other(Vec<Expr>),
 }
 
-/// More occurrences of tables than this are refused: the proof's work grows with their cube.
-pub const MOST: usize = 200;
-pub const TOO_MANY: &str = "more than 200 occurrences of tables";
+/// What is beyond these is refused: reading and proving a view takes time, memory and stack, and a view of a
+/// few lines can say a lot (a WITH query counts as often as it is used).
+pub mod bounds {
+    /// Occurrences of tables: the proof's work grows with their cube.
+    pub const TABLES: usize = 200;
+    pub const MANY_TABLES: &str = "more than 200 occurrences of tables";
+    /// Queries, each in its place, and what stands in their FROM.
+    pub const QUERIES: usize = 2000;
+    pub const MANY_QUERIES: &str = "more than 2000 subqueries, joins and uses of WITH";
+    /// Queries one inside of the other.
+    pub const LEVELS: usize = 100;
+    pub const MANY_LEVELS: &str = "subqueries that are nested more than 100 deep";
+    /// Expressions one inside of the other, and in all.
+    pub const DEPTH: usize = 1000;
+    pub const DEEP: &str = "an expression that is nested more than 1000 deep";
+    pub const EXPRESSIONS: usize = 100_000;
+    pub const MANY_EXPRESSIONS: &str = "more than 100000 expressions";
+    /// What the proof looks at, one after the other: less than a second.
+    pub const STEPS: usize = if cfg!(test) { 2_000_000 } else { 20_000_000 };
+    pub const MANY_STEPS: &str = "so many ways from table to table that a proof takes too long";
+    /// Ways from the tables to the profile.
+    pub const ROUTES: usize = 1000;
+    pub const MANY_ROUTES: &str =
+        "more than 1000 ways from the tables' rows to the profiles that show them";
+    pub const ALL: [&str; 7] = [
+        MANY_TABLES,
+        MANY_QUERIES,
+        MANY_LEVELS,
+        DEEP,
+        MANY_EXPRESSIONS,
+        MANY_STEPS,
+        MANY_ROUTES,
+    ];
+}
 
 /// `left operator right`; with several on the right, `left operator ANY (ARRAY[…])`.
 #[derive(Clone, Debug)]
@@ -207,10 +238,15 @@ impl Target {
 impl Node {
     /// The relations in it.
     pub fn relations(&self) -> Vec<usize> {
-        match self {
-            Node::Relation(r) => vec![*r],
-            Node::Join { sides, .. } => sides.iter().flat_map(Node::relations).collect(),
+        fn add(node: &Node, found: &mut Vec<usize>) {
+            match node {
+                Node::Relation(r) => found.push(*r),
+                Node::Join { sides, .. } => sides.iter().for_each(|side| add(side, found)),
+            }
         }
+        let mut found = vec![];
+        add(self, &mut found);
+        found
     }
 }
 

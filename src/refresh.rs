@@ -7,6 +7,7 @@
 //! refreshes by a session's lock.
 
 use crate::attachment::{self, Attached, Naming};
+use crate::blockers::{Mode, blockers};
 use crate::document;
 use crate::error::{Error, check_interrupts, notice, warning};
 use crate::pending;
@@ -124,8 +125,8 @@ pub struct Done {
     stored: u64,
     /// There was something to do, and it was done.
     worked: bool,
-    /// Another transaction holds a lock that computing needs.
-    held_up: bool,
+    /// Others hold a lock that computing needs: who.
+    held_up: Option<Vec<String>>,
 }
 
 impl Done {
@@ -133,14 +134,15 @@ impl Done {
         Done {
             stored,
             worked: true,
-            held_up: false,
+            held_up: None,
         }
     }
-    const HELD_UP: Done = Done {
-        stored: 0,
-        worked: false,
-        held_up: true,
-    };
+    fn held_up(by: Vec<String>) -> Done {
+        Done {
+            held_up: Some(by),
+            ..Done::default()
+        }
+    }
 }
 
 /// Waits for another step to end. What is attached is looked at after that.
@@ -151,27 +153,25 @@ pub fn take_turn() {
 
 /// Takes the tables' locks that computing needs, before any row's: whoever waited for one of them with rows
 /// locked would keep the app from these. For the profile table it waits, with nothing in hand; the others it
-/// tries, all or none. What is attached then; None where another transaction has a lock.
-fn ready(a: &Rc<Attached>) -> Option<Rc<Attached>> {
-    let mut a = a.clone();
-    loop {
-        let locked = xact::attempt(|| {
-            if !document::lock_tables(&a) {
-                Error::TablesBusy.raise();
-            }
-        });
-        match locked {
-            Ok(()) => {}
-            Err(failure) if failure.sqlstate == "55P03" => return None,
-            Err(failure) => failure.raise(),
+/// tries, all or none. What is attached then; or who is in the way.
+fn ready(a: &Attached) -> Result<Rc<Attached>, Vec<String>> {
+    let locked = xact::attempt(|| {
+        if !document::lock_tables(a) {
+            Error::TablesBusy(vec![]).raise();
         }
-        let now = attachment::required();
-        check_owner(current_user(), now.profile);
-        if now.is_same(&a) {
-            return Some(now);
+    });
+    match locked {
+        Ok(()) => {}
+        Err(failure) if failure.sqlstate == "55P03" => {
+            let wanted: Vec<_> = a.read.iter().map(|r| (*r, Mode::AccessShare)).collect();
+            return Err(blockers(&wanted));
         }
-        a = now;
+        Err(failure) => failure.raise(),
     }
+    // Whoever held one of them may have changed what is attached. What that reads beside is tried with the rows.
+    let now = attachment::required();
+    check_owner(current_user(), now.profile);
+    Ok(now)
 }
 
 /// One step, of at most `most` profiles; the caller commits after it. Whose turn is next.
@@ -191,10 +191,11 @@ pub fn step(a: &Rc<Attached>, phase: Phase, course: &mut Course, most: i32) -> (
         Phase::Epochs => epochs(a, course, most),
         Phase::Stale | Phase::Done => stale(a, course, most),
     };
-    if done.held_up {
-        let why = "another transaction holds a lock on a table of the document: what is left waits for the next refresh";
-        notice(why);
-        end(Some(why.into()));
+    if let Some(by) = done.held_up {
+        let why = "another transaction holds a lock on a table of the document";
+        let why = [&[why.to_owned()], &by[..]].concat().join(": ");
+        notice(&format!("{why}: what is left waits for the next refresh"));
+        end(Some(why));
         return (Phase::Done, done.stored);
     }
     course.worked |= done.worked;
@@ -276,8 +277,8 @@ fn epochs(a: &Rc<Attached>, course: &mut Course, most: i32) -> Done {
         }
         if d.running {
             return match ready(a) {
-                Some(a) => Done::stored(pass(&a, &d, course, most)),
-                None => Done::HELD_UP,
+                Ok(a) => Done::stored(pass(&a, &d, course, most)),
+                Err(by) => Done::held_up(by),
             };
         }
         let alive = pending::alive(d.holders.as_deref().unwrap_or_default());
@@ -629,8 +630,9 @@ fn keys(a: &Rc<Attached>, course: &mut Course, most: i32) -> Done {
         course.key = None;
         return Done::default();
     }
-    let Some(a) = ready(a) else {
-        return Done::HELD_UP;
+    let a = match ready(a) {
+        Ok(a) => a,
+        Err(by) => return Done::held_up(by),
     };
     if begins {
         course.swept = xact::clock();
@@ -682,7 +684,7 @@ fn keys(a: &Rc<Attached>, course: &mut Course, most: i32) -> Done {
     Done {
         stored,
         worked: stored > 0 || gone > 0 || !strangers.is_empty(),
-        held_up: false,
+        held_up: None,
     }
 }
 
@@ -877,8 +879,9 @@ fn stale(a: &Rc<Attached>, course: &mut Course, most: i32) -> Done {
     let Some((current, first)) = a.epochs.latest().zip(a.trusted_from) else {
         return Done::default();
     };
-    let Some(a) = ready(a) else {
-        return Done::HELD_UP;
+    let a = match ready(a) {
+        Ok(a) => a,
+        Err(by) => return Done::held_up(by),
     };
     let size = course.size(most);
     if a.definition.expires && a.expiry_indexed && !course.none_expired {
@@ -972,7 +975,7 @@ fn look_through(a: &Attached, course: &mut Course, first: i64, current: i64, mos
     Done {
         stored,
         worked: !keys.is_empty() || !course.looked,
-        held_up: false,
+        held_up: None,
     }
 }
 

@@ -142,7 +142,9 @@ impl Definition {
         let mut types = links().flat_map(|l| &l.columns);
         let mut steps = links().flat_map(|l| &l.route).flat_map(|s| &s.columns);
         types.all(|c| is_type(&c.r#type) && is_type(&c.target_type))
-            && steps.all(|c| is_operator(&c.operator))
+            && steps.all(|c| {
+                is_operator(&c.operator) && (c.collation.is_empty() || is_qualified(&c.collation))
+            })
     }
 }
 
@@ -160,6 +162,21 @@ fn behind_identifier(text: &str) -> Option<&str> {
             return (end > 0).then(|| &quoted[end + 1..]);
         }
         from = end + 2;
+    }
+}
+
+/// Whether a text is a qualified name.
+fn is_qualified(text: &str) -> bool {
+    let name = || behind_identifier(behind_identifier(text)?.strip_prefix('.')?);
+    name() == Some("")
+}
+
+/// What puts a comparison under a collation; of none, nothing.
+pub fn collate(collation: &str) -> String {
+    if collation.is_empty() {
+        String::new()
+    } else {
+        format!(" COLLATE {collation}")
     }
 }
 
@@ -247,6 +264,10 @@ pub struct StepColumn {
     pub column: String,
     /// The foreign key's equality, qualified.
     pub operator: String,
+    /// Its collation, qualified, where the column that leads to it has another one: PostgreSQL does not choose
+    /// between two. Values that are equal by one are so by the other then, or it were no tie.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub collation: String,
 }
 
 impl Link {
@@ -285,6 +306,7 @@ impl Step {
             columns: vec![StepColumn {
                 column: column.to_owned(),
                 operator: operator.to_owned(),
+                collation: String::new(),
             }],
             next: vec![],
         }
@@ -419,36 +441,6 @@ pub struct Sql {
 }
 
 impl Sql {
-    /// Whether the statements are of the same table and view.
-    pub fn is_same(&self, other: &Sql) -> bool {
-        (&self.profile, &self.document) == (&other.profile, &other.document)
-    }
-
-    pub fn new(profile: String, document: String, d: &Definition, names: Vec<String>) -> Sql {
-        let view_key = quote_identifier(&d.view_key);
-        let until = if d.expires {
-            "v.valid_until"
-        } else {
-            "NULL::pg_catalog.timestamptz"
-        };
-        let rows = |columns: &str, keys: &str| {
-            format!(
-                "SELECT {columns} FROM {document} AS v WHERE v.{view_key} OPERATOR(pg_catalog.=) {keys}"
-            )
-        };
-        let all = format!("v.{view_key}, v.document, {until}");
-        Sql {
-            compute: rows(&all, "ANY ($1)"),
-            compute_one: rows(&all, "$1"),
-            live: rows("v.document", "$1"),
-            names,
-            profile,
-            document,
-            key: quote_identifier(&d.key),
-            view_key,
-        }
-    }
-
     /// $1, $2…: for each of the step's columns, an array of values. Returns ctid, key, the columns;
     /// of several columns also rows that mix values of different rows.
     pub fn find(&self, step: &Step) -> String {
@@ -658,7 +650,8 @@ impl Sql {
                 .zip(next)
                 .map(|(c, next)| {
                     let (column, next) = (quote_identifier(&c.column), quote_identifier(next));
-                    format!("{row}.{column} {} s{i}.{next}", c.operator)
+                    let collate = collate(&c.collation);
+                    format!("{row}.{column} {} s{i}.{next}{collate}", c.operator)
                 })
                 .collect();
             equal.join(" AND ")
@@ -699,6 +692,7 @@ mod tests {
                 .map(|c| StepColumn {
                     column: (*c).into(),
                     operator: "=".into(),
+                    collation: String::new(),
                 })
                 .collect(),
             next: next.iter().map(|c| (*c).to_owned()).collect(),
@@ -792,6 +786,12 @@ mod tests {
         ] {
             assert!(!is_type(bad), "{bad}");
         }
+        for good in ["pg_catalog.\"C\"", "s.c"] {
+            assert!(is_qualified(good), "{good}");
+        }
+        for bad in ["", "\"C\"", "s.c OR true", "s.c.d", "s."] {
+            assert!(!is_qualified(bad), "{bad}");
+        }
         for good in ["OPERATOR(pg_catalog.=)", "OPERATOR(\"A b\".<=>)"] {
             assert!(is_operator(good), "{good}");
         }
@@ -814,7 +814,7 @@ mod tests {
             step("sub", &["plan_id"], &["user_id"]),
             step("p", &["id"], &[]),
         ];
-        let link = link(&[("id", "text")], false, route);
+        let mut link = link(&[("id", "text")], false, route);
         assert!(link.direct().is_none());
         assert_eq!(
             sql().dependents(&link, 1),
@@ -822,6 +822,12 @@ mod tests {
              ON s1.\"plan_id\" = s0.\"id\" \
              WHERE s0.\"feature_id\" = ANY ($1::pg_catalog.text[]::text[]) \
              AND p.\"id\" = s1.\"user_id\")"
+        );
+        link.route[1].columns[0].collation = "s.\"C\"".into();
+        assert!(
+            sql()
+                .dependents(&link, 1)
+                .contains("ON s1.\"plan_id\" = s0.\"id\" COLLATE s.\"C\" WHERE")
         );
     }
 

@@ -5,12 +5,13 @@
 
 use crate::attach::Request;
 use crate::attachment;
+use crate::blockers::{Mode, blockers};
 use crate::conventional::{Column, ForeignKey, Found, Tables};
 use crate::discovery;
 use crate::error::Error;
 use crate::pg::identity::setting;
 use crate::pg::spi::{self, Arg, At};
-use crate::pg::{Oid, catalog, xact};
+use crate::pg::{Oid, catalog, tuple, xact};
 use crate::rights::as_ourselves;
 use crate::routes::{self, display, display_identifier, qualified};
 use pgrx::pg_sys;
@@ -38,44 +39,66 @@ pub fn named(oid: Oid) -> Named {
     }
 }
 
-/// Locks the tables, all or none. Never waits for one of them for as long as deadlock_timeout while
-/// it holds another: a transaction of the app's that meets us the other way round is let through and
-/// not killed, and nobody queues behind us for long. Gives up after some seconds.
+/// Raises where PostgreSQL will not alter the table, since this transaction has changed rows of it that are still
+/// to be checked.
+pub fn refuse_events_pending(t: &Named) {
+    if tuple::has_checks_queued(t.oid) {
+        Error::EventsPending(t.display.clone()).raise();
+    }
+}
+
+/// Locks the tables, all or none. A try, in which it may hold some and wait for others, is shorter than
+/// deadlock_timeout: a transaction of the app's that meets us the other way round is let through and not
+/// killed, and nobody queues behind us for long. Gives up after some seconds.
 pub fn lock(exclusive: &[Named], others: &[Named]) {
     const PATIENCE: i64 = 3_000_000;
+    /// lock_timeout, and a circle.
+    const GIVEN_UP: [&str; 2] = ["55P03", "40P01"];
     let deadlock = milliseconds(c"deadlock_timeout").unwrap_or(1000);
     let callers = milliseconds(c"lock_timeout")
         .filter(|t| *t > 0)
         .unwrap_or(i64::MAX);
     let turn = (deadlock / 2).clamp(1, 500).min(callers);
     let until = xact::clock() + PATIENCE.min(callers.saturating_mul(1000));
+    // The first waits for DDL under way, which may concern what is to be attached; the second for a step of
+    // refresh, which has pending rows in hand.
+    let ours = [
+        ("attachment", Mode::ShareRowExclusive),
+        ("drain", Mode::ShareUpdateExclusive),
+    ];
+    let ours: Vec<(Named, Mode)> = ours
+        .into_iter()
+        .filter_map(|(name, mode)| Some((named(catalog::relation("profile_cache", name)?), mode)))
+        .collect();
+    let wanted: Vec<(&Named, Mode)> = ours
+        .iter()
+        .map(|(t, mode)| (t, *mode))
+        .chain(exclusive.iter().map(|t| (t, Mode::AccessExclusive)))
+        .chain(others.iter().map(|t| (t, Mode::ShareRowExclusive)))
+        .collect();
     loop {
+        let ends = xact::clock() + turn * 1000;
         let locked = xact::attempt(|| {
-            // Who waits as long as deadlock_timeout has an autovacuum that is in the way give up, as any DDL has;
-            // and where it is a circle, it is we who give way.
-            let _us = as_ourselves()
-                .with(c"lock_timeout", &format!("{turn}ms"))
-                .with(c"deadlock_timeout", &format!("{}ms", (turn / 2).max(1)));
-            // Waits for DDL under way, which may concern what is to be attached.
-            spi::utility("LOCK TABLE profile_cache.attachment IN SHARE ROW EXCLUSIVE MODE");
-            // And for a step of refresh, which has pending rows in hand.
-            spi::utility("LOCK TABLE profile_cache.drain IN SHARE UPDATE EXCLUSIVE MODE");
-            for t in exclusive {
-                spi::utility(&format!("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", t.sql));
-            }
-            for t in others {
-                spi::utility(&format!("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE", t.sql));
+            for (t, mode) in &wanted {
+                let left = ((ends - xact::clock()) / 1000).max(1);
+                // Who waits as long as deadlock_timeout has an autovacuum that is in the way give up, as any DDL has;
+                // and where it is a circle, it is we who give way.
+                let _us = as_ourselves()
+                    .with(c"lock_timeout", &format!("{left}ms"))
+                    .with(c"deadlock_timeout", &format!("{}ms", (turn / 4).max(1)));
+                spi::utility(&format!("LOCK TABLE {} IN {} MODE", t.sql, mode.sql()));
             }
         });
         match locked {
             Ok(()) => return,
-            Err(failure)
-                if ["55P03", "40P01"].contains(&failure.sqlstate.as_str())
-                    && xact::clock() < until =>
-            {
+            Err(failure) if GIVEN_UP.contains(&&*failure.sqlstate) && xact::clock() < until => {
                 xact::sleep(10);
             }
-            Err(failure) if failure.sqlstate == "55P03" => Error::TablesBusy.raise(),
+            Err(failure) if GIVEN_UP.contains(&&*failure.sqlstate) => {
+                let wanted: Vec<(Oid, Mode)> =
+                    wanted.iter().map(|(t, mode)| (t.oid, *mode)).collect();
+                Error::TablesBusy(blockers(&wanted)).raise()
+            }
             Err(failure) => failure.raise(),
         }
     }
@@ -262,6 +285,11 @@ pub fn find_tables(profile: &Named, others: &[Named], request: &Request) -> Tabl
                     "=".into()
                 } else {
                     fk.operator.clone()
+                },
+                collation: if to.oid == profile.oid {
+                    fk.from_collation.clone()
+                } else {
+                    fk.to_collation.clone()
                 },
             },
             None => Error::NoForeignKey {

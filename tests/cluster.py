@@ -35,7 +35,7 @@ rm -rf "$2"
 
 def clean_environment():
     """The caller's environment without what would change how PostgreSQL or a test behaves."""
-    env = {k: v for k, v in os.environ.items() if not k.startswith("PG") and k != "RUST_BACKTRACE"}
+    env = {k: v for k, v in os.environ.items() if not k.startswith("PG")}
     return env | {"LC_ALL": "C.UTF-8"}
 
 

@@ -106,8 +106,7 @@ def build(files, name):
 def run(library, part, tests):
     """Whether the tests pass; and whether a stale document was seen."""
     command = [sys.executable, SOURCE / "tests" / "run.py", "--only", part, "--library", library, *tests]
-    env = {k: v for k, v in os.environ.items() if k != "RUST_BACKTRACE"}
-    done = subprocess.run([str(c) for c in command], env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    done = subprocess.run([str(c) for c in command], text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     results = [SOURCE / "tests" / "output" / part / "results" / f"{test}.out" for test in tests]
     stale = any("STALE" in path.read_text() for path in results if path.exists())
     return done.returncode == 0, stale, done.stdout

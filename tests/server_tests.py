@@ -656,8 +656,78 @@ def one_refresh_at_a_time(server, database):
     expect("stale at the end", server.sql(database, UNCACHED), 0)
 
 
+def autovacuum(server, database):
+    """attach gets past an autovacuum of a large table, and names one that may not be cancelled."""
+    for file in ("tables.sql", "data.sql"):
+        server.psql(database, "-v", "users=2000", "-f", DEMO / file, capture_output=True)
+    server.sql(database, "CREATE EXTENSION profile_cache")
+    # One page, one pause: it takes as long as it is let.
+    slow = "autovacuum_enabled = on, autovacuum_vacuum_threshold = 0, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_cost_delay = 100, autovacuum_vacuum_cost_limit = 1"
+    worker = f"SELECT pid FROM pg_stat_activity WHERE backend_type = 'autovacuum worker' AND datname = '{database}' AND query ~ '{{}}'"
+    tables = ("user_subscription", "user_profile")
+    server.stop("fast")
+    server.start(autovacuum_naptime="1s", log_autovacuum_min_duration="0")
+    try:
+        for table in tables:
+            server.sql(database, f"ALTER TABLE {table} SET ({slow}); UPDATE {table} SET id = id; UPDATE {table} SET id = id;")
+        for table in tables:
+            wait_for(server, database, f"autovacuum of {table}", f"SELECT count(*) > 0 FROM ({worker.format(table)}) AS w")
+        server.sql(database, "SELECT profile_cache.attach()")
+        server.sql(database, "CALL profile_cache.refresh()")
+        expect("wrong", server.sql(database, WRONG), 0)
+        expect("cancelled", server.log().count("canceling autovacuum task") >= len(tables), True)
+        # Against wraparound: nobody cancels that.
+        server.sql(database, "DO $$ BEGIN FOR i IN 1..100100 LOOP PERFORM pg_current_xact_id(); COMMIT; END LOOP; END $$")
+        server.sql(database, "ALTER TABLE user_subscription SET (autovacuum_freeze_max_age = 100000); UPDATE user_subscription SET id = id")
+        wait_for(server, database, "against wraparound", f"SELECT count(*) > 0 FROM ({worker.format('user_subscription .to prevent wraparound')}) AS w")
+        try:
+            server.sql(database, "SELECT profile_cache.detach()")
+            raise RuntimeError("detach went past a vacuum against wraparound")
+        except RuntimeError as error:
+            said = str(error)
+            if not all(part in said for part in ("(autovacuum: VACUUM", "(to prevent wraparound)), since", "holds ShareUpdateExclusiveLock on public.user_subscription")):
+                raise
+    finally:
+        server.stop("fast")
+        server.start()
+
+
+def backtraces(server, database):
+    """With RUST_BACKTRACE in the server's environment an error, ours or the view's, is what it is without."""
+    fill(server, database, users=10)
+    server.sql(database, "ALTER TABLE user_profile ADD COLUMN divisor int NOT NULL DEFAULT 1")
+    server.sql(database, "CREATE VIEW dividing AS SELECT supabase_user_id, jsonb_build_object('n', 1 / divisor) AS document FROM user_profile")
+    server.sql(database, "SELECT profile_cache.detach(); SELECT profile_cache.attach(document => 'dividing');")
+    server.sql(database, "UPDATE user_profile SET divisor = 0 WHERE id = 1")
+    ours = "SELECT profile_cache.attach('role')"
+    theirs = "SELECT get_profile(supabase_user_id) FROM user_profile WHERE id = 1"
+
+    def said(sql):
+        try:
+            server.sql(database, "\\set VERBOSITY verbose\n" + sql)
+        except RuntimeError as error:
+            return str(error)
+        raise RuntimeError(f"no error: {sql}")
+
+    without = [said(ours), said(theirs)]
+    for preloaded in ({}, {"shared_preload_libraries": "profile_cache"}):
+        for name, value in (("RUST_BACKTRACE", "full"), ("RUST_LIB_BACKTRACE", "1")):
+            server.stop("fast")
+            server.env[name] = value
+            try:
+                server.start(**preloaded)
+                expect(f"errors with {name}", [said(ours), said(theirs)], without)
+                # Who else looks at it finds it.
+                seen = server.sql(database, f"SELECT get_profile(NULL); CREATE TEMP TABLE seen (v text); COPY seen FROM PROGRAM 'echo ${name}'; SELECT v FROM seen")
+                expect(f"{name} of a child process", seen.strip(), value)
+            finally:
+                del server.env[name]
+                server.stop("fast")
+                server.start()
+
+
 TESTS = [
     crash, held_up, crash_in_a_pass, standby, dump_and_restore, parallel_restore, cancelled_refresh, waiting_for_standby,
     subscriber_in_the_middle, decoded, sign_ups, cancelled_commit, full_lock_table, other_encoding,
-    slow_documents, one_refresh_at_a_time,
+    slow_documents, one_refresh_at_a_time, autovacuum, backtraces,
 ]  # fmt: skip

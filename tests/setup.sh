@@ -15,7 +15,6 @@ cd "$(dirname "$0")/.."
 
 pgrx_version=0.18.1
 output=tests/output
-unset RUST_BACKTRACE # with it, DETAIL in error messages grows a backtrace
 
 say() { echo "setup: $*"; }
 die() { echo "setup: $*" >&2; exit 1; }

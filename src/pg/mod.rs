@@ -6,6 +6,7 @@
 //! while unwinding.
 #![allow(unsafe_code)]
 
+pub mod backtrace;
 pub mod catalog;
 pub mod entry;
 pub mod fmgr;

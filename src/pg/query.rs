@@ -7,9 +7,9 @@
 
 use super::value::Value;
 use super::xact;
+use crate::error::check_interrupts;
 use crate::query::{
-    Any, By, Expr, Group, JoinKind, Limit, MOST, Node, Operator, Query, Relation, TOO_MANY, Target,
-    With,
+    Any, By, Expr, Group, JoinKind, Limit, Node, Operator, Query, Relation, Target, With, bounds,
 };
 use pgrx::pg_sys::{self, NodeTag, Oid};
 use pgrx::{PgList, pg_guard};
@@ -38,10 +38,18 @@ pub struct Uses {
     /// How many tables and views have been read, and entries of range tables in all.
     relations: usize,
     entries: usize,
-    /// How deep the expression being read is; and whether one was too deep.
+    /// How deep the expression being read is, how many there have been, and which bound they are beyond.
     depth: usize,
-    too_deep: bool,
+    expressions: usize,
+    beyond: Option<&'static str>,
     wait: bool,
+}
+
+/// Belongs into whatever walks what others have written: the server may end it, and it may not use up the stack.
+pub fn pause() {
+    // SAFETY: looks how much of the stack is in use.
+    unsafe { pg_sys::check_stack_depth() };
+    check_interrupts();
 }
 
 /// A view's query; None where the relation is no view.
@@ -54,9 +62,7 @@ pub fn of_view(view: Oid, wait: bool) -> Option<(Query, Uses)> {
         ..Uses::default()
     };
     let mut query = read_view(view, &mut uses)?;
-    if uses.too_deep {
-        query.unsupported = Some("an expression that is nested more than 1000 deep");
-    }
+    query.unsupported = uses.beyond.or(query.unsupported);
     uses.print_fields();
     Some((query, uses))
 }
@@ -116,9 +122,9 @@ unsafe fn fold(n: *mut pg_sys::Node, found: &mut Simplified, depth: &mut usize) 
         if n.is_null() {
             return true;
         }
-        pg_sys::check_stack_depth();
+        pause();
         *depth += 1;
-        if *depth > DEEPEST {
+        if *depth > bounds::DEPTH {
             return false;
         }
         if (*n).type_ == NodeTag::T_List {
@@ -150,11 +156,11 @@ pub fn of_expression(tree: &str) -> Option<Uses> {
         }
         // SAFETY: a node of a valid tree, and the reader below, which outlives the walk.
         unsafe {
-            pg_sys::check_stack_depth();
+            pause();
             let r = &mut *reader.cast::<Reader>();
             r.uses.depth += 1;
-            if r.uses.depth > DEEPEST {
-                r.uses.too_deep = true;
+            if r.uses.depth > bounds::DEPTH {
+                r.uses.beyond = Some(bounds::DEEP);
                 return true;
             }
             let stop = match (*n).type_ {
@@ -194,7 +200,7 @@ pub fn of_expression(tree: &str) -> Option<Uses> {
         visit(tree.cast(), (&raw mut reader).cast());
     }
     uses.print_fields();
-    (!uses.too_deep).then_some(uses)
+    uses.beyond.is_none().then_some(uses)
 }
 
 fn read_view(view: Oid, uses: &mut Uses) -> Option<Query> {
@@ -244,9 +250,6 @@ fn lock_soon(relation: Oid, mode: i32) -> bool {
     })
 }
 
-/// Expressions nested deeper than this are refused: walking them takes stack.
-const DEEPEST: usize = 1000;
-
 struct Reader<'a> {
     uses: &'a mut Uses,
     view: Oid,
@@ -281,6 +284,7 @@ impl Reader<'_> {
     unsafe fn query(&mut self, q: *mut pg_sys::Query) -> Query {
         // SAFETY: see above.
         unsafe {
+            pause();
             let q = &*q;
             let outer = self.aggregate.take();
             let outer_numbers = std::mem::take(&mut self.numbers);
@@ -393,8 +397,15 @@ impl Reader<'_> {
             let r = &*r;
             self.uses.entries += 1;
             self.uses.relations += usize::from(r.rtekind == pg_sys::RTEKind::RTE_RELATION);
-            if self.uses.relations > MOST || self.uses.entries > 10 * MOST {
-                return Relation::Unsupported { what: TOO_MANY };
+            let beyond = if self.uses.relations > bounds::TABLES {
+                Some(bounds::MANY_TABLES)
+            } else if self.uses.entries > bounds::QUERIES {
+                Some(bounds::MANY_QUERIES)
+            } else {
+                self.uses.beyond
+            };
+            if let Some(what) = beyond {
+                return Relation::Unsupported { what };
             }
             match r.rtekind {
                 // A view's rule carries entries for OLD and NEW, the view itself.
@@ -459,7 +470,7 @@ impl Reader<'_> {
     unsafe fn node(&mut self, n: *mut pg_sys::Node) -> Node {
         // SAFETY: see above. FROM consists of range table references and joins.
         unsafe {
-            pg_sys::check_stack_depth();
+            pause();
             if (*n).type_ == NodeTag::T_RangeTblRef {
                 return Node::Relation((*n.cast::<pg_sys::RangeTblRef>()).rtindex as usize - 1);
             }
@@ -547,16 +558,19 @@ impl Reader<'_> {
     }
 
     unsafe fn expr(&mut self, n: *mut pg_sys::Node) -> Expr {
+        pause();
         self.uses.depth += 1;
-        let expr = if self.uses.depth > DEEPEST {
-            self.uses.too_deep = true;
+        self.uses.expressions += 1;
+        if self.uses.depth > bounds::DEPTH {
+            self.uses.beyond = Some(bounds::DEEP);
+        } else if self.uses.expressions > bounds::EXPRESSIONS {
+            self.uses.beyond = Some(bounds::MANY_EXPRESSIONS);
+        }
+        let expr = if self.uses.beyond.is_some() {
             Expr::Other(vec![])
         } else {
             // SAFETY: see above.
-            unsafe {
-                pg_sys::check_stack_depth();
-                self.expr_of(n)
-            }
+            unsafe { self.expr_of(n) }
         };
         self.uses.depth -= 1;
         expr

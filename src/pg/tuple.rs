@@ -41,6 +41,12 @@ pub fn has_checks_queued(table: Oid) -> bool {
     unsafe { pg_sys::AfterTriggerPendingOnRel(table) }
 }
 
+/// Whether two modes of locking a table keep each other out.
+pub fn modes_conflict(one: i32, other: i32) -> bool {
+    // SAFETY: looks them up in a constant table; both are numbers of lock modes.
+    unsafe { pg_sys::DoLockModesConflict(one, other) }
+}
+
 /// What our columns need at most of a row's own space: a TOAST pointer, three numbers, their nulls.
 const OURS: usize = 128;
 /// MaxHeapTupleSize: a page less its header and one line pointer (htup_details.h).
