@@ -441,6 +441,31 @@ pub struct Sql {
 }
 
 impl Sql {
+    pub fn new(profile: String, document: String, d: &Definition, names: Vec<String>) -> Sql {
+        let view_key = quote_identifier(&d.view_key);
+        let until = if d.expires {
+            "v.valid_until"
+        } else {
+            "NULL::pg_catalog.timestamptz"
+        };
+        let rows = |columns: &str, keys: &str| {
+            format!(
+                "SELECT {columns} FROM {document} AS v WHERE v.{view_key} OPERATOR(pg_catalog.=) {keys}"
+            )
+        };
+        let all = format!("v.{view_key}, v.document, {until}");
+        Sql {
+            compute: rows(&all, "ANY ($1)"),
+            compute_one: rows(&all, "$1"),
+            live: rows("v.document", "$1"),
+            names,
+            profile,
+            document,
+            key: quote_identifier(&d.key),
+            view_key,
+        }
+    }
+
     /// $1, $2…: for each of the step's columns, an array of values. Returns ctid, key, the columns;
     /// of several columns also rows that mix values of different rows.
     pub fn find(&self, step: &Step) -> String {
