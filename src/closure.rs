@@ -1,7 +1,7 @@
 //! What a document view can reach: everything whose code may run when it is read, at any depth.
 //!
-//! Invariant: one query says what that is, for attach, for the event trigger and for whoever loads the
-//! attachment. What passes [`Reached::check`] runs only code that is the same in every session (internal, C, or SQL
+//! Invariant: one query says what that is, for attach, for whoever loads the attachment and for the event
+//! trigger, which goes by what is written down of it ([`concerned`]). What passes [`Reached::check`] runs only code that is the same in every session (internal, C, or SQL
 //! whose body was parsed when it was created), of nobody but the tables' owner and superusers.
 //!
 //! Why no other owner: the view runs as the tables' owner, and whoever owns what it reaches may replace it,
@@ -79,6 +79,33 @@ pub fn reached(roots: &str) -> String {
 
 /// The relations $1, as roots.
 pub const RELATIONS: &str = "SELECT 'pg_class'::regclass::oid, o, false FROM unnest($1) AS o";
+
+/// All that DDL may be about that concerns the document, as rows (classid, objid): what reading the view reaches;
+/// of the tables also what is proven by (indexes, constraints, equality operators), their triggers of ours, and
+/// what inherits; our schema. $1: the profile table, the view, the used tables. pg_depend knows nobody who uses
+/// the server's own text search objects, which can be altered: those are not here.
+pub fn concerned() -> String {
+    let roots = format!(
+        "{RELATIONS} UNION SELECT 'pg_operator'::regclass, o, true FROM pg_constraint AS k CROSS JOIN LATERAL unnest(k.conpfeqop) AS o \
+         WHERE k.contype = 'f' AND k.conrelid = ANY ($1) AND o >= 16384"
+    );
+    format!(
+        "{}, concerned(classid, objid) AS ( \
+          SELECT r.classid, r.objid FROM reached AS r \
+          UNION SELECT 'pg_class'::regclass, i.indexrelid FROM reached AS r JOIN pg_index AS i ON i.indrelid = r.objid \
+           WHERE r.classid = 'pg_class'::regclass \
+          UNION SELECT 'pg_constraint'::regclass, k.oid FROM reached AS r JOIN pg_constraint AS k ON k.conrelid = r.objid \
+           WHERE r.classid = 'pg_class'::regclass AND k.contype <> 'c' \
+          UNION SELECT 'pg_trigger'::regclass, g.oid FROM reached AS r JOIN pg_trigger AS g ON g.tgrelid = r.objid \
+           JOIN pg_proc AS f ON f.oid = g.tgfoid AND f.pronamespace = 'profile_cache'::regnamespace \
+           WHERE r.classid = 'pg_class'::regclass \
+          UNION SELECT 'pg_class'::regclass, k.o FROM reached AS r JOIN pg_inherits AS h ON r.objid IN (h.inhrelid, h.inhparent), \
+           LATERAL (VALUES (h.inhrelid), (h.inhparent)) AS k(o) WHERE r.classid = 'pg_class'::regclass \
+          UNION SELECT 'pg_namespace'::regclass, 'profile_cache'::regnamespace) \
+         SELECT c.classid, c.objid FROM concerned AS c",
+        reached(&roots)
+    )
+}
 
 /// The indexes $1, whose expressions, predicates and operator classes are run to write a row.
 const INDEXES: &str = "SELECT 'pg_class'::regclass::oid, o, true FROM unnest($1) AS o";

@@ -6,6 +6,7 @@
 //! again later. Steps exclude each other by a lock on `drain`.
 
 use crate::attachment::{self, Attached, Naming};
+use crate::ddl;
 use crate::document;
 use crate::error::{Error, check_interrupts, notice};
 use crate::pending;
@@ -154,6 +155,11 @@ struct Drain {
 
 /// One step of draining the pending epochs.
 fn epochs(a: &Rc<Attached>, batch: i32) -> Drained {
+    match ddl::look_again() {
+        ddl::Look::Nothing => {}
+        ddl::Look::Done => return Drained::Some(0),
+        ddl::Look::Busy => return Drained::HeldUp,
+    }
     note_appliers(a);
     if assign() {
         return Drained::Some(0);
@@ -214,7 +220,7 @@ fn note_appliers(a: &Attached) {
 /// A pending epoch `p` that may get its number now. A transaction is seen to have committed before it has told
 /// others what it invalidates, and gives up its own lock after that: only then can nobody compute by what was
 /// before it in a snapshot that shows the number.
-const ASSIGNABLE: &str = "p.epoch IS NULL \
+const ASSIGNABLE: &str = "p.epoch IS NULL AND p.about IS NULL \
    AND (NOT p.redefined OR NOT EXISTS (SELECT FROM pg_locks AS l WHERE l.locktype = 'transactionid' \
     AND l.transactionid = p.xmin AND l.mode = 'ExclusiveLock')) \
    AND (NOT p.apply OR EXISTS (SELECT FROM profile_cache.absent AS b \

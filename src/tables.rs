@@ -58,6 +58,7 @@ pub fn lock(exclusive: &[Named], others: &[Named]) {
                 .with(c"deadlock_timeout", &format!("{}ms", (turn / 2).max(1)));
             // Waits for DDL under way, which may concern what is to be attached.
             spi::utility("LOCK TABLE profile_cache.attachment IN SHARE ROW EXCLUSIVE MODE");
+            spi::utility("SELECT FROM profile_cache.attachment FOR UPDATE");
             // And for a step of refresh, which has pending rows in hand.
             spi::utility("LOCK TABLE profile_cache.drain IN SHARE UPDATE EXCLUSIVE MODE");
             for t in exclusive {

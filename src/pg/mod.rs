@@ -7,6 +7,7 @@
 #![allow(unsafe_code)]
 
 pub mod catalog;
+pub mod ddl;
 pub mod entry;
 pub mod fmgr;
 pub mod identity;
