@@ -138,12 +138,14 @@ CREATE TABLE profile_cache.reached (
     server  pg_catalog.int8 NOT NULL,
     classid pg_catalog.oid  NOT NULL,
     objid   pg_catalog.oid  NOT NULL,
+    shown   boolean         NOT NULL,
     PRIMARY KEY (server, classid, objid)
 ) WITH (vacuum_truncate = off);
 COMMENT ON TABLE profile_cache.reached IS 'everything whose DDL may concern the document, and the database itself';
 COMMENT ON COLUMN profile_cache.reached.server IS 'the database cluster''s system identifier: elsewhere these numbers mean nothing';
 COMMENT ON COLUMN profile_cache.reached.classid IS 'the catalog that lists the object';
 COMMENT ON COLUMN profile_cache.reached.objid IS 'its number there';
+COMMENT ON COLUMN profile_cache.reached.shown IS 'whether its DDL can change a document; else only what is proven, or whose code runs';
 
 CREATE TABLE profile_cache.failure (
     user_id   pg_catalog.uuid        NOT NULL,

@@ -108,7 +108,7 @@ pub fn attach(request: &Request) {
     record(&profile, document, definition, &request.exclude, changed);
     if let Some(recorded) = attachment::recorded() {
         // What was committed before the locks were there, this has seen.
-        ddl::settle(&recorded, &unseen, |_| ());
+        ddl::settle(&recorded, &unseen, || ());
     }
     advice::warn_of_later_triggers(&profile);
     advice::warn_of_foreign_indexes(&profile);

@@ -347,6 +347,7 @@ fn or_error(state: State) -> Rc<Attached> {
 }
 
 /// What the attachment says, whether or not it still holds.
+#[derive(Clone)]
 pub struct Recorded {
     pub profile: Oid,
     pub document: Oid,
@@ -573,8 +574,14 @@ fn resolve(d: &Definition, profile: Oid) -> Result<Vec<UsedTable>, String> {
         .collect()
 }
 
+/// The same, at any time.
+pub fn relations_of_view(document: Oid) -> Vec<Oid> {
+    let _us = as_ourselves();
+    relations_of(document)
+}
+
 /// The view, those nested in it, and what they read.
-pub fn relations_of(document: Oid) -> Vec<Oid> {
+fn relations_of(document: Oid) -> Vec<Oid> {
     spi::all(
         "WITH RECURSIVE nested AS (SELECT $1 AS oid UNION SELECT d.refobjid FROM nested AS n \
           JOIN pg_catalog.pg_rewrite AS r ON r.ev_class = n.oid AND r.ev_type = '1' \

@@ -80,30 +80,42 @@ pub fn reached(roots: &str) -> String {
 /// The relations $1, as roots.
 pub const RELATIONS: &str = "SELECT 'pg_class'::regclass::oid, o, false FROM unnest($1) AS o";
 
-/// All that DDL may be about that concerns the document, as rows (classid, objid): what reading the view reaches;
-/// of the tables also what is proven by (indexes, constraints, equality operators), their triggers of ours, and
-/// what inherits; our schema. $1: the profile table, the view, the used tables. pg_depend knows nobody who uses
-/// the server's own text search objects, which can be altered: those are not here.
+/// All that DDL may be about that can change a document, as rows (classid, objid, true): what reading the view
+/// reaches, and the equality operators of the tables' foreign keys; our triggers; what inherits; our schema. And
+/// what can change only what is proven, with false: indexes and constraints. $1: the profile table, the view, and
+/// all relations that it reads. The server's own text search objects, which can be altered and whose users
+/// pg_depend does not know, are not here.
 pub fn concerned() -> String {
     let roots = format!(
         "{RELATIONS} UNION SELECT 'pg_operator'::regclass, o, true FROM pg_constraint AS k CROSS JOIN LATERAL unnest(k.conpfeqop) AS o \
          WHERE k.contype = 'f' AND k.conrelid = ANY ($1) AND o >= 16384"
     );
     format!(
-        "{}, concerned(classid, objid) AS ( \
-          SELECT r.classid, r.objid FROM reached AS r \
-          UNION SELECT 'pg_class'::regclass, i.indexrelid FROM reached AS r JOIN pg_index AS i ON i.indrelid = r.objid \
-           WHERE r.classid = 'pg_class'::regclass \
-          UNION SELECT 'pg_constraint'::regclass, k.oid FROM reached AS r JOIN pg_constraint AS k ON k.conrelid = r.objid \
-           WHERE r.classid = 'pg_class'::regclass AND k.contype <> 'c' \
-          UNION SELECT 'pg_trigger'::regclass, g.oid FROM reached AS r JOIN pg_trigger AS g ON g.tgrelid = r.objid \
+        "{}, relation(oid) AS (SELECT DISTINCT r.objid FROM reached AS r WHERE r.classid = 'pg_class'::regclass), \
+          concerned(classid, objid, shown) AS ( \
+          SELECT r.classid, r.objid, true FROM reached AS r \
+          UNION ALL SELECT 'pg_class'::regclass, i.indexrelid, false FROM relation AS r JOIN pg_index AS i ON i.indrelid = r.oid \
+          UNION ALL SELECT 'pg_constraint'::regclass, k.oid, false FROM relation AS r \
+           JOIN pg_constraint AS k ON k.conrelid = r.oid AND k.contype <> 'c' \
+          UNION ALL SELECT 'pg_trigger'::regclass, g.oid, true FROM relation AS r JOIN pg_trigger AS g ON g.tgrelid = r.oid \
            JOIN pg_proc AS f ON f.oid = g.tgfoid AND f.pronamespace = 'profile_cache'::regnamespace \
-           WHERE r.classid = 'pg_class'::regclass \
-          UNION SELECT 'pg_class'::regclass, k.o FROM reached AS r JOIN pg_inherits AS h ON r.objid IN (h.inhrelid, h.inhparent), \
-           LATERAL (VALUES (h.inhrelid), (h.inhparent)) AS k(o) WHERE r.classid = 'pg_class'::regclass \
-          UNION SELECT 'pg_namespace'::regclass, 'profile_cache'::regnamespace) \
-         SELECT c.classid, c.objid FROM concerned AS c",
+          UNION ALL SELECT 'pg_class'::regclass, h.inhrelid, true FROM relation AS r JOIN pg_inherits AS h ON h.inhparent = r.oid \
+          UNION ALL SELECT 'pg_class'::regclass, h.inhparent, true FROM relation AS r JOIN pg_inherits AS h ON h.inhrelid = r.oid \
+          UNION ALL SELECT 'pg_namespace'::regclass, 'profile_cache'::regnamespace, true) \
+         SELECT c.classid, c.objid, bool_or(c.shown) FROM concerned AS c GROUP BY 1, 2",
         reached(&roots)
+    )
+}
+
+/// The same of what planning a query on the relations $1, or writing their rows, may run: code of their
+/// indexes, CHECKs and statistics.
+pub fn concerned_beside() -> String {
+    let roots = "SELECT 'pg_class'::regclass::oid, i.indexrelid, true FROM pg_index AS i WHERE i.indrelid = ANY ($1) \
+         UNION SELECT 'pg_constraint'::regclass, k.oid, true FROM pg_constraint AS k WHERE k.conrelid = ANY ($1) AND k.contype = 'c' \
+         UNION SELECT 'pg_statistic_ext'::regclass, s.oid, true FROM pg_statistic_ext AS s WHERE s.stxrelid = ANY ($1)";
+    format!(
+        "{} SELECT DISTINCT r.classid, r.objid, false FROM reached AS r",
+        reached(roots)
     )
 }
 

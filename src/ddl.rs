@@ -25,18 +25,16 @@ use crate::pg::{tuple, xact};
 use crate::rights::{as_ourselves, home};
 use crate::routes::{self, Definition, Link};
 use pgrx::pg_sys;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
-/// Commands that change neither a document, nor who is told of changes, nor what is proven. An index may
-/// bring code of its own: see [`subjects`].
-const HARMLESS: [&str; 12] = [
+/// Commands that change neither a document, nor who is told of changes, nor what is proven.
+const HARMLESS: [&str; 11] = [
     "ALTER DEFAULT PRIVILEGES",
     "ALTER INDEX",
     "ALTER POLICY",
     "ALTER STATISTICS",
     "COMMENT",
     "CREATE POLICY",
-    "CREATE STATISTICS",
     "GRANT",
     "REFRESH MATERIALIZED VIEW",
     "REINDEX",
@@ -90,7 +88,8 @@ pub fn on_ddl(call: &Call) -> Return {
     let Some((event, tag)) = call.event_trigger() else {
         Error::NotATrigger("profile_cache.on_ddl()").raise()
     };
-    if attachment::Attaching::under_way() {
+    let drops = event == "sql_drop";
+    if attachment::Attaching::under_way() || !drops && HARMLESS.contains(&tag.as_str()) {
         return Return::Null;
     }
     let Some((home, _)) = home() else {
@@ -100,7 +99,6 @@ pub fn on_ddl(call: &Call) -> Return {
         subscription();
         return Return::Null;
     }
-    let drops = event == "sql_drop";
     let mut told = {
         let _us = as_ourselves();
         if drops {
@@ -153,7 +151,7 @@ fn look(told: &[Told], drops: bool) -> Option<Effect> {
     };
     let about: Vec<Object> = subjects.iter().map(|(_, o)| *o).collect();
     let mut found = reached(&about);
-    if !found.contains(&here()) {
+    if !found.contains_key(&here()) {
         // Nothing is attached; or what was written down is another database's.
         let recorded = attachment::recorded()?;
         if drops || !attachment::try_lock_row() {
@@ -162,8 +160,15 @@ fn look(told: &[Told], drops: bool) -> Option<Effect> {
         write_reached(&recorded);
         found = reached(&about);
     }
-    let concerned = subjects.iter().filter(|(_, o)| found.contains(o));
-    let effect = concerned.map(|(e, _)| *e).max();
+    let effect = subjects.iter().filter_map(|(effect, o)| {
+        let shown = *found.get(o)?;
+        Some(if shown {
+            *effect
+        } else {
+            (*effect).min(Effect::Proof)
+        })
+    });
+    let effect = effect.max();
     Some(effect.unwrap_or(Effect::Nothing))
 }
 
@@ -172,11 +177,11 @@ fn here() -> Object {
     (pg_sys::DatabaseRelationId, catalog::place().1)
 }
 
-/// Which of these are written down, and whether anything is: [`here`].
-fn reached(about: &[Object]) -> HashSet<Object> {
+/// Which of these are written down, with [`here`], and whether their DDL can change a document.
+fn reached(about: &[Object]) -> HashMap<Object, bool> {
     let (classes, objects): (Vec<Oid>, Vec<Oid>) = about.iter().copied().chain([here()]).unzip();
-    spi::all(
-        "SELECT r.classid, r.objid FROM profile_cache.reached AS r WHERE r.server = $1 \
+    let found = spi::all(
+        "SELECT r.classid, r.objid, r.shown FROM profile_cache.reached AS r WHERE r.server = $1 \
           AND (r.classid, r.objid) IN (SELECT o.classid, o.objid FROM unnest($2, $3) AS o(classid, objid))",
         At::Latest,
         &[
@@ -184,11 +189,9 @@ fn reached(about: &[Object]) -> HashSet<Object> {
             Arg::oids(&classes),
             Arg::oids(&objects),
         ],
-        |r| r.oid(1).zip(r.oid(2)),
-    )
-    .into_iter()
-    .flatten()
-    .collect()
+        |r| Some(((r.oid(1)?, r.oid(2)?), r.bool(3)?)),
+    );
+    found.into_iter().flatten().collect()
 }
 
 /// What has been dropped, and what that may do.
@@ -206,7 +209,7 @@ fn of_dropped(told: &[Told]) -> Vec<(Effect, Object)> {
 /// A column of a table whose rows are a type that the view uses is shown wherever one of that type is.
 fn of_column(table: Oid) -> Effect {
     let rows = (pg_sys::TypeRelationId, catalog::row_type(table));
-    if !catalog::is_table(table) || reached(&[rows]).contains(&rows) {
+    if !catalog::is_table(table) || reached(&[rows]).contains_key(&rows) {
         Effect::Document
     } else {
         Effect::Columns
@@ -226,18 +229,11 @@ fn of_commands(told: &[Told]) -> Vec<(Effect, Object)> {
         if TEXT_SEARCH.contains(&t.class) && t.object.to_u32() < FIRST_UNPINNED {
             found.push((Effect::Document, here()));
         }
-        if t.tag == "CREATE INDEX" {
-            let table = catalog::table_of_index(t.object).unwrap_or(Oid::INVALID);
-            let table = (pg_sys::RelationRelationId, table);
-            // Its code becomes the view's, where planning or reading may run it.
-            if !reached(&[table]).contains(&table) || !has_own_code(t.object) {
-                continue;
-            }
-            found.push((Effect::Proof, table));
-        } else if let Some(sql) = subjects(t) {
+        if let Some(sql) = subjects(t) {
             let more = spi::all(sql, At::Latest, &[Arg::oid(t.object)], |r| {
-                let effect = match r.bool(3) {
-                    Some(true) => Effect::Document,
+                let effect = match (r.bool(3), t.tag.as_str()) {
+                    (Some(true), "CREATE INDEX" | "CREATE STATISTICS") => Effect::Proof,
+                    (Some(true), _) => Effect::Document,
                     _ => Effect::Nothing,
                 };
                 r.oid(1).zip(r.oid(2)).map(|o| (effect, o))
@@ -274,15 +270,8 @@ fn of_part(t: &Told, part: &Part) -> Effect {
     }
 }
 
-/// Whether an index uses anything that is not the server's.
-fn has_own_code(index: Oid) -> bool {
-    let sql = "SELECT FROM pg_depend AS d WHERE d.classid = 'pg_class'::regclass AND d.objid = $1 AND d.refobjid >= 16384 \
-         AND d.refclassid NOT IN ('pg_class'::regclass, 'pg_namespace'::regclass, 'pg_constraint'::regclass) LIMIT 1";
-    spi::one(sql, At::Latest, &[Arg::oid(index)], |_| ()).is_some()
-}
-
 /// For objects that can come to concern the document by themselves, since nothing that was there names them:
-/// what object $1 is put on or into, as rows (classid, objid, whether that can change a document).
+/// what object $1 is put on or into, as rows (classid, objid, whether that matters: else it is harmless).
 fn subjects(t: &Told) -> Option<&'static str> {
     const PG_TRIGGER: u32 = 2620;
     const PG_REWRITE: u32 = 2618;
@@ -291,6 +280,7 @@ fn subjects(t: &Told) -> Option<&'static str> {
     const PG_OPCLASS: u32 = 2616;
     const PG_OPFAMILY: u32 = 2753;
     const PG_EXTENSION: u32 = 3079;
+    const PG_STATISTIC_EXT: u32 = 3381;
     match t.class.to_u32() {
         // One of our names, or our functions.
         PG_TRIGGER => Some(
@@ -322,6 +312,17 @@ fn subjects(t: &Told) -> Option<&'static str> {
             "SELECT d.classid, d.objid, true FROM pg_depend AS d WHERE d.refclassid = 'pg_extension'::regclass \
               AND d.refobjid = $1 AND d.deptype = 'e'",
         ),
+        // It may prove what is missing; what it calls, planning may run.
+        _ if t.tag == "CREATE INDEX" => Some(
+            "SELECT 'pg_class'::regclass::oid, i.indrelid, i.indisunique AND EXISTS (SELECT FROM profile_cache.attachment AS a WHERE a.problem IS NOT NULL) \
+             OR EXISTS (SELECT FROM pg_depend AS d \
+              WHERE d.classid = 'pg_class'::regclass AND d.objid = i.indexrelid AND d.refobjid >= 16384 \
+               AND d.refclassid NOT IN ('pg_class'::regclass, 'pg_namespace'::regclass, 'pg_constraint'::regclass)) \
+             FROM pg_index AS i WHERE i.indexrelid = $1",
+        ),
+        PG_STATISTIC_EXT => Some(
+            "SELECT 'pg_class'::regclass::oid, s.stxrelid, s.stxexprs IS NOT NULL FROM pg_statistic_ext AS s WHERE s.oid = $1",
+        ),
         _ if t.tag == "CREATE TABLE" || t.tag == "CREATE FOREIGN TABLE" => Some(
             "SELECT 'pg_class'::regclass::oid, h.inhparent, true FROM pg_inherits AS h WHERE h.inhrelid = $1",
         ),
@@ -331,8 +332,16 @@ fn subjects(t: &Told) -> Option<&'static str> {
 
 /// DDL on what the document depends on.
 fn concern(effect: Effect, replaced: bool, told: &[Told]) {
+    let gone = |r: &Recorded| {
+        let exists = |oid| catalog::relation_name(oid).is_some();
+        !exists(r.profile) || !exists(r.document)
+    };
+    if effect == Effect::Nothing || attachment::recorded().is_none_or(|r| gone(&r)) {
+        // Every read fails without either, until attach(), which makes everything pending itself.
+        return;
+    }
     match effect {
-        Effect::Nothing => return,
+        Effect::Nothing => {}
         Effect::Columns => {
             // Most columns are nobody's concern, and whoever adds one keeps no other migration from its lock.
             let alike = xact::subtransaction(|| {
@@ -355,20 +364,16 @@ fn concern(effect: Effect, replaced: bool, told: &[Told]) {
         let Some(recorded) = attachment::recorded() else {
             return true;
         };
-        if catalog::relation_name(recorded.profile).is_none()
-            || catalog::relation_name(recorded.document).is_none()
-        {
-            // Every read fails now, until attach(), which makes everything pending itself.
-            pending::redefined("DDL");
-            return true;
-        }
         let found = find(&recorded);
+        if effect != Effect::Document
+            && let Some(d) = follows_as_before(&recorded, &found)
+        {
+            // It may be proven by other indexes; and every backend asks again whose code is run.
+            keep(d);
+        }
         if effect == Effect::Document || !is_as_before(&recorded, &found) {
             pending::redefined("DDL");
             rediscover(&recorded, found, replaced);
-        } else if let Ok(d) = &found {
-            // What is proven, but not by which index.
-            keep(d);
         }
         write_reached(&recorded)
     });
@@ -402,14 +407,18 @@ fn find(recorded: &Recorded) -> Result<Definition, Error> {
     discovery::discover(recorded.profile, recorded.document, Key::Shown(key)).map(|f| f.definition)
 }
 
-/// Whether changes are followed as before, and all is well.
+/// The definition, where changes are followed as before.
+fn follows_as_before<'a>(
+    recorded: &Recorded,
+    found: &'a Result<Definition, Error>,
+) -> Option<&'a Definition> {
+    let before = recorded.definition.as_ref().filter(|_| !recorded.problem)?;
+    found.as_ref().ok().filter(|d| before.follows_as(d))
+}
+
+/// Whether they are, and all is well.
 fn is_as_before(recorded: &Recorded, found: &Result<Definition, Error>) -> bool {
-    let follows = |d: &Definition| {
-        let before = recorded.definition.as_ref();
-        before.is_some_and(|before| before.follows_as(d))
-    };
-    !recorded.problem
-        && found.as_ref().is_ok_and(follows)
+    follows_as_before(recorded, found).is_some()
         && matches!(attachment::load(), State::Ready(a) if a.distrust.is_none())
 }
 
@@ -420,6 +429,9 @@ fn keep(d: &Definition) {
         "UPDATE profile_cache.attachment SET definition = $1::jsonb WHERE definition <> $1::jsonb",
         &[Arg::text(&serde_json::to_string(d).unwrap_or_default())],
     );
+    if let Some((home, _)) = home() {
+        catalog::invalidate(home);
+    }
 }
 
 /// Writes down that writers may have gone by less than the view shows: attach, which waits for them,
@@ -498,8 +510,8 @@ fn rediscover(recorded: &Recorded, found: Result<Definition, Error>, replaced: b
 
 /// What is to be added to `reached` and taken from it, beside what is another database's.
 struct Changes {
-    added: Vec<Object>,
-    gone: Vec<Object>,
+    added: Vec<(Object, bool)>,
+    gone: Vec<(Object, bool)>,
     /// There was nothing of this database.
     all: bool,
 }
@@ -507,22 +519,29 @@ struct Changes {
 /// How what is written down differs from what it should be; None where it does not.
 fn changes_of_reached(recorded: &Recorded) -> Option<Changes> {
     let _us = as_ourselves();
-    let mut relations = attachment::relations_of(recorded.document);
+    let mut relations = attachment::relations_of_view(recorded.document);
     relations.push(recorded.profile);
-    let pairs = |sql: &str, args: &[Arg]| -> HashSet<Object> {
-        let found = spi::all(sql, At::Latest, args, |r| r.oid(1).zip(r.oid(2)));
+    let read = |sql: &str, arg: Arg| -> HashMap<Object, bool> {
+        let found = spi::all(sql, At::Latest, &[arg], |r| {
+            Some(((r.oid(1)?, r.oid(2)?), r.bool(3)?))
+        });
         found.into_iter().flatten().collect()
     };
-    let mut now = pairs(&closure::concerned(), &[Arg::oids(&relations)]);
-    now.insert(here());
-    let before = pairs(
-        "SELECT r.classid, r.objid FROM profile_cache.reached AS r WHERE r.server = $1",
-        &[Arg::int8(Some(catalog::place().0))],
+    let mut now = read(&closure::concerned_beside(), Arg::oids(&relations));
+    now.extend(read(&closure::concerned(), Arg::oids(&relations)));
+    now.insert(here(), true);
+    let before = read(
+        "SELECT r.classid, r.objid, r.shown FROM profile_cache.reached AS r WHERE r.server = $1",
+        Arg::int8(Some(catalog::place().0)),
     );
+    let beyond = |a: &HashMap<Object, bool>, b: &HashMap<Object, bool>| {
+        let not_there = a.iter().filter(|(o, shown)| b.get(o) != Some(shown));
+        not_there.map(|(o, shown)| (*o, *shown)).collect()
+    };
     let changes = Changes {
-        added: now.difference(&before).copied().collect(),
-        gone: before.difference(&now).copied().collect(),
-        all: !before.contains(&here()),
+        added: beyond(&now, &before),
+        gone: beyond(&before, &now),
+        all: !before.contains_key(&here()),
     };
     (!changes.added.is_empty() || !changes.gone.is_empty()).then_some(changes)
 }
@@ -535,8 +554,8 @@ fn write_reached(recorded: &Recorded) -> bool {
     };
     let _us = as_ourselves();
     let server = || Arg::int8(Some(catalog::place().0));
-    let columns = |objects: &[Object]| {
-        let (classes, objects): (Vec<Oid>, Vec<Oid>) = objects.iter().copied().unzip();
+    let columns = |objects: &[(Object, bool)]| {
+        let (classes, objects): (Vec<Oid>, Vec<Oid>) = objects.iter().map(|(o, _)| *o).unzip();
         [Arg::oids(&classes), Arg::oids(&objects)]
     };
     let [classes, objects] = columns(&changes.gone);
@@ -545,14 +564,17 @@ fn write_reached(recorded: &Recorded) -> bool {
           OR (r.classid, r.objid) IN (SELECT o.classid, o.objid FROM unnest($2, $3) AS o(classid, objid))",
         &[server(), classes, objects],
     );
-    let [classes, objects] = columns(&changes.added);
-    spi::run(
-        "INSERT INTO profile_cache.reached (server, classid, objid) \
-         SELECT $1, o.classid, o.objid FROM unnest($2, $3) AS o(classid, objid)",
-        &[server(), classes, objects],
-    );
+    for shown in [false, true] {
+        let some = changes.added.iter().filter(|(_, s)| *s == shown);
+        let [classes, objects] = columns(&some.copied().collect::<Vec<_>>());
+        spi::run(
+            "INSERT INTO profile_cache.reached (server, classid, objid, shown) \
+             SELECT $1, o.classid, o.objid, $4 FROM unnest($2, $3) AS o(classid, objid)",
+            &[server(), classes, objects, Arg::bool(shown)],
+        );
+    }
     // DDL on relations waits for whoever makes a view of them, and for attach.
-    let apart = |o: &Object| {
+    let apart = |(o, _): &(Object, bool)| {
         [
             pg_sys::RelationRelationId,
             pg_sys::TriggerRelationId,
@@ -617,7 +639,7 @@ pub fn look_again() -> Look {
     };
     let written = {
         let _us = as_ourselves();
-        reached(&[]).contains(&here())
+        reached(&[]).contains_key(&here())
     };
     if !waiting && written {
         return Look::Nothing;
@@ -637,9 +659,18 @@ pub fn look_again() -> Look {
         let Some(recorded) = attachment::recorded() else {
             return false;
         };
-        settle(&recorded, &ones, |recorded| {
-            let found = find(recorded);
-            rediscover(recorded, found, true);
+        settle(&recorded, &ones, || {
+            let found = find(&recorded);
+            // Writers since then have gone by the definition of before.
+            if no_writers(&recorded) {
+                let settled = Recorded {
+                    problem: false,
+                    ..recorded.clone()
+                };
+                rediscover(&settled, found, false);
+            } else {
+                rediscover(&recorded, found, true);
+            }
         });
         true
     });
@@ -658,9 +689,27 @@ pub fn look_again() -> Look {
     }
 }
 
+/// Keeps writers from the tables until the transaction ends, as attach does, where none is at work now or soon.
+fn no_writers(recorded: &Recorded) -> bool {
+    let mut tables = attachment::relations_of_view(recorded.document);
+    tables.push(recorded.profile);
+    tables.retain(|t| catalog::is_table(*t));
+    (0..20).any(|_| {
+        let locked = xact::subtransaction(|| {
+            if !tables.iter().all(|t| tuple::try_lock_against_writers(*t)) {
+                Error::TablesBusy.raise();
+            }
+        });
+        if locked.is_err() {
+            xact::sleep(5);
+        }
+        locked.is_ok()
+    })
+}
+
 /// Decides about DDL that nobody has looked at, by who keeps all other DDL out: what concerns the document is
 /// looked at by `look`, and may get a number then; the rest has never been. Writes `reached` anew.
-pub fn settle(recorded: &Recorded, ones: &[Unseen], look: impl FnOnce(&Recorded)) {
+pub fn settle(recorded: &Recorded, ones: &[Unseen], look: impl FnOnce()) {
     let about: HashSet<Oid> = ones.iter().flat_map(|u| u.about.clone()).collect();
     let about: Vec<Oid> = about.into_iter().collect();
     let known = || -> HashSet<Oid> {
@@ -677,7 +726,7 @@ pub fn settle(recorded: &Recorded, ones: &[Unseen], look: impl FnOnce(&Recorded)
     };
     let ours = {
         let _us = as_ourselves();
-        reached(&[]).contains(&here())
+        reached(&[]).contains_key(&here())
     };
     let mut concerned = known();
     write_reached(recorded);
@@ -690,7 +739,7 @@ pub fn settle(recorded: &Recorded, ones: &[Unseen], look: impl FnOnce(&Recorded)
         Arg::uuids(&ids)
     };
     if !real.is_empty() {
-        look(recorded);
+        look();
         write_reached(recorded);
     }
     let _us = as_ourselves();
