@@ -11,7 +11,7 @@
 //! about. Whoever adds to that table keeps DDL on what is not there yet from passing by: it has the attachment
 //! locked, or leaves it to refresh, which does.
 
-use crate::attachment::{self, Recorded, State};
+use crate::attachment::{self, Attached, Distrust, Recorded, State};
 use crate::closure;
 use crate::discovery::{self, Key};
 use crate::error::{Error, notice, warning};
@@ -323,8 +323,12 @@ fn subjects(t: &Told) -> Option<&'static str> {
         PG_STATISTIC_EXT => Some(
             "SELECT 'pg_class'::regclass::oid, s.stxrelid, s.stxexprs IS NOT NULL FROM pg_statistic_ext AS s WHERE s.oid = $1",
         ),
-        _ if t.tag == "CREATE TABLE" || t.tag == "CREATE FOREIGN TABLE" => Some(
+        _ if t.tag.starts_with("CREATE") && t.tag.ends_with("TABLE") => Some(
             "SELECT 'pg_class'::regclass::oid, h.inhparent, true FROM pg_inherits AS h WHERE h.inhrelid = $1",
+        ),
+        // It may have got a partition.
+        _ if t.tag.ends_with("TABLE") && t.parts.iter().any(|p| p.kind == Kind::Other) => Some(
+            "SELECT 'pg_class'::regclass::oid, h.inhrelid, true FROM pg_inherits AS h WHERE h.inhparent = $1",
         ),
         _ => None,
     }
@@ -631,35 +635,27 @@ pub enum Look {
 }
 
 /// Looks at DDL that nobody could look at, before its epoch gets a number.
-pub fn look_again() -> Look {
+pub fn look_again(a: &Attached) -> Look {
     let waiting = {
         let _us = as_ourselves();
         let sql = "SELECT FROM profile_cache.pending_epoch AS p WHERE p.about IS NOT NULL LIMIT 1";
         spi::one(sql, At::New, &[], |_| ()).is_some()
     };
-    let written = {
-        let _us = as_ourselves();
-        reached(&[]).contains_key(&here())
-    };
-    if !waiting && written {
+    // An index by which something was proven can go without an event that names it.
+    let outdated = matches!(a.distrust, Some(Distrust::Problem(_)));
+    if !waiting && !outdated && is_written() {
         return Look::Nothing;
     }
     let looked = xact::attempt(|| {
-        let Some((home, _)) = home() else {
-            return false;
+        let locked = attachment::try_lock_row()
+            && home().is_some_and(|(home, _)| tuple::try_lock_against_writers(home));
+        // DDL that is under way and that may be about what is new in `reached` has that table locked.
+        let ones = if locked { unseen_ones() } else { vec![] };
+        let recorded = attachment::recorded().filter(|_| locked && waiting != ones.is_empty());
+        let Some(recorded) = recorded else {
+            Error::TablesBusy.raise()
         };
-        // DDL that is under way and that may be about what is new in `reached` has this table locked.
-        if !tuple::try_lock_against_writers(home) || !attachment::try_lock_row() {
-            return false;
-        }
-        let ones = unseen_ones();
-        if waiting && ones.is_empty() {
-            return false;
-        }
-        let Some(recorded) = attachment::recorded() else {
-            return false;
-        };
-        settle(&recorded, &ones, || {
+        let mut done = settle(&recorded, &ones, || {
             let found = find(&recorded);
             // Writers since then have gone by the definition of before.
             if no_writers(&recorded) {
@@ -672,21 +668,36 @@ pub fn look_again() -> Look {
                 rediscover(&recorded, found, true);
             }
         });
-        true
+        if outdated
+            && let found = find(&recorded)
+            && let Some(d) = follows_as_before(&recorded, &found)
+            && recorded.definition.as_ref() != Some(d)
+        {
+            keep(d);
+            done = true;
+        }
+        done
     });
     match looked {
         Ok(true) => Look::Done,
-        Ok(false) => {
-            if waiting {
-                notice(
-                    "DDL is under way that may concern the document: what is left waits for the next refresh",
-                );
-                return Look::Busy;
+        Ok(false) => Look::Nothing,
+        Err(failure) if failure.sqlstate == "55P03" => {
+            if !waiting {
+                return Look::Nothing;
             }
-            Look::Nothing
+            notice(
+                "DDL is under way that may concern the document: what is left waits for the next refresh",
+            );
+            Look::Busy
         }
         Err(failure) => failure.raise(),
     }
+}
+
+/// Whether anything is written down in `reached` for this database.
+fn is_written() -> bool {
+    let _us = as_ourselves();
+    reached(&[]).contains_key(&here())
 }
 
 /// Keeps writers from the tables until the transaction ends, as attach does, where none is at work now or soon.
@@ -708,8 +719,9 @@ fn no_writers(recorded: &Recorded) -> bool {
 }
 
 /// Decides about DDL that nobody has looked at, by who keeps all other DDL out: what concerns the document is
-/// looked at by `look`, and may get a number then; the rest has never been. Writes `reached` anew.
-pub fn settle(recorded: &Recorded, ones: &[Unseen], look: impl FnOnce()) {
+/// looked at by `look`, and may get a number then; the rest has never been. Writes `reached` anew. Whether
+/// that changed anything.
+pub fn settle(recorded: &Recorded, ones: &[Unseen], look: impl FnOnce()) -> bool {
     let about: HashSet<Oid> = ones.iter().flat_map(|u| u.about.clone()).collect();
     let about: Vec<Oid> = about.into_iter().collect();
     let known = || -> HashSet<Oid> {
@@ -724,10 +736,7 @@ pub fn settle(recorded: &Recorded, ones: &[Unseen], look: impl FnOnce()) {
         .flatten()
         .collect()
     };
-    let ours = {
-        let _us = as_ourselves();
-        reached(&[]).contains_key(&here())
-    };
+    let ours = is_written();
     let mut concerned = known();
     write_reached(recorded);
     concerned.extend(known());
@@ -756,4 +765,5 @@ pub fn settle(recorded: &Recorded, ones: &[Unseen], look: impl FnOnce()) {
     {
         catalog::invalidate(home);
     }
+    !ours || !ones.is_empty()
 }

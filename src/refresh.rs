@@ -155,7 +155,7 @@ struct Drain {
 
 /// One step of draining the pending epochs.
 fn epochs(a: &Rc<Attached>, batch: i32) -> Drained {
-    match ddl::look_again() {
+    match ddl::look_again(a) {
         ddl::Look::Nothing => {}
         ddl::Look::Done => return Drained::Some(0),
         ddl::Look::Busy => return Drained::HeldUp,

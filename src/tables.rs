@@ -56,9 +56,10 @@ pub fn lock(exclusive: &[Named], others: &[Named]) {
             let _us = as_ourselves()
                 .with(c"lock_timeout", &format!("{turn}ms"))
                 .with(c"deadlock_timeout", &format!("{}ms", (turn / 2).max(1)));
-            // Waits for DDL under way, which may concern what is to be attached.
-            spi::utility("LOCK TABLE profile_cache.attachment IN SHARE ROW EXCLUSIVE MODE");
+            // Waits for DDL under way, which may concern what is to be attached: for whoever has the row first, as
+            // all do who take both.
             spi::utility("SELECT FROM profile_cache.attachment FOR UPDATE");
+            spi::utility("LOCK TABLE profile_cache.attachment IN SHARE ROW EXCLUSIVE MODE");
             // And for a step of refresh, which has pending rows in hand.
             spi::utility("LOCK TABLE profile_cache.drain IN SHARE UPDATE EXCLUSIVE MODE");
             for t in exclusive {

@@ -71,7 +71,10 @@ fn told(r: &Row) -> Told {
         object: r.oid(2).unwrap_or(Oid::INVALID),
         column: r.bool(3) == Some(true),
         tag: r.text(4).unwrap_or_default(),
-        temporary: place.trim_start_matches('(').starts_with("pg_temp"),
+        temporary: place
+            .trim_start_matches('(')
+            .strip_prefix("pg_temp")
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('.')),
         parts: vec![],
     }
 }
