@@ -139,7 +139,7 @@ CREATE TABLE profile_cache.reached (
     classid pg_catalog.oid  NOT NULL,
     objid   pg_catalog.oid  NOT NULL,
     shown   boolean         NOT NULL,
-    PRIMARY KEY (server, classid, objid)
+    PRIMARY KEY (server, objid, classid)
 ) WITH (vacuum_truncate = off);
 COMMENT ON TABLE profile_cache.reached IS 'everything whose DDL may concern the document, and the database itself';
 COMMENT ON COLUMN profile_cache.reached.server IS 'the database cluster''s system identifier: elsewhere these numbers mean nothing';

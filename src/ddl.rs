@@ -179,19 +179,16 @@ fn here() -> Object {
 
 /// Which of these are written down, with [`here`], and whether their DDL can change a document.
 fn reached(about: &[Object]) -> HashMap<Object, bool> {
-    let (classes, objects): (Vec<Oid>, Vec<Oid>) = about.iter().copied().chain([here()]).unzip();
+    let asked: HashSet<Object> = about.iter().copied().chain([here()]).collect();
+    let objects: Vec<Oid> = asked.iter().map(|(_, object)| *object).collect();
     let found = spi::all(
-        "SELECT r.classid, r.objid, r.shown FROM profile_cache.reached AS r WHERE r.server = $1 \
-          AND (r.classid, r.objid) IN (SELECT o.classid, o.objid FROM unnest($2, $3) AS o(classid, objid))",
+        "SELECT r.classid, r.objid, r.shown FROM profile_cache.reached AS r WHERE r.server = $1 AND r.objid = ANY ($2)",
         At::Latest,
-        &[
-            Arg::int8(Some(catalog::place().0)),
-            Arg::oids(&classes),
-            Arg::oids(&objects),
-        ],
+        &[Arg::int8(Some(catalog::place().0)), Arg::oids(&objects)],
         |r| Some(((r.oid(1)?, r.oid(2)?), r.bool(3)?)),
     );
-    found.into_iter().flatten().collect()
+    let found = found.into_iter().flatten();
+    found.filter(|(object, _)| asked.contains(object)).collect()
 }
 
 /// What has been dropped, and what that may do.
@@ -404,11 +401,18 @@ fn unseen(told: &[Told]) {
     pending::unseen(&about);
 }
 
-/// What the document depends on now.
+/// What the document depends on now. The views that it reads are not kept locked: whoever replaces one next
+/// shall not wait for this transaction.
 fn find(recorded: &Recorded) -> Result<Definition, Error> {
-    let _us = as_ourselves();
-    let key = recorded.definition.as_ref().map_or("", |d| &d.view_key);
-    discovery::discover(recorded.profile, recorded.document, Key::Shown(key)).map(|f| f.definition)
+    let looked = xact::look(|| {
+        let _us = as_ourselves();
+        let key = recorded.definition.as_ref().map_or("", |d| &d.view_key);
+        discovery::discover(recorded.profile, recorded.document, Key::Shown(key))
+    });
+    match looked {
+        Ok(found) => found.map(|f| f.definition),
+        Err(failure) => failure.raise(),
+    }
 }
 
 /// The definition, where changes are followed as before.
