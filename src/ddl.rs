@@ -114,7 +114,13 @@ pub fn on_ddl(call: &Call) -> Return {
     // attach waits for DDL that is under way, so that neither can miss the other. Where it is attach that
     // came first, it may not see this.
     if !APART.contains(&tag.as_str()) && !tuple::try_lock_for_writing(home) {
-        pending::unseen(&objects(&told));
+        let about = xact::subtransaction(|| {
+            let _us = as_ourselves();
+            let subjects = subjects_of(&told, drops).into_iter();
+            let some = subjects.filter(|(effect, _)| *effect != Effect::Nothing);
+            some.map(|(_, (_, object))| object).collect::<Vec<_>>()
+        });
+        pending::unseen(&about.unwrap_or_else(|_| vec![here().1]));
         return Return::Null;
     }
     let look = xact::subtransaction(|| look(&told, drops));
@@ -122,14 +128,9 @@ pub fn on_ddl(call: &Call) -> Return {
     let effect = look.unwrap_or_else(|_| attachment::recorded().map(|_| Effect::Document));
     let replaced = told.iter().any(|t| REPLACING.contains(&t.tag.as_str()));
     if let Some(effect) = effect {
-        concern(effect, replaced, &told);
+        concern(effect, replaced);
     }
     Return::Null
-}
-
-fn objects(told: &[Told]) -> Vec<Oid> {
-    let all: HashSet<Oid> = told.iter().map(|t| t.object).collect();
-    all.into_iter().collect()
 }
 
 /// Whether the tables are a target of logical replication may have changed, and its apply fires no
@@ -144,11 +145,7 @@ fn subscription() {
 /// What the event may do to the document; None where nothing is attached.
 fn look(told: &[Told], drops: bool) -> Option<Effect> {
     let _us = as_ourselves();
-    let subjects = if drops {
-        of_dropped(told)
-    } else {
-        of_commands(told)
-    };
+    let subjects = subjects_of(told, drops);
     let about: Vec<Object> = subjects.iter().map(|(_, o)| *o).collect();
     let mut found = reached(&about);
     if !found.contains_key(&here()) {
@@ -189,6 +186,15 @@ fn reached(about: &[Object]) -> HashMap<Object, bool> {
     );
     let found = found.into_iter().flatten();
     found.filter(|(object, _)| asked.contains(object)).collect()
+}
+
+/// What the event is about, and what it may do to that.
+fn subjects_of(told: &[Told], drops: bool) -> Vec<(Effect, Object)> {
+    if drops {
+        of_dropped(told)
+    } else {
+        of_commands(told)
+    }
 }
 
 /// What has been dropped, and what that may do.
@@ -332,7 +338,7 @@ fn subjects(t: &Told) -> Option<&'static str> {
 }
 
 /// DDL on what the document depends on.
-fn concern(effect: Effect, replaced: bool, told: &[Told]) {
+fn concern(effect: Effect, replaced: bool) {
     let gone = |r: &Recorded| {
         let exists = |oid| catalog::relation_name(oid).is_some();
         !exists(r.profile) || !exists(r.document)
@@ -380,11 +386,11 @@ fn concern(effect: Effect, replaced: bool, told: &[Told]) {
     });
     match done {
         Ok(true) => {}
-        Ok(false) => unseen(told),
+        Ok(false) => unseen(),
         // In a transaction that keeps one snapshot, the same.
-        Err(failure) if failure.sqlstate == "40001" => unseen(told),
+        Err(failure) if failure.sqlstate == "40001" => unseen(),
         Err(_) => {
-            unseen(told);
+            unseen();
             warning(
                 "profile_cache could not find out anew what the document depends on",
                 "Reads compute the document until the next refresh, or SELECT profile_cache.attach() with the same arguments, has found it out.",
@@ -393,12 +399,9 @@ fn concern(effect: Effect, replaced: bool, told: &[Told]) {
     }
 }
 
-/// Leaves DDL that concerns the document to refresh or attach.
-fn unseen(told: &[Told]) {
-    let mut about = objects(told);
-    // It does, whatever comes to be written down until then.
-    about.push(attachment::recorded().map_or(Oid::INVALID, |r| r.document));
-    pending::unseen(&about);
+/// Leaves DDL that concerns the document to refresh or attach. Whatever comes to be written down until then, it does.
+fn unseen() {
+    pending::unseen(&[here().1]);
 }
 
 /// What the document depends on now. The views that it reads are not kept locked: whoever replaces one next
