@@ -643,14 +643,21 @@ pub enum Look {
 
 /// Looks at DDL that nobody could look at, before its epoch gets a number.
 pub fn look_again(a: &Attached) -> Look {
-    let waiting = {
+    let (server, database) = catalog::place();
+    let (waiting, written) = {
         let _us = as_ourselves();
-        let sql = "SELECT FROM profile_cache.pending_epoch AS p WHERE p.about IS NOT NULL LIMIT 1";
-        spi::one(sql, At::New, &[], |_| ()).is_some()
+        spi::one(
+            "SELECT EXISTS (SELECT FROM profile_cache.pending_epoch AS p WHERE p.about IS NOT NULL), \
+              EXISTS (SELECT FROM profile_cache.reached AS r WHERE (r.server, r.objid, r.classid) = ($1, $2, 'pg_database'::regclass))",
+            At::New,
+            &[Arg::int8(Some(server)), Arg::oid(database)],
+            |r| (r.bool(1) != Some(false), r.bool(2) == Some(true)),
+        )
+        .unwrap_or((true, false))
     };
     // An index by which something was proven can go without an event that names it.
     let outdated = matches!(a.distrust, Some(Distrust::Problem(_)));
-    if !waiting && !outdated && is_written() {
+    if !waiting && !outdated && written {
         return Look::Nothing;
     }
     let looked = xact::attempt(|| {
