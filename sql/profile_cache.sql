@@ -3,8 +3,8 @@
 CREATE SCHEMA profile_cache;
 COMMENT ON SCHEMA profile_cache IS 'profile_cache: cached user profiles that are never stale';
 
--- State. pg_dump carries attachment, epoch, pending_epoch, pending_key and failure; drain and absent name
--- transactions of one server and stay behind, and last_refresh is this database's. None of it is ever cut off at the end by vacuum, which would
+-- State. pg_dump carries attachment, epoch, pending_epoch, pending_key and failure; drain, absent, reached and
+-- last_refresh are one server's or one database's and stay behind. None of it is ever cut off at the end by vacuum, which would
 -- take ACCESS EXCLUSIVE, and each read of a standby with it.
 
 CREATE TABLE profile_cache.attachment (
@@ -43,6 +43,7 @@ CREATE TABLE profile_cache.pending_epoch (
     epoch        pg_catalog.int8,
     redefined    boolean                NOT NULL,
     apply        boolean                NOT NULL,
+    about        pg_catalog.oid[],
     reason       pg_catalog.text        NOT NULL,
     link_schema  pg_catalog.name,
     link_table   pg_catalog.name,
@@ -55,6 +56,7 @@ COMMENT ON COLUMN profile_cache.pending_epoch.id IS 'the row''s name';
 COMMENT ON COLUMN profile_cache.pending_epoch.epoch IS 'its number; null until refresh assigns it';
 COMMENT ON COLUMN profile_cache.pending_epoch.redefined IS 'the document''s definition has changed, in older snapshots too';
 COMMENT ON COLUMN profile_cache.pending_epoch.apply IS 'logical replication may have something under way of which nothing speaks: it gets no number before that is over';
+COMMENT ON COLUMN profile_cache.pending_epoch.about IS 'objects of DDL of which nobody knows yet whether it concerns the document: it gets no number before that; null otherwise';
 COMMENT ON COLUMN profile_cache.pending_epoch.reason IS 'what happened';
 COMMENT ON COLUMN profile_cache.pending_epoch.link_schema IS 'schema of the changed table; null: everything is concerned';
 COMMENT ON COLUMN profile_cache.pending_epoch.link_table IS 'the changed table';
@@ -131,6 +133,19 @@ COMMENT ON TABLE profile_cache.absent IS 'pending keys that no visible row had w
 COMMENT ON COLUMN profile_cache.absent.pending IS 'the pending row''s id';
 COMMENT ON COLUMN profile_cache.absent.holders IS 'virtual transactions that may still bring the row, or another change';
 COMMENT ON COLUMN profile_cache.absent.server_start IS 'the run of the server in which they were noted';
+
+CREATE TABLE profile_cache.reached (
+    server  pg_catalog.int8 NOT NULL,
+    classid pg_catalog.oid  NOT NULL,
+    objid   pg_catalog.oid  NOT NULL,
+    shown   boolean         NOT NULL,
+    PRIMARY KEY (server, objid, classid)
+) WITH (vacuum_truncate = off);
+COMMENT ON TABLE profile_cache.reached IS 'everything whose DDL may concern the document, and the database itself';
+COMMENT ON COLUMN profile_cache.reached.server IS 'the database cluster''s system identifier: elsewhere these numbers mean nothing';
+COMMENT ON COLUMN profile_cache.reached.classid IS 'the catalog that lists the object';
+COMMENT ON COLUMN profile_cache.reached.objid IS 'its number there';
+COMMENT ON COLUMN profile_cache.reached.shown IS 'whether its DDL can change a document; else only what is proven, or whose code runs';
 
 CREATE TABLE profile_cache.failure (
     user_id   pg_catalog.uuid        NOT NULL,

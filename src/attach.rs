@@ -7,6 +7,7 @@
 use crate::advice;
 use crate::attachment::{self, State};
 use crate::conventional;
+use crate::ddl;
 use crate::discovery::{self, Key};
 use crate::error::{Error, notice};
 use crate::pending;
@@ -80,6 +81,7 @@ pub fn attach(request: &Request) {
     );
     let exclusive: Vec<Named> = exclusive.into_iter().map(named).collect();
     lock(&exclusive, &others);
+    let unseen = ddl::unseen_ones();
     check();
     rights::set(Some(owner), Revoke::FormerOwners);
     let key = check_key(&profile, &request.key);
@@ -107,6 +109,10 @@ pub fn attach(request: &Request) {
     }
     changed |= make_triggers(definition, profile.oid, owner);
     record(&profile, document, definition, &request.exclude, changed);
+    if let Some(recorded) = attachment::recorded() {
+        // What was committed before the locks were there, this has seen.
+        ddl::settle(&recorded, &unseen, || ());
+    }
     advice::warn_of_later_triggers(&profile);
     advice::warn_of_foreign_indexes(&profile);
     advice::warn_of_readers(&profile, &others);
@@ -424,15 +430,20 @@ fn forget_everything() {
     for table in [
         "attachment",
         "epoch",
-        "pending_epoch",
         "pending_key",
         "drain",
         "absent",
+        "reached",
         "failure",
         "last_refresh",
     ] {
         spi::run(&format!("DELETE FROM profile_cache.{table}"), &[]);
     }
+    // DDL that nobody has looked at may concern who attaches next.
+    spi::run(
+        "DELETE FROM profile_cache.pending_epoch WHERE about IS NULL",
+        &[],
+    );
 }
 
 /// `SELECT profile_cache.detach(…)`.

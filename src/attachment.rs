@@ -368,26 +368,30 @@ fn or_error(state: State) -> Rc<Attached> {
 }
 
 /// What the attachment says, whether or not it still holds.
+#[derive(Clone)]
 pub struct Recorded {
     pub profile: Oid,
     pub document: Oid,
     pub definition: Option<Definition>,
-    /// It has a problem.
+    /// It has a problem, or there has been DDL that nobody has looked at.
     pub problem: bool,
 }
 
 /// Locks the attachment's row until the transaction ends, and takes note of what others have
-/// committed meanwhile.
-pub fn lock_row() {
+/// committed. False where another transaction has it, or there is none.
+pub fn try_lock_row() -> bool {
     let _us = as_ourselves();
-    let sql = "SELECT FROM profile_cache.attachment AS a FOR UPDATE";
-    spi::one(sql, At::New, &[], |_| ());
+    let sql = "SELECT FROM profile_cache.attachment AS a FOR UPDATE SKIP LOCKED";
+    let locked = spi::one(sql, At::New, &[], |_| ()).is_some();
     catalog::accept_invalidations();
+    locked
 }
 
 pub fn recorded() -> Option<Recorded> {
     let _us = as_ourselves();
-    let sql = "SELECT a.profile::oid, a.document::oid, a.definition::text, a.problem IS NOT NULL FROM profile_cache.attachment AS a";
+    let sql = "SELECT a.profile::oid, a.document::oid, a.definition::text, \
+         a.problem IS NOT NULL OR EXISTS (SELECT FROM profile_cache.pending_epoch AS p WHERE p.about IS NOT NULL) \
+         FROM profile_cache.attachment AS a";
     spi::one(sql, At::Latest, &[], |r| {
         Some(Recorded {
             profile: r.oid(1)?,
@@ -408,7 +412,8 @@ fn read() -> (State, Vec<Oid>) {
     let row = spi::one(
         "SELECT a.profile::oid, a.document::oid, a.definition::text, a.problem, a.unsafe, \
           (SELECT e.trusted_from FROM profile_cache.epoch AS e WHERE NOT EXISTS \
-            (SELECT FROM profile_cache.pending_epoch AS p WHERE p.redefined AND p.epoch IS NULL)) \
+            (SELECT FROM profile_cache.pending_epoch AS p WHERE p.redefined AND p.epoch IS NULL)), \
+          EXISTS (SELECT FROM profile_cache.pending_epoch AS p WHERE p.about IS NOT NULL) \
          FROM profile_cache.attachment AS a",
         At::Latest,
         &[],
@@ -420,11 +425,19 @@ fn read() -> (State, Vec<Oid>) {
                 r.text(4),
                 r.bool(5),
                 r.int8(6),
+                r.bool(7) != Some(false),
             )
         },
     );
-    let Some((Some(profile), Some(document), Some(definition), problem, is_unsafe, trusted_from)) =
-        row
+    let Some((
+        Some(profile),
+        Some(document),
+        Some(definition),
+        problem,
+        is_unsafe,
+        trusted_from,
+        unseen,
+    )) = row
     else {
         return (State::None, watched);
     };
@@ -456,8 +469,10 @@ fn read() -> (State, Vec<Oid>) {
     watched.extend(&relations);
     let definition = serde_json::from_str::<Definition>(&definition).ok();
     let owners = |oid: &Oid| catalog::owner(*oid) == catalog::owner(profile);
-    // What a definition says that has a problem is of an earlier view.
+    // What a definition says that has a problem is of an earlier view; so may one be where nobody has
+    // looked at what DDL has changed.
     let ask = problem.is_some()
+        || unseen
         || !relations.iter().all(owners)
         || definition.as_ref().is_none_or(|d| d.own_code)
         || Reached::plans_own_code(&relations);
@@ -579,6 +594,12 @@ fn resolve(d: &Definition, profile: Oid) -> Result<Vec<UsedTable>, String> {
             })
         })
         .collect()
+}
+
+/// The same, at any time.
+pub fn relations_of_view(document: Oid) -> Vec<Oid> {
+    let _us = as_ourselves();
+    relations_of(document)
 }
 
 /// The view, those nested in it, and what they read.

@@ -14,6 +14,7 @@ pub enum Mode {
     AccessShare = pg_sys::AccessShareLock as i32,
     ShareUpdateExclusive = pg_sys::ShareUpdateExclusiveLock as i32,
     ShareRowExclusive = pg_sys::ShareRowExclusiveLock as i32,
+    Exclusive = pg_sys::ExclusiveLock as i32,
     AccessExclusive = pg_sys::AccessExclusiveLock as i32,
 }
 
@@ -24,6 +25,7 @@ impl Mode {
             Mode::AccessShare => "ACCESS SHARE",
             Mode::ShareUpdateExclusive => "SHARE UPDATE EXCLUSIVE",
             Mode::ShareRowExclusive => "SHARE ROW EXCLUSIVE",
+            Mode::Exclusive => "EXCLUSIVE",
             Mode::AccessExclusive => "ACCESS EXCLUSIVE",
         }
     }

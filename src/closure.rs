@@ -1,7 +1,7 @@
 //! What a document view can reach: everything whose code may run when it is read, at any depth.
 //!
-//! Invariant: one query says what that is, for attach, for the event trigger and for whoever loads the
-//! attachment. What passes [`Reached::check`] runs only code that is the same in every session (internal, C, or SQL
+//! Invariant: one query says what that is, for attach, for whoever loads the attachment and for the event
+//! trigger, which goes by what is written down of it ([`concerned`]). What passes [`Reached::check`] runs only code that is the same in every session (internal, C, or SQL
 //! whose body was parsed when it was created), of nobody but the tables' owner and superusers.
 //!
 //! Why no other owner: the view runs as the tables' owner, and whoever owns what it reaches may replace it,
@@ -79,6 +79,45 @@ pub fn reached(roots: &str) -> String {
 
 /// The relations $1, as roots.
 pub const RELATIONS: &str = "SELECT 'pg_class'::regclass::oid, o, false FROM unnest($1) AS o";
+
+/// All that DDL may be about that can change a document, as rows (classid, objid, true): what reading the view
+/// reaches, and the equality operators of the tables' foreign keys; our triggers; what inherits; our schema. And
+/// what can change only what is proven, with false: indexes and constraints. $1: the profile table, the view, and
+/// all relations that it reads. The server's own text search objects, which can be altered and whose users
+/// pg_depend does not know, are not here.
+pub fn concerned() -> String {
+    let roots = format!(
+        "{RELATIONS} UNION SELECT 'pg_operator'::regclass, o, true FROM pg_constraint AS k CROSS JOIN LATERAL unnest(k.conpfeqop) AS o \
+         WHERE k.contype = 'f' AND k.conrelid = ANY ($1) AND o >= 16384"
+    );
+    format!(
+        "{}, relation(oid) AS (SELECT DISTINCT r.objid FROM reached AS r WHERE r.classid = 'pg_class'::regclass), \
+          concerned(classid, objid, shown) AS ( \
+          SELECT r.classid, r.objid, true FROM reached AS r \
+          UNION ALL SELECT 'pg_class'::regclass, i.indexrelid, false FROM relation AS r JOIN pg_index AS i ON i.indrelid = r.oid \
+          UNION ALL SELECT 'pg_constraint'::regclass, k.oid, false FROM relation AS r \
+           JOIN pg_constraint AS k ON k.conrelid = r.oid AND k.contype <> 'c' \
+          UNION ALL SELECT 'pg_trigger'::regclass, g.oid, true FROM relation AS r JOIN pg_trigger AS g ON g.tgrelid = r.oid \
+           JOIN pg_proc AS f ON f.oid = g.tgfoid AND f.pronamespace = 'profile_cache'::regnamespace \
+          UNION ALL SELECT 'pg_class'::regclass, h.inhrelid, true FROM relation AS r JOIN pg_inherits AS h ON h.inhparent = r.oid \
+          UNION ALL SELECT 'pg_class'::regclass, h.inhparent, true FROM relation AS r JOIN pg_inherits AS h ON h.inhrelid = r.oid \
+          UNION ALL SELECT 'pg_namespace'::regclass, 'profile_cache'::regnamespace, true) \
+         SELECT c.classid, c.objid, bool_or(c.shown) FROM concerned AS c GROUP BY 1, 2",
+        reached(&roots)
+    )
+}
+
+/// The same of what planning a query on the relations $1, or writing their rows, may run: code of their
+/// indexes, CHECKs and statistics.
+pub fn concerned_beside() -> String {
+    let roots = "SELECT 'pg_class'::regclass::oid, i.indexrelid, true FROM pg_index AS i WHERE i.indrelid = ANY ($1) \
+         UNION SELECT 'pg_constraint'::regclass, k.oid, true FROM pg_constraint AS k WHERE k.conrelid = ANY ($1) AND k.contype = 'c' \
+         UNION SELECT 'pg_statistic_ext'::regclass, s.oid, true FROM pg_statistic_ext AS s WHERE s.stxrelid = ANY ($1)";
+    format!(
+        "{} SELECT DISTINCT r.classid, r.objid, false FROM reached AS r",
+        reached(roots)
+    )
+}
 
 /// The indexes $1, whose expressions, predicates and operator classes are run to write a row.
 const INDEXES: &str = "SELECT 'pg_class'::regclass::oid, o, true FROM unnest($1) AS o";

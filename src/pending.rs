@@ -320,6 +320,23 @@ pub fn redefined(reason: &str) {
     }
 }
 
+/// The same where DDL could not be looked at, since another transaction had a lock that this takes: no
+/// stamp is trusted until refresh, or attach(), has looked whether it concerns the document. `about`: the
+/// objects. More than one row in a transaction, since each may turn out to concern nobody.
+pub fn unseen(about: &[Oid]) {
+    session::many();
+    {
+        let _us = as_ourselves();
+        spi::run(
+            "INSERT INTO profile_cache.pending_epoch (redefined, apply, reason, about) VALUES (true, false, 'DDL', $1)",
+            &[Arg::oids(about)],
+        );
+    }
+    if let Some((home, _)) = home() {
+        catalog::invalidate(home);
+    }
+}
+
 /// The same where a table may no longer be a target of logical replication: its apply fires no statement
 /// triggers, so nothing speaks of what it has under way, and refresh numbers this only when that is over.
 pub fn applied(reason: &str) {
@@ -372,8 +389,8 @@ pub fn forget_values() {
     );
     spi::run(
         "UPDATE profile_cache.pending_epoch SET link_schema = NULL, link_table = NULL, link_columns = NULL, \
-          link_values = NULL WHERE link_schema IS NOT NULL AND id IN \
-         (SELECT p.id FROM profile_cache.pending_epoch AS p FOR UPDATE SKIP LOCKED)",
+          link_values = NULL WHERE id IN \
+         (SELECT p.id FROM profile_cache.pending_epoch AS p WHERE p.link_schema IS NOT NULL FOR UPDATE SKIP LOCKED)",
         &[],
     );
 }

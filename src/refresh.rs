@@ -8,6 +8,7 @@
 
 use crate::attachment::{self, Attached, Naming};
 use crate::blockers::{Mode, blockers};
+use crate::ddl;
 use crate::document;
 use crate::error::{Error, check_interrupts, notice, warning};
 use crate::pending;
@@ -176,6 +177,27 @@ fn ready(a: &Attached) -> Result<Rc<Attached>, Vec<String>> {
 
 /// One step, of at most `most` profiles; the caller commits after it. Whose turn is next.
 pub fn step(a: &Rc<Attached>, phase: Phase, course: &mut Course, most: i32) -> (Phase, u64) {
+    // What DDL has left may be what is wrong.
+    match ddl::look_again(a) {
+        ddl::Look::Nothing => {}
+        ddl::Look::Done => {
+            course.worked = true;
+            return (
+                if phase == Phase::Begin {
+                    Phase::Keys
+                } else {
+                    phase
+                },
+                0,
+            );
+        }
+        ddl::Look::Busy => {
+            let why = "DDL is under way that may concern the document";
+            notice(&format!("{why}: what is left waits for the next refresh"));
+            end(Some(why.into()));
+            return (Phase::Done, 0);
+        }
+    }
     if let Some(distrust) = &a.distrust {
         let why = distrust.reason();
         warning(
@@ -329,7 +351,7 @@ fn note_appliers(a: &Attached) {
 /// A pending epoch `p` that may get its number now. A transaction is seen to have committed before it has told
 /// others what it invalidates, and gives up its own lock after that: only then can nobody compute by what was
 /// before it in a snapshot that shows the number.
-const ASSIGNABLE: &str = "p.epoch IS NULL \
+const ASSIGNABLE: &str = "p.epoch IS NULL AND p.about IS NULL \
    AND (NOT p.redefined OR NOT EXISTS (SELECT FROM pg_locks AS l WHERE l.locktype = 'transactionid' \
     AND l.transactionid = p.xmin AND l.mode = 'ExclusiveLock')) \
    AND (NOT p.apply OR EXISTS (SELECT FROM profile_cache.absent AS b \

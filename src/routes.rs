@@ -135,6 +135,16 @@ fn yes() -> bool {
 }
 
 impl Definition {
+    /// Whether the same changes are followed in the same ways, whatever has been proven of it.
+    pub fn follows_as(&self, other: &Definition) -> bool {
+        let tables = self.tables.iter().zip(&other.tables);
+        (&self.key, &self.view_key, self.expires) == (&other.key, &other.view_key, other.expires)
+            && self.tables.len() == other.tables.len()
+            && tables
+                .into_iter()
+                .all(|(a, b)| (&a.schema, &a.name, &a.links) == (&b.schema, &b.name, &b.links))
+    }
+
     /// Whether the parts of it that stand in SQL unquoted, types and operators, are names and nothing
     /// else. It comes from a table, and a table may have been written by hand.
     pub fn is_only_names(&self) -> bool {

@@ -162,7 +162,7 @@ pub fn touch(place: Place, columns: &[Column], rows: HashMap<Vec<Vec<u8>>, Vec<V
 pub fn touches_links_of(a: &Rc<Attached>) -> bool {
     with(|s| {
         let known = s.attached.get_or_insert_with(|| a.clone());
-        Rc::ptr_eq(known, a) || known.definition == a.definition
+        Rc::ptr_eq(known, a) || known.definition.follows_as(&a.definition)
     })
     .unwrap_or(false)
 }

@@ -79,13 +79,17 @@ pub fn lock(exclusive: &[Named], others: &[Named]) {
     loop {
         let ends = xact::clock() + turn * 1000;
         let locked = xact::attempt(|| {
-            for (t, mode) in &wanted {
+            for (n, (t, mode)) in wanted.iter().enumerate() {
                 let left = ((ends - xact::clock()) / 1000).max(1);
                 // Who waits as long as deadlock_timeout has an autovacuum that is in the way give up, as any DDL has;
                 // and where it is a circle, it is we who give way.
                 let _us = as_ourselves()
                     .with(c"lock_timeout", &format!("{left}ms"))
                     .with(c"deadlock_timeout", &format!("{}ms", (turn / 4).max(1)));
+                if n == 0 {
+                    // Whoever takes both takes the row first.
+                    spi::utility("SELECT FROM profile_cache.attachment FOR UPDATE");
+                }
                 spi::utility(&format!("LOCK TABLE {} IN {} MODE", t.sql, mode.sql()));
             }
         });
@@ -95,8 +99,9 @@ pub fn lock(exclusive: &[Named], others: &[Named]) {
                 xact::sleep(10);
             }
             Err(failure) if GIVEN_UP.contains(&&*failure.sqlstate) => {
-                let wanted: Vec<(Oid, Mode)> =
-                    wanted.iter().map(|(t, mode)| (t.oid, *mode)).collect();
+                let row = ours.first().map(|(t, _)| (t.oid, Mode::Exclusive));
+                let wanted = wanted.iter().map(|(t, mode)| (t.oid, *mode)).chain(row);
+                let wanted: Vec<(Oid, Mode)> = wanted.collect();
                 Error::TablesBusy(blockers(&wanted)).raise()
             }
             Err(failure) => failure.raise(),

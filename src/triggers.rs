@@ -266,7 +266,7 @@ fn settle(a: &Attached) {
     let locks = !many && xact::subtransaction(|| document::try_locks(a)).unwrap_or(false);
     // DDL may have committed before the locks were taken.
     let a = match attachment::load() {
-        State::Ready(now) if now.definition == a.definition => now,
+        State::Ready(now) if now.definition.follows_as(&a.definition) => now,
         _ => return pending::everything("what is attached has changed"),
     };
     let a = &*a;

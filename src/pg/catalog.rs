@@ -49,6 +49,24 @@ pub fn belongs_to_extension(relation: Oid, extension: &str) -> bool {
     }
 }
 
+/// The database cluster and the database: what OIDs mean something in.
+pub fn place() -> (i64, Oid) {
+    // SAFETY: read the backend's own state.
+    unsafe { (pg_sys::GetSystemIdentifier() as i64, pg_sys::MyDatabaseId) }
+}
+
+/// The type of a table's rows; of what is no relation the invalid one.
+pub fn row_type(relation: Oid) -> Oid {
+    // SAFETY: a cache look-up.
+    unsafe { pg_sys::get_rel_type_id(relation) }
+}
+
+/// Whether a relation is an ordinary table.
+pub fn is_table(relation: Oid) -> bool {
+    // SAFETY: a cache look-up.
+    unsafe { pg_sys::get_rel_relkind(relation) == pg_sys::RELKIND_RELATION as std::ffi::c_char }
+}
+
 /// The relation that this name means in the session's search_path.
 pub fn relation_by_path(name: &str) -> Option<Oid> {
     let name = CString::new(name).ok()?;

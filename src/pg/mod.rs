@@ -8,6 +8,7 @@
 
 pub mod backtrace;
 pub mod catalog;
+pub mod ddl;
 pub mod entry;
 pub mod fmgr;
 pub mod identity;

@@ -128,7 +128,7 @@ impl Row {
 
     /// The column's datum, which must be of this type: a view or a column of ours may have been
     /// changed under us, and a datum read as another type is a wild pointer.
-    fn typed(&self, column: i32, oid: Oid) -> Option<Datum> {
+    pub(super) fn typed(&self, column: i32, oid: Oid) -> Option<Datum> {
         let is = self.column_type(column);
         if is != oid {
             let what =

@@ -70,6 +70,12 @@ pub fn try_lock_for_writing(table: Oid) -> bool {
     unsafe { pg_sys::ConditionalLockRelationOid(table, pg_sys::RowExclusiveLock as i32) }
 }
 
+/// SHARE ROW EXCLUSIVE, likewise: nobody else writes the table then.
+pub fn try_lock_against_writers(table: Oid) -> bool {
+    // SAFETY: as above.
+    unsafe { pg_sys::ConditionalLockRelationOid(table, pg_sys::ShareRowExclusiveLock as i32) }
+}
+
 /// ACCESS SHARE, likewise. Who waits for a table that this transaction has locked already, in whatever mode, keeps
 /// nobody of us from it.
 pub fn try_lock_for_reading(relation: Oid) -> bool {

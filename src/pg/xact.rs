@@ -162,6 +162,15 @@ pub fn subtransaction<R>(f: impl FnOnce() -> R) -> Result<R, Failure> {
 
 /// Runs `f` in a subtransaction; any error rolls it back and is returned.
 pub fn attempt<R>(f: impl FnOnce() -> R) -> Result<R, Failure> {
+    within(f, false)
+}
+
+/// The same of what only looks: what it has locked is given back.
+pub fn look<R>(f: impl FnOnce() -> R) -> Result<R, Failure> {
+    within(f, true)
+}
+
+fn within<R>(f: impl FnOnce() -> R, undo: bool) -> Result<R, Failure> {
     // SAFETY: saved to be restored after the subtransaction, as PL/pgSQL does.
     let (context, owner) = unsafe { (pg_sys::CurrentMemoryContext, pg_sys::CurrentResourceOwner) };
     // SAFETY: released or rolled back on every path below.
@@ -179,7 +188,13 @@ pub fn attempt<R>(f: impl FnOnce() -> R) -> Result<R, Failure> {
     PgTryBuilder::new(AssertUnwindSafe(|| {
         let r = f();
         // SAFETY: the subtransaction begun above is the current one.
-        unsafe { pg_sys::ReleaseCurrentSubTransaction() };
+        unsafe {
+            if undo {
+                pg_sys::RollbackAndReleaseCurrentSubTransaction();
+            } else {
+                pg_sys::ReleaseCurrentSubTransaction();
+            }
+        }
         restore();
         Ok(r)
     }))

@@ -139,6 +139,21 @@ class Bench:
 
         return Case(what, run, unit, against, chart)
 
+    def ddl(self, what, database, statement, first, against=None):
+        """Short DDL, the median of several: one after the other in a session, or each the first of its own."""
+        times = 10 if self.options.quick else 30
+
+        def took(text):
+            return sum(float(ms) for ms in re.findall(r"^Time: ([\d.]+) ms", self.server.run(database, text), re.MULTILINE))
+
+        def run(warm):
+            if first:
+                return {"ms": statistics.median(took(f"\\timing on\n{statement}") for _ in range(times))}
+            several = f"{statement}\n" * times
+            return {"ms": took(f"{statement}\n\\timing on\n{several}") / times}
+
+        return Case(what, run, "ms", against)
+
     def refresh(self, what, s, callers=1, against=None, chart=None, unit="s", times=1):
         """CALL refresh() by so many callers at once, until all are done; and the most memory that one has taken."""
 

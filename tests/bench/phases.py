@@ -81,11 +81,9 @@ def roles(bench):
     policy = "CREATE POLICY active ON user_profile FOR SELECT TO reader USING (is_active)"
     for database in (s.cached, s.plpgsql):
         server.run(database, f"{policy}; ALTER TABLE user_profile ENABLE ROW LEVEL SECURITY")
-    server.refresh(s.cached)  # DDL on the table has made everything pending
     compare("row security")
     for database in (s.cached, s.plpgsql):
         server.run(database, "DROP POLICY active ON user_profile; ALTER TABLE user_profile DISABLE ROW LEVEL SECURITY")
-    server.refresh(s.cached)
 
 
 def misses(bench):
@@ -281,7 +279,6 @@ def bloat(bench):
         ], rounds=1, warm=False)  # fmt: skip
     for fillfactor in (100, 90, 80, 70):
         server.run(s.cached, f"ALTER TABLE user_profile SET (fillfactor = {fillfactor})")
-        server.refresh(s.cached)  # DDL on the table has made everything pending
         each(f"fillfactor {fillfactor}")
     server.run(s.cached, "ALTER TABLE user_profile RESET (fillfactor)")
     server.sql(s.cached, "VACUUM FULL user_profile; SELECT profile_cache.invalidate_all()")
@@ -340,4 +337,29 @@ def pending(bench):
     verified(server, s)
 
 
-PHASES = {f.__name__: f for f in (reads, roles, misses, writes, bulk, growth, bloat, idle, pending)}
+def ddl(bench):
+    """DDL with and without the extension: on what the document has nothing to do with, and on the profile table."""
+    s = bench.tiny
+    for database in (s.bare, s.cached):
+        bench.server.run(database, "CREATE TABLE unrelated (id int)")
+    statements = [  # what, and to be repeated
+        ("COMMENT ON TABLE unrelated", "COMMENT ON TABLE unrelated IS 'x';"),
+        ("CREATE FUNCTION unrelated", "CREATE OR REPLACE FUNCTION unrelated() RETURNS int LANGUAGE sql RETURN 1;"),
+        ("ALTER TABLE unrelated SET", "ALTER TABLE unrelated SET (fillfactor = 90);"),
+        ("CREATE and DROP TABLE unrelated", "CREATE TABLE other (id int); DROP TABLE other;"),
+        ("ALTER TABLE user_profile SET", "ALTER TABLE user_profile SET (fillfactor = 100);"),
+        ("user_profile: ADD and DROP COLUMN", "ALTER TABLE user_profile ADD COLUMN other int; ALTER TABLE user_profile DROP COLUMN other;"),
+    ]
+    for what, statement in statements:
+        for how, first in (("", False), (", first in its session", True)):
+            against = {f"{what}{how}: bare": None}
+            bench.measure("ddl", [
+                bench.ddl(f"{what}{how}: bare", s.bare, statement, first),
+                bench.ddl(f"{what}{how}: cached", s.cached, statement, first, against),
+            ])  # fmt: skip
+    for database in (s.bare, s.cached):
+        bench.server.run(database, "DROP TABLE unrelated; DROP FUNCTION unrelated(); ALTER TABLE user_profile RESET (fillfactor)")
+    served_from(bench.server, s, "cache", "fresh")
+
+
+PHASES = {f.__name__: f for f in (reads, roles, misses, writes, bulk, growth, bloat, idle, pending, ddl)}
