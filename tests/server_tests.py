@@ -208,7 +208,7 @@ def cancelled_refresh(server, database):
         cancelled = 0
         for n in range(200):
             try:
-                server.sql(database, f"SET statement_timeout = '{90 + n % 30}ms';\nCALL profile_cache.refresh()")
+                server.sql(database, f"SET statement_timeout = '{90 + 5 * n}ms';\nCALL profile_cache.refresh()")
                 break
             except RuntimeError as error:
                 if "statement timeout" not in str(error):

@@ -144,7 +144,7 @@ class Bench:
         times = 10 if self.options.quick else 30
 
         def took(text):
-            return sum(float(ms) for ms in re.findall(r"^Time: ([\d.]+) ms", self.server.run(database, text), re.MULTILINE))
+            return sum(float(ms) for ms in re.findall(r"^Time: ([\d.]+) ms", self.server.run(database, f"SET synchronous_commit = off;\n{text}"), re.MULTILINE))
 
         def run(warm):
             if first:
