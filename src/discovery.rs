@@ -402,26 +402,25 @@ pub fn unique_indexes(tables: &[Oid]) -> Vec<Unique> {
 /// the type's btree says so (its support function 4, as for deduplication).
 fn columns(tables: &[Oid], facts: &mut Facts) -> BTreeMap<(u32, i16), Column> {
     let sql = format!(
-        "SELECT a.attrelid, a.attnum::int8, a.attname::text, format_type(b.oid, -1), a.attcollation, \
-          coalesce((SELECT bool_or(s.amproc::oid = 'btequalimage'::regproc \
-            OR s.amproc::oid = 'btvarstrequalimage'::regproc AND coalesce(l.collisdeterministic, true)) \
-           FROM pg_opclass AS c JOIN pg_am AS m ON m.oid = c.opcmethod AND m.amname = 'btree' \
-           JOIN pg_amproc AS s ON s.amprocfamily = c.opcfamily AND s.amprocnum = 4 \
-            AND s.amproclefttype = c.opcintype AND s.amprocrighttype = c.opcintype \
-           WHERE c.opcdefault AND c.opcintype = CASE WHEN b.typtype = 'e' THEN 'anyenum'::regtype \
-            WHEN b.oid = 'varchar'::regtype THEN 'text'::regtype ELSE b.oid END), false), \
-          a.attgenerated <> '', \
-          (SELECT c.opcfamily FROM pg_opclass AS c JOIN pg_am AS m ON m.oid = c.opcmethod AND m.amname = 'btree' \
-           WHERE c.opcdefault AND c.opcintype = CASE WHEN b.typtype = 'e' THEN 'anyenum'::regtype \
-            WHEN b.oid = 'varchar'::regtype THEN 'text'::regtype ELSE b.oid END), \
-          (SELECT c.opcfamily FROM pg_opclass AS c JOIN pg_am AS m ON m.oid = c.opcmethod AND m.amname = 'btree' \
-           WHERE c.opcdefault AND c.opcintype = 'numeric'::regtype AND b.oid = ANY ('{{int2,int4,int8}}'::regtype[])), {} \
-         FROM pg_attribute AS a JOIN pg_type AS b ON b.oid = (WITH RECURSIVE d(oid, next) AS ( \
-            SELECT t.oid, t.typbasetype FROM pg_type AS t WHERE t.oid = a.atttypid \
-            UNION ALL SELECT t.oid, t.typbasetype FROM d JOIN pg_type AS t ON t.oid = d.next) \
-           SELECT d.oid FROM d WHERE d.next = 0) \
-         LEFT JOIN pg_collation AS l ON l.oid = a.attcollation \
-         WHERE a.attrelid = ANY ($1) AND a.attnum > 0 AND NOT a.attisdropped",
+        // Each type once: tables have many columns of few types.
+        "WITH own AS MATERIALIZED (SELECT a.* FROM pg_attribute AS a \
+           WHERE a.attrelid = ANY ($1) AND a.attnum > 0 AND NOT a.attisdropped), \
+          base(of, oid) AS (WITH RECURSIVE d(of, oid, next) AS ( \
+            SELECT t.oid, t.oid, t.typbasetype FROM pg_type AS t WHERE t.oid IN (SELECT a.atttypid FROM own AS a) \
+            UNION ALL SELECT d.of, t.oid, t.typbasetype FROM d JOIN pg_type AS t ON t.oid = d.next) \
+           SELECT d.of, d.oid FROM d WHERE d.next = 0), \
+          btree(type, family) AS MATERIALIZED (SELECT c.opcintype, c.opcfamily FROM pg_opclass AS c \
+           JOIN pg_am AS m ON m.oid = c.opcmethod AND m.amname = 'btree' WHERE c.opcdefault), \
+          kind(of, oid, family, plain, by_collation) AS MATERIALIZED (SELECT b.of, b.oid, c.family, \
+            s.amproc::oid = 'btequalimage'::regproc, s.amproc::oid = 'btvarstrequalimage'::regproc \
+           FROM base AS b JOIN pg_type AS t ON t.oid = b.oid LEFT JOIN btree AS c ON c.type = CASE \
+             WHEN t.typtype = 'e' THEN 'anyenum'::regtype WHEN b.oid = 'varchar'::regtype THEN 'text'::regtype ELSE b.oid END \
+           LEFT JOIN pg_amproc AS s ON s.amprocfamily = c.family AND s.amprocnum = 4 \
+            AND s.amproclefttype = c.type AND s.amprocrighttype = c.type) \
+         SELECT a.attrelid, a.attnum::int8, a.attname::text, format_type(k.oid, -1), a.attcollation, \
+          coalesce(k.plain OR k.by_collation AND coalesce(l.collisdeterministic, true), false), a.attgenerated <> '', k.family, \
+          (SELECT c.family FROM btree AS c WHERE c.type = 'numeric'::regtype AND k.oid = ANY ('{{int2,int4,int8}}'::regtype[])), {} \
+         FROM own AS a JOIN kind AS k ON k.of = a.atttypid LEFT JOIN pg_collation AS l ON l.oid = a.attcollation",
         collation_name("a.attcollation"),
     );
     let rows = spi::all(&sql, At::Latest, &[Arg::oids(tables)], |r| {

@@ -228,15 +228,18 @@ struct Kept {
 
 thread_local! {
     /// Plans by statement text. Names in generated texts change only with the attachment, which
-    /// clears this map; PostgreSQL revalidates the plans themselves.
+    /// clears this map where it has grown; PostgreSQL revalidates the plans themselves.
     static PLANS: RefCell<HashMap<String, Vec<Kept>>> = RefCell::default();
     /// Connections of ours that are open, any of which may be running a kept plan.
     static OPEN: Cell<u32> = const { Cell::new(0) };
 }
 
-/// Forgets every kept plan (the attachment changed, their texts may never be used again).
+/// Forgets every kept plan where there are many: the attachment changed, and some texts may never be used again.
+/// Most are of the catalogs and of our own tables, and stay what they are.
 pub fn forget_plans() {
-    if OPEN.get() > 0 {
+    const MANY: usize = 200;
+    let few = PLANS.with(|p| p.try_borrow().map_or(true, |p| p.len() < MANY));
+    if few || OPEN.get() > 0 {
         return;
     }
     let plans = PLANS.with(|p| p.try_borrow_mut().map(|mut p| std::mem::take(&mut *p)));
