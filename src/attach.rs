@@ -467,7 +467,6 @@ pub fn detach(drop_columns: bool) {
     );
     let tables: Vec<Named> = tables.into_iter().map(named).collect();
     lock(&tables, &[]);
-    tables.iter().for_each(refuse_events_pending);
     tables.iter().for_each(drop_triggers);
     // Also one that a view of the app's own has since taken the place of.
     let generated = profile.and_then(|oid| {
@@ -486,6 +485,7 @@ pub fn detach(drop_columns: bool) {
             .map(|(c, _)| format!("DROP COLUMN {}", quote_identifier(c)))
             .collect();
         if !drops.is_empty() {
+            refuse_events_pending(&named(oid));
             spi::utility(&format!(
                 "ALTER TABLE {} {}",
                 named(oid).sql,
@@ -520,7 +520,6 @@ fn drop_triggers(table: &Named) {
     let _owner = as_owner(owner);
     for name in routes::triggers(true).map(|t| t.name) {
         if trigger_of_ours(table.oid, name) {
-            refuse_events_pending(table);
             spi::utility(&format!(
                 "DROP TRIGGER {} ON {}",
                 quote_identifier(name),

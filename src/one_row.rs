@@ -55,7 +55,7 @@ impl Prover<'_> {
                 if fixed.contains(r) {
                     continue;
                 }
-                if self.spend(conditions.len()) {
+                if self.spend(1 + conditions.len()) {
                     return Err(Error::Unsupported(bounds::MANY_STEPS));
                 }
                 let columns = self.fixed_columns(scope, *r, &conditions, held, &fixed);

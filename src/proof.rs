@@ -561,7 +561,7 @@ impl<'a> Prover<'a> {
     fn find_equalities(&mut self, scope: usize) {
         let query = self.scopes[scope].query;
         for Condition { expr, over } in query.conditions() {
-            if self.spend(over.len()) {
+            if self.spend(1 + over.len()) {
                 return;
             }
             match expr {
@@ -614,7 +614,7 @@ impl<'a> Prover<'a> {
             return;
         }
         for place in places {
-            if self.spend(sources.len()) {
+            if self.spend(1 + sources.len()) {
                 return;
             }
             let equality = Equality {
@@ -764,7 +764,7 @@ impl<'a> Prover<'a> {
         }
         // By one column that is one of several values: constants, or columns of what is tied.
         for e in mine() {
-            if self.spend(e.sources.len()) {
+            if self.spend(1 + e.sources.len()) {
                 return None;
             }
             let only_constants = e
