@@ -47,6 +47,31 @@ pub fn warn_of_shown_again(request: &Request, noted: Vec<String>) {
     }
 }
 
+/// A large table whose documents expire, without an index by which refresh finds those that have.
+pub fn name_expiry_index(profile: &Named, d: &Definition) {
+    const LARGE: f32 = 100_000.0;
+    if !d.expires {
+        return;
+    }
+    let lacks = {
+        let _us = as_ourselves();
+        spi::one(
+            "SELECT FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_attribute AS a ON a.attrelid = c.oid \
+             WHERE c.oid = $1 AND c.reltuples >= $2 AND a.attname = 'cached_profile_valid_until' AND NOT EXISTS \
+             (SELECT FROM pg_catalog.pg_index AS i WHERE i.indrelid = c.oid AND i.indkey[0] = a.attnum AND i.indpred IS NULL)",
+            At::New,
+            &[Arg::oid(profile.oid), Arg::float4(LARGE)],
+            |_| (),
+        )
+    };
+    if lacks.is_some() {
+        notice(&format!(
+            "documents expire, and refresh has to look for those that have: CREATE INDEX CONCURRENTLY ON {} (cached_profile_valid_until)",
+            profile.sql
+        ));
+    }
+}
+
 /// A BEFORE ROW trigger that sorts behind ours sees the row after us.
 pub fn warn_of_later_triggers(profile: &Named) {
     let _us = as_ourselves();

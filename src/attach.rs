@@ -116,6 +116,7 @@ pub fn attach(request: &Request) {
     advice::warn_of_later_triggers(&profile);
     advice::warn_of_foreign_indexes(&profile);
     advice::warn_of_readers(&profile, &others);
+    advice::name_expiry_index(&profile, definition);
     advice::warn_of_open_order(&found.unordered);
     // Where the generated view's rows tie, they show the same.
     if own.is_some() {

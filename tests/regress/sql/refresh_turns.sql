@@ -96,6 +96,17 @@ DO $$ BEGIN WHILE clock_timestamp() < (SELECT current_period_end FROM user_subsc
 CALL profile_cache.refresh();
 SELECT state();
 
+-- For a large table attach() names the index.
+SET client_min_messages = notice;
+UPDATE pg_class SET reltuples = 100000 WHERE oid = 'user_profile'::regclass;
+SELECT profile_cache.attach();
+CREATE INDEX expiry ON user_profile (cached_profile_valid_until);
+UPDATE pg_class SET reltuples = 100000 WHERE oid = 'user_profile'::regclass;
+SELECT profile_cache.attach();
+DROP INDEX expiry;
+ANALYZE user_profile;
+SET client_min_messages = warning;
+
 -- A profile whose document cannot be computed is tried again, after a pause that grows.
 ALTER TABLE user_profile ADD COLUMN extra json;
 SELECT profile_cache.attach();
