@@ -455,7 +455,7 @@ fn distrust_until_attach() -> u64 {
 }
 
 /// Writes down what the document depends on now, or why that can no longer be told. Everything is
-/// pending already.
+/// pending already, and whoever made it so tells every backend to look again.
 fn rediscover(recorded: &Recorded, found: Result<Definition, Error>, replaced: bool) {
     let _us = as_ourselves();
     let widened = Error::DocumentWidened.message();
@@ -513,10 +513,6 @@ fn rediscover(recorded: &Recorded, found: Result<Definition, Error>, replaced: b
             news
         }
     };
-    if let Some((home, _)) = home() {
-        // Every backend looks at the tables again, whether or not the row above changed.
-        catalog::invalidate(home);
-    }
 }
 
 /// What is to be added to `reached` and taken from it, beside what is another database's.
