@@ -60,6 +60,9 @@ pub fn attach(request: &Request) {
     };
     let own = request.document.filter(|d| !is_generated(*d));
     // Reading a view of one's own locks it, so that it stays what it is.
+    if let Some(document) = own {
+        ddl::hold_row_types(profile.oid, document);
+    }
     let others = match own {
         Some(document) => tables_of_view(document, user, &profile),
         None => conventional_tables(&profile),
@@ -100,6 +103,7 @@ pub fn attach(request: &Request) {
         discovery::discover(profile.oid, document, Key::Column(key)).unwrap_or_else(|e| e.raise())
     };
     let definition = &found.definition;
+    ddl::hold_row_types(profile.oid, document);
     advice::warn_of_whole_reads(owner, document, definition);
     for table in exclusive.iter().filter(|t| t.oid != profile.oid) {
         let used = |d: &routes::Table| (&d.schema, &d.name) == (&table.schema, &table.name);

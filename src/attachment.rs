@@ -375,6 +375,8 @@ pub struct Recorded {
     pub definition: Option<Definition>,
     /// It has a problem, or there has been DDL that nobody has looked at.
     pub problem: bool,
+    /// There has been such DDL.
+    pub unseen: bool,
 }
 
 /// Locks the attachment's row until the transaction ends, and takes note of what others have
@@ -390,14 +392,15 @@ pub fn try_lock_row() -> bool {
 pub fn recorded() -> Option<Recorded> {
     let _us = as_ourselves();
     let sql = "SELECT a.profile::oid, a.document::oid, a.definition::text, \
-         a.problem IS NOT NULL OR EXISTS (SELECT FROM profile_cache.pending_epoch AS p WHERE p.about IS NOT NULL) \
+         a.problem IS NOT NULL, EXISTS (SELECT FROM profile_cache.pending_epoch AS p WHERE p.about IS NOT NULL) \
          FROM profile_cache.attachment AS a";
     spi::one(sql, At::Latest, &[], |r| {
         Some(Recorded {
             profile: r.oid(1)?,
             document: r.oid(2)?,
             definition: r.text(3).and_then(|d| serde_json::from_str(&d).ok()),
-            problem: r.bool(4) != Some(false),
+            problem: r.bool(4) != Some(false) || r.bool(5) != Some(false),
+            unseen: r.bool(5) != Some(false),
         })
     })
     .flatten()
@@ -620,6 +623,8 @@ fn relations_of(document: Oid) -> Vec<Oid> {
 }
 
 /// What computing reads: these relations, the used tables, and their indexes.
+///
+/// Beside them, as far as they are written down, the relations of row types: whoever prints a row opens its type's.
 fn read_relations(relations: Vec<Oid>, tables: &[UsedTable]) -> Vec<Oid> {
     let tables: Vec<Oid> = tables.iter().map(|t| t.oid).collect();
     let indexes = spi::all(
@@ -628,7 +633,19 @@ fn read_relations(relations: Vec<Oid>, tables: &[UsedTable]) -> Vec<Oid> {
         &[Arg::oids(&tables)],
         |r| r.oid(1),
     );
+    let rows = spi::all(
+        "SELECT t.typrelid FROM profile_cache.reached AS r JOIN pg_catalog.pg_type AS t ON t.oid = r.objid \
+         WHERE r.server = $1 AND r.classid = 'pg_catalog.pg_type'::pg_catalog.regclass AND t.typrelid <> 0",
+        At::Latest,
+        &[Arg::int8(Some(catalog::place().0))],
+        |r| r.oid(1),
+    );
     let mut read = relations;
+    for row in rows.into_iter().flatten() {
+        if !read.contains(&row) {
+            read.push(row);
+        }
+    }
     read.retain(|r| !tables.contains(r));
     read.extend(indexes.into_iter().flatten());
     read.extend(tables);

@@ -82,7 +82,7 @@ pub const RELATIONS: &str = "SELECT 'pg_class'::regclass::oid, o, false FROM unn
 
 /// All that DDL may be about that can change a document, as rows (classid, objid, true): what reading the view
 /// reaches, and the equality operators of the tables' foreign keys; our triggers; what inherits; our schema. And
-/// what can change only what is proven, with false: indexes and constraints. $1: the profile table, the view, and
+/// what can change only what is proven, with false: indexes and constraints, tables that foreign keys refer to. $1: the profile table, the view, and
 /// all relations that it reads. The server's own text search objects, which can be altered and whose users
 /// pg_depend does not know, are not here.
 pub fn concerned() -> String {
@@ -97,6 +97,8 @@ pub fn concerned() -> String {
           UNION ALL SELECT 'pg_class'::regclass, i.indexrelid, false FROM relation AS r JOIN pg_index AS i ON i.indrelid = r.oid \
           UNION ALL SELECT 'pg_constraint'::regclass, k.oid, false FROM relation AS r \
            JOIN pg_constraint AS k ON k.conrelid = r.oid AND k.contype <> 'c' \
+          UNION ALL SELECT 'pg_class'::regclass, k.confrelid, false FROM relation AS r \
+           JOIN pg_constraint AS k ON k.conrelid = r.oid AND k.contype = 'f' \
           UNION ALL SELECT 'pg_trigger'::regclass, g.oid, true FROM relation AS r JOIN pg_trigger AS g ON g.tgrelid = r.oid \
            JOIN pg_proc AS f ON f.oid = g.tgfoid AND f.pronamespace = 'profile_cache'::regnamespace \
           UNION ALL SELECT 'pg_class'::regclass, h.inhrelid, true FROM relation AS r JOIN pg_inherits AS h ON h.inhparent = r.oid \
@@ -170,6 +172,21 @@ impl Reached {
         ];
         let mut all = self.classes.iter().zip(&self.objects);
         all.any(|(class, object)| object.to_u32() >= FIRST_OWN && !apart.contains(class))
+    }
+
+    /// Whether anything is reached that goes with a session.
+    pub fn has_temporary(&self) -> bool {
+        let mut all = self.classes.iter().zip(&self.objects);
+        all.any(|(class, object)| {
+            *class == pg_sys::NamespaceRelationId && catalog::is_temporary_schema(*object)
+        })
+    }
+
+    /// The types that are reached.
+    pub fn types(&self) -> Vec<Oid> {
+        let all = self.classes.iter().zip(&self.objects);
+        let types = all.filter(|(class, _)| **class == pg_sys::TypeRelationId);
+        types.map(|(_, object)| *object).collect()
     }
 
     /// Whether an index, a CHECK or statistics of the reached tables use anything that is not the server's: then

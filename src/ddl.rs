@@ -12,6 +12,7 @@
 //! locked, or leaves it to refresh, which does.
 
 use crate::attachment::{self, Attached, Distrust, Recorded, State};
+use crate::blockers::{Mode, blockers};
 use crate::closure;
 use crate::discovery::{self, Key};
 use crate::error::{Error, warning};
@@ -28,9 +29,8 @@ use pgrx::pg_sys;
 use std::collections::{HashMap, HashSet};
 
 /// Commands that change neither a document, nor who is told of changes, nor what is proven.
-const HARMLESS: [&str; 11] = [
+const HARMLESS: [&str; 10] = [
     "ALTER DEFAULT PRIVILEGES",
-    "ALTER INDEX",
     "ALTER POLICY",
     "ALTER STATISTICS",
     "COMMENT",
@@ -147,7 +147,7 @@ fn look(told: &[Told], drops: bool) -> Option<Effect> {
     let _us = as_ourselves();
     let subjects = subjects_of(told, drops);
     let about: Vec<Object> = subjects.iter().map(|(_, o)| *o).collect();
-    let mut found = reached(&about);
+    let found = reached(&about);
     if !found.contains_key(&here()) {
         // Nothing is attached; or what was written down is another database's.
         let recorded = attachment::recorded()?;
@@ -155,8 +155,19 @@ fn look(told: &[Told], drops: bool) -> Option<Effect> {
             return Some(Effect::Document);
         }
         write_reached(&recorded);
-        found = reached(&about);
+        // What a column may do is asked of it too.
+        return weigh(&subjects_of(told, drops));
     }
+    weigh_by(&subjects, &found)
+}
+
+/// The most that the event may do to what is written down.
+fn weigh(subjects: &[(Effect, Object)]) -> Option<Effect> {
+    let about: Vec<Object> = subjects.iter().map(|(_, o)| *o).collect();
+    weigh_by(subjects, &reached(&about))
+}
+
+fn weigh_by(subjects: &[(Effect, Object)], found: &HashMap<Object, bool>) -> Option<Effect> {
     let effect = subjects.iter().filter_map(|(effect, o)| {
         let shown = *found.get(o)?;
         Some(if shown {
@@ -225,7 +236,12 @@ fn of_commands(told: &[Told]) -> Vec<(Effect, Object)> {
     for t in told {
         let object = (t.class, t.object);
         let effects = t.parts.iter().map(|p| of_part(t, p));
-        let effect = effects.max().unwrap_or(Effect::Document);
+        let mut effect = effects.max().unwrap_or(Effect::Document);
+        // One column in the place of another, of whose name and perhaps type it is, is told from it by nothing else.
+        let columns = [Kind::OldColumn, Kind::NewColumn];
+        if columns.iter().all(|k| t.parts.iter().any(|p| p.kind == *k)) {
+            effect = Effect::Document;
+        }
         let others = t.parts.iter().filter(|p| p.other != Oid::INVALID);
         found.extend(others.map(|p| (effect, (pg_sys::RelationRelationId, p.other))));
         found.push((effect, object));
@@ -264,7 +280,7 @@ fn of_part(t: &Told, part: &Part) -> Effect {
     match part.kind {
         Kind::Planned => Effect::Nothing,
         Kind::Storage if table() => Effect::Nothing,
-        Kind::Column if table() => of_column(t.object),
+        Kind::NewColumn | Kind::OldColumn if table() => of_column(t.object),
         Kind::Constraint if table() => Effect::Proof,
         Kind::Trigger if table() && routes::triggers(true).all(|ours| ours.name != part.name) => {
             Effect::Proof
@@ -371,6 +387,10 @@ fn concern(effect: Effect, replaced: bool) {
         let Some(recorded) = attachment::recorded() else {
             return true;
         };
+        // Where something is left to refresh already, so is this: it finds out whom writers have gone by.
+        if recorded.unseen {
+            return false;
+        }
         let found = find(&recorded);
         if effect != Effect::Document
             && let Some(d) = follows_as_before(&recorded, &found)
@@ -580,7 +600,9 @@ fn write_reached(recorded: &Recorded) -> bool {
             &[server(), classes, objects, Arg::bool(shown)],
         );
     }
-    // DDL on relations waits for whoever makes a view of them, and for attach.
+    let rows = row_types(changes.added.iter().map(|(o, _)| *o));
+    // DDL on relations waits for whoever makes a view of them, and for attach; but not where only the type of
+    // their rows is named.
     let apart = |(o, _): &(Object, bool)| {
         [
             pg_sys::RelationRelationId,
@@ -589,9 +611,35 @@ fn write_reached(recorded: &Recorded) -> bool {
         ]
         .contains(&o.0)
     };
-    changes.all
-        || changes.added.iter().all(apart)
-        || home().is_none_or(|(home, _)| tuple::try_lock_against_writers(home))
+    rows.into_iter().all(tuple::try_lock_for_reading)
+        && (changes.all
+            || changes.added.iter().all(apart)
+            || home().is_none_or(|(home, _)| tuple::try_lock_against_writers(home)))
+}
+
+/// Keeps the relations of row types that the view reaches from being altered, as attach keeps the tables: whoever
+/// prints a row opens its type's relation.
+pub fn hold_row_types(profile: Oid, document: Oid) {
+    let _us = as_ourselves();
+    let types = closure::Reached::by_view(profile, document).types();
+    let rows = row_types(types.into_iter().map(|t| (pg_sys::TypeRelationId, t)));
+    if !rows.iter().copied().all(tuple::try_lock_for_reading) {
+        let wanted: Vec<_> = rows.iter().map(|r| (*r, Mode::AccessShare)).collect();
+        Error::TablesBusy(blockers(&wanted)).raise();
+    }
+}
+
+/// The relations whose rows are of these types, composite types' own among them.
+fn row_types(objects: impl Iterator<Item = Object>) -> Vec<Oid> {
+    let types = objects.filter(|(class, _)| *class == pg_sys::TypeRelationId);
+    let types: Vec<Oid> = types.map(|(_, object)| object).collect();
+    let found = spi::all(
+        "SELECT t.typrelid FROM pg_type AS t WHERE t.oid = ANY ($1) AND t.typrelid <> 0",
+        At::Latest,
+        &[Arg::oids(&types)],
+        |r| r.oid(1),
+    );
+    found.into_iter().flatten().collect()
 }
 
 /// The OID of pg_constraint itself (pg_constraint.h), which pgrx does not bind.

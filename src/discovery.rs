@@ -87,6 +87,11 @@ pub fn discover(profile: Oid, document: Oid, key: Key) -> Result<Discovered, Err
     if views.iter().any(|v| catalog::is_temporary(*v)) {
         return Err(Error::Unsupported("a temporary view"));
     }
+    if reached.has_temporary() {
+        return Err(Error::Unsupported(
+            "a function, type or other object in a temporary schema",
+        ));
+    }
     let expires = shape(&shown)?;
     check_functions(&reached, &uses, expires)?;
     let catalog = Catalog::read(&tables);

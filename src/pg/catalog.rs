@@ -61,6 +61,12 @@ pub fn row_type(relation: Oid) -> Oid {
     unsafe { pg_sys::get_rel_type_id(relation) }
 }
 
+/// Whether a schema is a session's own.
+pub fn is_temporary_schema(schema: Oid) -> bool {
+    // SAFETY: a cache look-up.
+    unsafe { pg_sys::isAnyTempNamespace(schema) }
+}
+
 /// Whether a relation is an ordinary table.
 pub fn is_table(relation: Oid) -> bool {
     // SAFETY: a cache look-up.

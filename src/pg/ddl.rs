@@ -36,8 +36,10 @@ pub struct Part {
 pub enum Kind {
     /// How a table is stored, planned and written, and not what is in it.
     Storage,
-    /// A column comes or goes.
-    Column,
+    /// A column comes.
+    NewColumn,
+    /// A column goes.
+    OldColumn,
     /// A constraint or an index comes or goes, or is looked at anew.
     Constraint,
     /// One trigger is enabled or disabled.
@@ -145,7 +147,8 @@ fn of_table(subtype: pg_sys::AlterTableType::Type) -> Kind {
         | T::AT_DropIdentity | T::AT_ReAddStatistics
         // Row security is nothing to the owner, unless it is forced.
         | T::AT_EnableRowSecurity | T::AT_DisableRowSecurity => Kind::Storage,
-        T::AT_AddColumn | T::AT_DropColumn => Kind::Column,
+        T::AT_AddColumn => Kind::NewColumn,
+        T::AT_DropColumn => Kind::OldColumn,
         T::AT_AddIndex | T::AT_AddConstraint | T::AT_AlterConstraint | T::AT_ValidateConstraint
         | T::AT_AddIndexConstraint | T::AT_DropConstraint => Kind::Constraint,
         T::AT_EnableTrig | T::AT_EnableAlwaysTrig | T::AT_EnableReplicaTrig | T::AT_DisableTrig => {
@@ -154,7 +157,9 @@ fn of_table(subtype: pg_sys::AlterTableType::Type) -> Kind {
         #[cfg(feature = "pg15")]
         T::AT_CheckNotNull => Kind::Storage,
         #[cfg(feature = "pg15")]
-        T::AT_AddColumnRecurse | T::AT_DropColumnRecurse => Kind::Column,
+        T::AT_AddColumnRecurse => Kind::NewColumn,
+        #[cfg(feature = "pg15")]
+        T::AT_DropColumnRecurse => Kind::OldColumn,
         #[cfg(feature = "pg15")]
         T::AT_AddConstraintRecurse | T::AT_ValidateConstraintRecurse | T::AT_DropConstraintRecurse => {
             Kind::Constraint

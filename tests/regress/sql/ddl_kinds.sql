@@ -122,6 +122,11 @@ SELECT state();
 
 -- What may change a document, what is told of changes, or whose code is run.
 SELECT does(s) FROM unnest(ARRAY[
+    'ALTER TABLE role DROP COLUMN description, ADD COLUMN description text DEFAULT ''new''',
+    'ALTER TABLE role DROP COLUMN description, ADD COLUMN description text UNIQUE',
+    'ALTER TABLE user_profile DROP COLUMN cached_profile, ADD COLUMN cached_profile jsonb DEFAULT ''{"forged": 1}''',
+    'ALTER TABLE user_profile DROP COLUMN cached_profile_valid_until, ADD COLUMN cached_profile_valid_until timestamptz',
+    'ALTER INDEX role RENAME TO roles',
     'ALTER TABLE user_profile ALTER unused TYPE varchar(10)',
     'ALTER TABLE user_profile RENAME email TO mail',
     'ALTER TABLE user_profile RENAME TO people',
@@ -201,6 +206,12 @@ CREATE OR REPLACE FUNCTION used.shown(text) RETURNS text LANGUAGE sql IMMUTABLE 
 SELECT * FROM pending();
 CALL profile_cache.refresh();
 DELETE FROM profile_cache.reached;
+ALTER TABLE used.shape ADD COLUMN c text;
+SELECT * FROM pending();
+CALL profile_cache.refresh();
+SELECT state();
+SELECT count(*) FROM profile_cache.verify();
+DELETE FROM profile_cache.reached;
 DROP TABLE unrelated;
 SELECT * FROM pending();
 CALL profile_cache.refresh();
@@ -210,6 +221,10 @@ DROP FUNCTION harmless();
 SELECT * FROM pending();
 CALL profile_cache.refresh();
 SELECT count(*) FROM profile_cache.verify();
+-- What goes with a session is no part of a document.
+CREATE FUNCTION pg_temp.shown(text) RETURNS text LANGUAGE sql IMMUTABLE RETURN upper($1);
+CREATE VIEW used.passing AS SELECT p.supabase_user_id, jsonb_build_object('email', pg_temp.shown(p.email)) AS document FROM user_profile AS p;
+SELECT profile_cache.attach('user_profile', document => 'used.passing');
 SELECT profile_cache.detach();
 SELECT count(*) FROM profile_cache.reached;
 \set ECHO none
