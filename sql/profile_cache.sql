@@ -28,7 +28,9 @@ COMMENT ON COLUMN profile_cache.attachment.unsafe IS 'the problem is that anothe
 CREATE TABLE profile_cache.epoch (
     singleton    boolean           NOT NULL DEFAULT true PRIMARY KEY CHECK (singleton),
     current      pg_catalog.int8   NOT NULL,
-    trusted_from pg_catalog.int8   NOT NULL
+    trusted_from pg_catalog.int8   NOT NULL,
+    pending_from pg_catalog.int8   NOT NULL DEFAULT 0,
+    server       pg_catalog.int8   NOT NULL DEFAULT 0
 )
 -- Every read and every commit looks at it: one page, and room on it for the versions that an old snapshot
 -- keeps.
@@ -37,6 +39,8 @@ COMMENT ON TABLE profile_cache.epoch IS 'the current epoch: one row, only ever u
 COMMENT ON COLUMN profile_cache.epoch.singleton IS 'true: there is one row at most';
 COMMENT ON COLUMN profile_cache.epoch.current IS 'the current epoch: what is computed now is stamped with it';
 COMMENT ON COLUMN profile_cache.epoch.trusted_from IS 'stamps below are of another definition of the document, or of another attachment';
+COMMENT ON COLUMN profile_cache.epoch.pending_from IS 'no pending epoch with a horizon below is left, nor will one come';
+COMMENT ON COLUMN profile_cache.epoch.server IS 'the database cluster''s system identifier, for which that was found; elsewhere it says nothing';
 
 CREATE TABLE profile_cache.pending_epoch (
     id           pg_catalog.uuid        NOT NULL DEFAULT pg_catalog.gen_random_uuid() PRIMARY KEY,
@@ -49,8 +53,11 @@ CREATE TABLE profile_cache.pending_epoch (
     link_table   pg_catalog.name,
     link_columns pg_catalog.name[],
     link_values  pg_catalog.text[],
+    horizon      pg_catalog.int8        NOT NULL DEFAULT 9223372036854775807,
     created_at   pg_catalog.timestamptz NOT NULL DEFAULT pg_catalog.now()
 ) WITH (vacuum_truncate = off, autovacuum_vacuum_threshold = 50, autovacuum_vacuum_scale_factor = 0);
+CREATE INDEX pending_epoch_horizon ON profile_cache.pending_epoch (horizon);
+COMMENT ON INDEX profile_cache.pending_epoch_horizon IS 'what is pending, past what only old snapshots still keep';
 COMMENT ON TABLE profile_cache.pending_epoch IS 'changes that may concern many profiles, and that refresh has still to follow';
 COMMENT ON COLUMN profile_cache.pending_epoch.id IS 'the row''s name';
 COMMENT ON COLUMN profile_cache.pending_epoch.epoch IS 'its number; null until refresh assigns it';
@@ -58,6 +65,7 @@ COMMENT ON COLUMN profile_cache.pending_epoch.redefined IS 'the document''s defi
 COMMENT ON COLUMN profile_cache.pending_epoch.apply IS 'logical replication may have something under way of which nothing speaks: it gets no number before that is over';
 COMMENT ON COLUMN profile_cache.pending_epoch.about IS 'objects of DDL of which nobody knows yet whether it concerns the document: it gets no number before that; null otherwise';
 COMMENT ON COLUMN profile_cache.pending_epoch.reason IS 'what happened';
+COMMENT ON COLUMN profile_cache.pending_epoch.horizon IS 'the next transaction id when it was written, or more';
 COMMENT ON COLUMN profile_cache.pending_epoch.link_schema IS 'schema of the changed table; null: everything is concerned';
 COMMENT ON COLUMN profile_cache.pending_epoch.link_table IS 'the changed table';
 COMMENT ON COLUMN profile_cache.pending_epoch.link_columns IS 'its columns that lead towards the profiles';

@@ -451,7 +451,7 @@ fn read() -> (State, Vec<Oid>) {
     let ours = [
         "epoch",
         "pending_epoch",
-        "pending_epoch_pkey",
+        "pending_epoch_horizon",
         "pending_key",
         "pending_key_probe",
     ];
@@ -678,8 +678,10 @@ fn our_tables() -> Option<(Epochs, Keys)> {
     let epochs = Epochs {
         table,
         current: catalog::column_number(table, "current")?,
+        from: catalog::column_number(table, "pending_from")?,
+        server: catalog::column_number(table, "server")?,
         pending,
-        index: relation("pending_epoch_pkey")?,
+        index: relation("pending_epoch_horizon")?,
         number: catalog::column_number(pending, "epoch")?,
     };
     let keys = Keys {

@@ -10,7 +10,7 @@
 use crate::attachment::{Attached, Naming};
 use crate::pg::scan::{KeyHash, Look};
 use crate::pg::spi::{self, Arg, At};
-use crate::pg::{Oid, catalog, value::Uuid, xact};
+use crate::pg::{Oid, catalog, tuple, value::Uuid, xact};
 use crate::rights::{as_ourselves, home};
 use crate::routes::{Sql, by_column};
 use crate::session;
@@ -141,9 +141,10 @@ impl Pending {
         let rows = spi::query(
             "SELECT p.epoch, (SELECT d.passed_to::pg_catalog.text::pg_catalog.int8 FROM profile_cache.drain AS d \
               WHERE d.epoch OPERATOR(pg_catalog.=) p.epoch) \
-             FROM profile_cache.pending_epoch AS p LIMIT 201",
+             FROM profile_cache.pending_epoch AS p WHERE p.horizon OPERATOR(pg_catalog.>=) coalesce( \
+              (SELECT e.pending_from FROM profile_cache.epoch AS e WHERE e.server OPERATOR(pg_catalog.=) $1), 0) LIMIT 201",
             at,
-            &[],
+            &[Arg::int8(Some(catalog::place().0))],
             |r| {
                 state.epochs.push(PendingEpoch {
                     epoch: r.int8(1),
@@ -328,8 +329,8 @@ pub fn unseen(about: &[Oid]) {
     {
         let _us = as_ourselves();
         spi::run(
-            "INSERT INTO profile_cache.pending_epoch (redefined, apply, reason, about) VALUES (true, false, 'DDL', $1)",
-            &[Arg::oids(about)],
+            "INSERT INTO profile_cache.pending_epoch (redefined, apply, reason, about, horizon) VALUES (true, false, 'DDL', $1, $2)",
+            &[Arg::oids(about), horizon()],
         );
     }
     if let Some((home, _)) = home() {
@@ -344,16 +345,16 @@ pub fn applied(reason: &str) {
     session::distrust_everything();
     let _us = as_ourselves();
     spi::run(
-        "INSERT INTO profile_cache.pending_epoch (redefined, apply, reason) VALUES (false, true, $1)",
-        &[Arg::text(reason)],
+        "INSERT INTO profile_cache.pending_epoch (redefined, apply, reason, horizon) VALUES (false, true, $1, $2)",
+        &[Arg::text(reason), horizon()],
     );
 }
 
 fn insert_everything(reason: &str, redefined: bool) {
     let _us = as_ourselves();
     spi::run(
-        "INSERT INTO profile_cache.pending_epoch (redefined, apply, reason) VALUES ($2, false, $1)",
-        &[Arg::text(reason), Arg::bool(redefined)],
+        "INSERT INTO profile_cache.pending_epoch (redefined, apply, reason, horizon) VALUES ($2, false, $1, $3)",
+        &[Arg::text(reason), Arg::bool(redefined), horizon()],
     );
 }
 
@@ -365,13 +366,49 @@ pub fn linked(schema: &str, table: &str, columns: &[String], values: &[Vec<Strin
     }
     let _us = as_ourselves();
     spi::run(
-        "INSERT INTO profile_cache.pending_epoch (redefined, apply, reason, link_schema, link_table, link_columns, link_values) \
-         VALUES (false, false, 'rows changed', $1, $2, $3::pg_catalog.name[], $4)",
+        "INSERT INTO profile_cache.pending_epoch (redefined, apply, reason, link_schema, link_table, link_columns, link_values, horizon) \
+         VALUES (false, false, 'rows changed', $1, $2, $3::pg_catalog.name[], $4, $5)",
         &[
             Arg::text(schema),
             Arg::text(table),
             Arg::texts(columns),
             Arg::texts(&values.concat()),
+            horizon(),
+        ],
+    );
+}
+
+/// What a pending epoch that is about to be written bears: the next transaction id, read with its table locked. So
+/// whoever finds nobody with that lock knows of all that is to come that it has no less than the next id before.
+fn horizon() -> Arg {
+    if let Some(table) = catalog::relation("profile_cache", "pending_epoch") {
+        tuple::lock_for_writing(table);
+    }
+    Arg::int8(i64::try_from(xact::next_full_xid()).ok())
+}
+
+/// Writes down from which horizon on something is pending, so that a read need not step over what only old snapshots still
+/// keep. Nothing where somebody may be adding to it. By refresh, when it has taken some away.
+pub fn advance() {
+    let _us = as_ourselves();
+    let next = xact::next_full_xid();
+    let others = spi::one(
+        "SELECT FROM pg_catalog.pg_locks AS l WHERE l.locktype = 'relation' AND l.relation = 'profile_cache.pending_epoch'::pg_catalog.regclass \
+          AND l.database = (SELECT d.oid FROM pg_catalog.pg_database AS d WHERE d.datname = pg_catalog.current_database()) \
+          AND l.mode NOT IN ('AccessShareLock', 'RowShareLock', 'SIReadLock') AND l.pid IS DISTINCT FROM pg_catalog.pg_backend_pid() LIMIT 1",
+        At::New,
+        &[],
+        |_| (),
+    );
+    if others.is_some() {
+        return;
+    }
+    spi::run(
+        "UPDATE profile_cache.epoch SET server = $2, \
+          pending_from = LEAST($1, (SELECT pg_catalog.min(p.horizon) FROM profile_cache.pending_epoch AS p))",
+        &[
+            Arg::int8(i64::try_from(next).ok()),
+            Arg::int8(Some(catalog::place().0)),
         ],
     );
 }

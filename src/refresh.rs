@@ -486,7 +486,9 @@ fn pass(a: &Attached, d: &Drain, course: &mut Course, most: i32) -> u64 {
                 "DELETE FROM profile_cache.pending_epoch WHERE epoch = $1",
                 &[Arg::int8(Some(d.epoch))],
             );
-            spi::run("DELETE FROM profile_cache.drain WHERE epoch = $1", &[epoch])
+            spi::run("DELETE FROM profile_cache.drain WHERE epoch = $1", &[epoch]);
+            pending::advance();
+            0
         }
         None => spi::run(
             "UPDATE profile_cache.drain SET running = false, position = NULL, passed_to = began_at \

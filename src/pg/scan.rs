@@ -10,10 +10,13 @@ use pgrx::pg_sys::{self, Datum};
 /// Where the current epoch and the pending ones stand.
 #[derive(Clone, Copy, Debug)]
 pub struct Epochs {
-    /// A table of one row, and its column.
+    /// A table of one row, and its columns: the current epoch; the least horizon of what is pending, and for which
+    /// cluster that is so.
     pub table: Oid,
     pub current: i16,
-    /// A small table, an index of it, and its column that is null until the epoch has a number.
+    pub from: i16,
+    pub server: i16,
+    /// A small table, its index on the horizon, and its column that is null until the epoch has a number.
     pub pending: Oid,
     pub index: Oid,
     pub number: i16,
@@ -43,13 +46,14 @@ impl Epochs {
         // locked during the look.
         unsafe {
             let snapshot = pg_sys::GetActiveSnapshot();
+            let (current, from) = self.row_in(snapshot).unzip();
             let relation = pg_sys::try_table_open(self.pending, pg_sys::AccessShareLock as i32);
             if !relation.is_null() {
                 match Size::of(relation) {
                     Size::Nothing => {}
                     Size::Pages => match usable(self.index) {
                         Some(index) => {
-                            walk(relation, index, snapshot, |row| {
+                            walk(relation, index, snapshot, from.unwrap_or(0), |row| {
                                 enough(row.int8(self.number))
                             });
                             pg_sys::index_close(index, pg_sys::NoLock as i32);
@@ -62,11 +66,11 @@ impl Epochs {
                 }
                 pg_sys::table_close(relation, pg_sys::NoLock as i32);
             }
-        }
-        Look {
-            current: self.current(),
-            pending: rows > 0,
-            unnumbered,
+            Look {
+                current,
+                pending: rows > 0,
+                unnumbered,
+            }
         }
     }
 
@@ -88,9 +92,18 @@ impl Epochs {
     }
 
     fn current_in(&self, snapshot: pg_sys::Snapshot) -> Option<i64> {
+        self.row_in(snapshot).map(|(current, _)| current)
+    }
+
+    /// The current epoch, and from which horizon on something may be pending.
+    fn row_in(&self, snapshot: pg_sys::Snapshot) -> Option<(i64, i64)> {
         let mut found = None;
         scan(self.table, snapshot, |row| {
-            found = row.int8(self.current);
+            // SAFETY: reads what the server has read of its control file.
+            let here = unsafe { pg_sys::GetSystemIdentifier() } as i64;
+            let from = row.int8(self.from);
+            let from = from.filter(|_| row.int8(self.server) == Some(here));
+            found = row.int8(self.current).map(|c| (c, from.unwrap_or(0)));
             true
         });
         found
@@ -127,24 +140,33 @@ impl Size {
     }
 }
 
-/// Hands the rows of a table, in an index's order, to `enough` until it says so.
+/// Hands the rows of a table that have at least `from` in an index's column, in its order, to `enough` until it says so.
 ///
 /// # Safety
-/// `relation` and `index` are the table and its index, open and locked.
+/// `relation` and `index` are the table and its index, open and locked; the index is on one column, a bigint.
 unsafe fn walk(
     relation: pg_sys::Relation,
     index: pg_sys::Relation,
     snapshot: pg_sys::Snapshot,
+    from: i64,
     mut enough: impl FnMut(&Row) -> bool,
 ) {
     // SAFETY: as said; the slot is dropped here, or by the abort.
     unsafe {
         let slot = pg_sys::table_slot_create(relation, std::ptr::null_mut());
         #[cfg(not(feature = "pg18"))]
-        let scan = pg_sys::index_beginscan(relation, index, snapshot, 0, 0);
+        let scan = pg_sys::index_beginscan(relation, index, snapshot, 1, 0);
         #[cfg(feature = "pg18")]
-        let scan = pg_sys::index_beginscan(relation, index, snapshot, std::ptr::null_mut(), 0, 0);
-        pg_sys::index_rescan(scan, std::ptr::null_mut(), 0, std::ptr::null_mut(), 0);
+        let scan = pg_sys::index_beginscan(relation, index, snapshot, std::ptr::null_mut(), 1, 0);
+        let mut key = pg_sys::ScanKeyData::default();
+        pg_sys::ScanKeyInit(
+            &mut key,
+            1,
+            pg_sys::BTGreaterEqualStrategyNumber as u16,
+            pg_sys::F_INT8GE.into(),
+            Datum::from(from),
+        );
+        pg_sys::index_rescan(scan, &mut key, 1, std::ptr::null_mut(), 0);
         let forward = pg_sys::ScanDirection::ForwardScanDirection;
         while pg_sys::index_getnext_slot(scan, forward, slot) {
             if enough(&Row { slot }) {
