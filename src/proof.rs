@@ -141,6 +141,9 @@ pub enum Slot {
     Other,
 }
 
+/// A scope, and the output columns that are given.
+pub type Asked = (usize, Vec<i16>);
+
 pub struct Prover<'a> {
     pub facts: &'a Facts,
     pub scopes: Vec<Scope<'a>>,
@@ -153,7 +156,7 @@ pub struct Prover<'a> {
     /// What has been found out of a query: of its output columns, and by which of them it has one row.
     outputs: RefCell<HashMap<(usize, i16), Option<Sources>>>,
     passing: RefCell<HashMap<(usize, i16), Option<Restricted>>>,
-    pub one_rows: RefCell<HashMap<(usize, Vec<i16>), Result<(), Error>>>,
+    pub one_rows: RefCell<HashMap<Asked, Result<(), Error>>>,
     pub besides: RefCell<HashMap<usize, Rc<BTreeSet<usize>>>>,
     equals: RefCell<HashMap<Place, Rc<[Place]>>>,
     steps: Cell<usize>,

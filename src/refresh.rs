@@ -1135,9 +1135,9 @@ mod tests {
             again: vec![1, 2],
             ..Course::default()
         };
-        let text = serde_json::to_string(&course).unwrap();
-        let back: Course = serde_json::from_str(&text).unwrap();
-        assert_eq!(format!("{back:?}"), format!("{course:?}"));
+        let text = serde_json::to_string(&course).unwrap_or_default();
+        let back = serde_json::from_str::<Course>(&text).ok();
+        assert_eq!(format!("{back:?}"), format!("{:?}", Some(course)));
         assert!(serde_json::from_str::<Course>("5").is_err());
     }
 }
