@@ -224,9 +224,23 @@ fn of_dropped(told: &[Told]) -> Vec<(Effect, Object)> {
 fn of_column(table: Oid) -> Effect {
     let rows = (pg_sys::TypeRelationId, catalog::row_type(table));
     if !catalog::is_table(table) || reached(&[rows]).contains_key(&rows) {
-        Effect::Document
-    } else {
+        return Effect::Document;
+    }
+    // One that nobody shows, and that is none of ours: then all is as it was.
+    let shown = attachment::recorded()
+        .filter(|r| !r.problem)
+        .and_then(|r| r.definition)
+        .and_then(|d| {
+            let (schema, name) = catalog::relation_name(table)?;
+            let mut tables = d.tables.into_iter();
+            tables.find(|t| t.schema == schema && t.name == name)
+        })
+        .is_none_or(|t| t.whole);
+    let well = || matches!(attachment::load(), State::Ready(a) if a.distrust.is_none());
+    if shown || !well() {
         Effect::Columns
+    } else {
+        Effect::Nothing
     }
 }
 

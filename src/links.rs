@@ -37,8 +37,12 @@ impl Routes<'_> {
         let mut found: BTreeMap<u32, Vec<Link>> = BTreeMap::new();
         let profile = self.profile.to_u32();
         found.entry(profile).or_default();
+        let mut whole = BTreeSet::new();
         for (o, occurrence) in self.proof.occurrences.iter().enumerate() {
             let table = occurrence.table;
+            if occurrence.columns.contains(&0) {
+                whole.insert(table);
+            }
             let links = found.entry(table).or_default();
             let routes = self.routes(o, &mut all)?;
             ways += routes.len();
@@ -86,6 +90,7 @@ impl Routes<'_> {
                     schema,
                     name,
                     links,
+                    whole: whole.contains(&oid),
                     unique: self.catalog.unique(oid),
                 };
                 (oid != profile, table)

@@ -228,6 +228,9 @@ pub struct Table {
     pub schema: String,
     pub name: String,
     pub links: Vec<Link>,
+    /// The view shows whole rows of it, and so a column that comes later.
+    #[serde(default = "yes")]
+    pub whole: bool,
     /// Columns that a unique index held unique when that was proven.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unique: Vec<Vec<String>>,

@@ -221,6 +221,15 @@ DROP FUNCTION harmless();
 SELECT * FROM pending();
 CALL profile_cache.refresh();
 SELECT count(*) FROM profile_cache.verify();
+-- One of our columns in the place of another, in two transactions.
+ALTER TABLE user_profile DROP COLUMN cached_profile;
+SELECT * FROM pending();
+ALTER TABLE user_profile ADD COLUMN cached_profile jsonb DEFAULT '{"forged": 1}';
+SELECT state();
+SELECT count(*) FROM profile_cache.verify();
+CALL profile_cache.refresh();
+SELECT state();
+SELECT count(*) FROM user_profile AS p JOIN used.document AS d USING (supabase_user_id) WHERE d.document IS DISTINCT FROM get_profile(p.supabase_user_id);
 -- What goes with a session is no part of a document.
 CREATE FUNCTION pg_temp.shown(text) RETURNS text LANGUAGE sql IMMUTABLE RETURN upper($1);
 CREATE VIEW used.passing AS SELECT p.supabase_user_id, jsonb_build_object('email', pg_temp.shown(p.email)) AS document FROM user_profile AS p;
