@@ -614,9 +614,8 @@ fn write_reached(recorded: &Recorded) -> bool {
             &[server(), classes, objects, Arg::bool(shown)],
         );
     }
-    let rows = row_types(changes.added.iter().map(|(o, _)| *o));
-    // DDL on relations waits for whoever makes a view of them, and for attach; but not where only the type of
-    // their rows is named.
+    // DDL on relations waits for whoever makes a view of them, and for attach. Where only the type of their rows is
+    // named, computing tries the relation's lock.
     let apart = |(o, _): &(Object, bool)| {
         [
             pg_sys::RelationRelationId,
@@ -625,10 +624,9 @@ fn write_reached(recorded: &Recorded) -> bool {
         ]
         .contains(&o.0)
     };
-    rows.into_iter().all(tuple::try_lock_for_reading)
-        && (changes.all
-            || changes.added.iter().all(apart)
-            || home().is_none_or(|(home, _)| tuple::try_lock_against_writers(home)))
+    changes.all
+        || changes.added.iter().all(apart)
+        || home().is_none_or(|(home, _)| tuple::try_lock_against_writers(home))
 }
 
 /// Keeps the relations of row types that the view reaches from being altered, as attach keeps the tables: whoever
