@@ -28,9 +28,7 @@ COMMENT ON COLUMN profile_cache.attachment.unsafe IS 'the problem is that anothe
 CREATE TABLE profile_cache.epoch (
     singleton    boolean           NOT NULL DEFAULT true PRIMARY KEY CHECK (singleton),
     current      pg_catalog.int8   NOT NULL,
-    trusted_from pg_catalog.int8   NOT NULL,
-    pending_from pg_catalog.int8   NOT NULL DEFAULT 0,
-    server       pg_catalog.int8   NOT NULL DEFAULT 0
+    trusted_from pg_catalog.int8   NOT NULL
 )
 -- Every read and every commit looks at it: one page, and room on it for the versions that an old snapshot
 -- keeps.
@@ -39,8 +37,6 @@ COMMENT ON TABLE profile_cache.epoch IS 'the current epoch: one row, only ever u
 COMMENT ON COLUMN profile_cache.epoch.singleton IS 'true: there is one row at most';
 COMMENT ON COLUMN profile_cache.epoch.current IS 'the current epoch: what is computed now is stamped with it';
 COMMENT ON COLUMN profile_cache.epoch.trusted_from IS 'stamps below are of another definition of the document, or of another attachment';
-COMMENT ON COLUMN profile_cache.epoch.pending_from IS 'no pending epoch with a horizon below is left, nor will one come';
-COMMENT ON COLUMN profile_cache.epoch.server IS 'the database cluster''s system identifier, for which that was found; elsewhere it says nothing';
 
 CREATE TABLE profile_cache.pending_epoch (
     id           pg_catalog.uuid        NOT NULL DEFAULT pg_catalog.gen_random_uuid() PRIMARY KEY,
@@ -119,6 +115,7 @@ CREATE TABLE profile_cache.drain (
     running      boolean         NOT NULL DEFAULT false,
     alive        pg_catalog.int8,
     position     pg_catalog.uuid,
+    pass         pg_catalog.uuid,
     began_at     pg_catalog.xid8,
     passed_to    pg_catalog.xid8
 ) WITH (vacuum_truncate = off);
@@ -129,8 +126,17 @@ COMMENT ON COLUMN profile_cache.drain.server_start IS 'the run of the server in 
 COMMENT ON COLUMN profile_cache.drain.running IS 'a pass is under way';
 COMMENT ON COLUMN profile_cache.drain.alive IS 'how many of the holders were there when it began; 0: it is the last one';
 COMMENT ON COLUMN profile_cache.drain.position IS 'the last key it has done';
+COMMENT ON COLUMN profile_cache.drain.pass IS 'which pass it is';
 COMMENT ON COLUMN profile_cache.drain.began_at IS 'xmin of the snapshot it began with';
 COMMENT ON COLUMN profile_cache.drain.passed_to IS 'row versions of an older xmin are no longer concerned';
+
+CREATE TABLE profile_cache.horizon (
+    singleton    boolean         NOT NULL DEFAULT true PRIMARY KEY CHECK (singleton),
+    pending_from pg_catalog.int8 NOT NULL
+) WITH (fillfactor = 10, vacuum_truncate = off, autovacuum_vacuum_threshold = 50, autovacuum_vacuum_scale_factor = 0);
+COMMENT ON TABLE profile_cache.horizon IS 'from where on something is pending: none or one row, by transaction ids of this server';
+COMMENT ON COLUMN profile_cache.horizon.singleton IS 'true: there is one row at most';
+COMMENT ON COLUMN profile_cache.horizon.pending_from IS 'no pending epoch with a horizon below is left, nor will one come';
 
 CREATE TABLE profile_cache.absent (
     pending      pg_catalog.uuid        NOT NULL PRIMARY KEY,

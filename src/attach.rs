@@ -441,6 +441,7 @@ fn forget_everything() {
         "reached",
         "failure",
         "last_refresh",
+        "horizon",
     ] {
         spi::run(&format!("DELETE FROM profile_cache.{table}"), &[]);
     }

@@ -452,6 +452,7 @@ fn read() -> (State, Vec<Oid>) {
         "epoch",
         "pending_epoch",
         "pending_epoch_horizon",
+        "horizon",
         "pending_key",
         "pending_key_probe",
     ];
@@ -675,11 +676,12 @@ fn our_tables() -> Option<(Epochs, Keys)> {
         relation("pending_epoch")?,
         relation("pending_key")?,
     );
+    let horizon = relation("horizon")?;
     let epochs = Epochs {
         table,
         current: catalog::column_number(table, "current")?,
-        from: catalog::column_number(table, "pending_from")?,
-        server: catalog::column_number(table, "server")?,
+        horizon,
+        from: catalog::column_number(horizon, "pending_from")?,
         pending,
         index: relation("pending_epoch_horizon")?,
         number: catalog::column_number(pending, "epoch")?,

@@ -236,8 +236,13 @@ fn of_column(table: Oid) -> Effect {
             tables.find(|t| t.schema == schema && t.name == name)
         })
         .is_none_or(|t| t.whole);
+    // Whose a type is that is not the server's, is asked.
+    let typed = || {
+        let sql = "SELECT FROM pg_attribute AS a WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped AND a.atttypid >= 16384 LIMIT 1";
+        spi::one(sql, At::Latest, &[Arg::oid(table)], |_| ()).is_some()
+    };
     let well = || matches!(attachment::load(), State::Ready(a) if a.distrust.is_none());
-    if shown || !well() {
+    if shown || typed() || !well() {
         Effect::Columns
     } else {
         Effect::Nothing

@@ -142,9 +142,9 @@ impl Pending {
             "SELECT p.epoch, (SELECT d.passed_to::pg_catalog.text::pg_catalog.int8 FROM profile_cache.drain AS d \
               WHERE d.epoch OPERATOR(pg_catalog.=) p.epoch) \
              FROM profile_cache.pending_epoch AS p WHERE p.horizon OPERATOR(pg_catalog.>=) coalesce( \
-              (SELECT e.pending_from FROM profile_cache.epoch AS e WHERE e.server OPERATOR(pg_catalog.=) $1), 0) LIMIT 201",
+              (SELECT h.pending_from FROM profile_cache.horizon AS h), 0) LIMIT 201",
             at,
-            &[Arg::int8(Some(catalog::place().0))],
+            &[],
             |r| {
                 state.epochs.push(PendingEpoch {
                     epoch: r.int8(1),
@@ -404,12 +404,10 @@ pub fn advance() {
         return;
     }
     spi::run(
-        "UPDATE profile_cache.epoch SET server = $2, \
-          pending_from = LEAST($1, (SELECT pg_catalog.min(p.horizon) FROM profile_cache.pending_epoch AS p))",
-        &[
-            Arg::int8(i64::try_from(next).ok()),
-            Arg::int8(Some(catalog::place().0)),
-        ],
+        "INSERT INTO profile_cache.horizon (pending_from) \
+         SELECT LEAST($1, (SELECT pg_catalog.min(p.horizon) FROM profile_cache.pending_epoch AS p)) \
+         ON CONFLICT (singleton) DO UPDATE SET pending_from = excluded.pending_from",
+        &[Arg::int8(i64::try_from(next).ok())],
     );
 }
 

@@ -100,11 +100,12 @@ impl Course {
         first.clamp(1, most)
     }
 
-    /// Locks, computes and writes, and takes note of how long that took for so many.
-    fn measured<R>(&mut self, number: usize, work: impl FnOnce() -> R) -> R {
+    /// Locks, computes and writes, and takes note of how long that took for so many as were stored.
+    fn measured<R>(&mut self, stored: impl Fn(&R) -> u64, work: impl FnOnce() -> R) -> R {
         let began = xact::clock();
         let done = work();
-        self.size = next_size(number as i64, xact::clock() - began).unwrap_or(self.size);
+        let number = stored(&done) as i64;
+        self.size = next_size(number, xact::clock() - began).unwrap_or(self.size);
         done
     }
 }
@@ -270,8 +271,8 @@ struct Drain {
     /// How many of the noted holders were there when the last pass began, where that is known.
     alive: Option<i64>,
     position: Option<Uuid>,
-    /// The xmin of the snapshot that the running pass began with.
-    began_at: Option<String>,
+    /// Which pass it is.
+    pass: Option<Uuid>,
     /// It names no values: it concerns every profile.
     everyone: bool,
 }
@@ -407,7 +408,7 @@ fn drains() -> Vec<Drain> {
     spi::all(
         &format!(
             "SELECT d.epoch, CASE WHEN d.server_start = {RUN} THEN d.holders END, \
-              d.passed_to IS NOT NULL, d.running, d.alive, d.position, d.began_at::text, EXISTS (SELECT FROM profile_cache.pending_epoch AS p \
+              d.passed_to IS NOT NULL, d.running, d.alive, d.position, d.pass, EXISTS (SELECT FROM profile_cache.pending_epoch AS p \
                WHERE p.epoch = d.epoch AND p.link_schema IS NULL) FROM profile_cache.drain AS d ORDER BY 1"
         ),
         At::New,
@@ -419,7 +420,7 @@ fn drains() -> Vec<Drain> {
             running: r.bool(4) == Some(true),
             alive: r.int8(5),
             position: r.uuid(6),
-            began_at: r.text(7),
+            pass: r.uuid(7),
             everyone: r.bool(8) != Some(false),
         },
     )
@@ -445,7 +446,7 @@ fn begin_pass(epoch: i64, alive: i64) {
     let _us = as_ourselves();
     spi::run(
         "UPDATE profile_cache.drain SET running = true, alive = $2, position = NULL, \
-         began_at = pg_snapshot_xmin(pg_current_snapshot()) WHERE epoch = $1",
+         pass = gen_random_uuid(), began_at = pg_snapshot_xmin(pg_current_snapshot()) WHERE epoch = $1",
         &[Arg::int8(Some(epoch)), Arg::int8(Some(alive))],
     );
 }
@@ -455,12 +456,20 @@ fn begin_pass(epoch: i64, alive: i64) {
 fn pass(a: &Attached, d: &Drain, course: &mut Course, most: i32) -> u64 {
     let size = course.size(most);
     let position = Arg::uuid(d.position.as_ref());
-    let (epoch, limit) = (Arg::int8(Some(d.epoch)), Arg::int8(Some(i64::from(size))));
+    let epoch = Arg::int8(Some(d.epoch));
     let (keys, next) = match concerned(a, d.epoch) {
         // So many of the table, whatever their stamps: where few are old, a step is no longer for that.
         None => {
             let current = Arg::int8(a.epochs.latest());
-            window(a, Sql::OLD, &[position, limit, epoch, current], size)
+            let wide = size.max(LOOK);
+            let limit = Arg::int8(Some(i64::from(wide)));
+            let (mut keys, mut next) =
+                window(a, Sql::OLD, &[position, limit, epoch, current], wide);
+            if keys.len() > size as usize {
+                keys.truncate(size as usize);
+                next = keys.last().copied();
+            }
+            (keys, next)
         }
         Some((condition, links)) => {
             let list = || {
@@ -468,12 +477,12 @@ fn pass(a: &Attached, d: &Drain, course: &mut Course, most: i32) -> u64 {
                 args.extend(links.iter().map(|v| Arg::texts(v)));
                 read_keys(a, spi::planned_anew(&a.sql.older(&condition)), &args)
             };
-            let (keys, more) = Listed::next((d.epoch, d.began_at.clone()), d.position, size, list);
+            let (keys, more) = Listed::next(d.pass, d.position, size, list);
             let next = keys.last().copied().filter(|_| more);
             (keys, next)
         }
     };
-    let stored = course.measured(keys.len(), || by_key(a, &keys));
+    let stored = course.measured(|stored| *stored, || by_key(a, &keys));
     let _us = as_ourselves();
     let epoch = Arg::int8(Some(d.epoch));
     match next {
@@ -502,8 +511,8 @@ fn pass(a: &Attached, d: &Drain, course: &mut Course, most: i32) -> u64 {
 /// The dependents of a pending epoch, which are found all together: listed once for many steps. Whom the epoch concerns is
 /// decided in the snapshot that lists them; that they are locked and computed later is as it is within one step.
 struct Listed {
-    /// The epoch, and the xmin that its pass began with.
-    pass: (i64, Option<String>),
+    /// Of which pass. Two of one epoch may begin with the same xmin.
+    pass: Option<Uuid>,
     /// The last key that was taken, and those that follow.
     taken: Option<Uuid>,
     left: VecDeque<Uuid>,
@@ -522,13 +531,17 @@ impl Listed {
     /// The next keys of a pass that stands at `position`, and whether more may follow. A step that was rolled back
     /// has not moved it: then they are listed anew.
     fn next(
-        pass: (i64, Option<String>),
+        pass: Option<Uuid>,
         position: Option<Uuid>,
         size: i32,
         list: impl FnOnce() -> Vec<Uuid>,
     ) -> (Vec<Uuid>, bool) {
         let kept = KEPT.take().filter(|l| {
-            l.pass == pass && l.taken == position && position.is_some() && !l.left.is_empty()
+            pass.is_some()
+                && l.pass == pass
+                && l.taken == position
+                && position.is_some()
+                && !l.left.is_empty()
         });
         let mut listed = kept.unwrap_or_else(|| {
             let left = VecDeque::from(list());
@@ -688,7 +701,8 @@ fn keys(a: &Rc<Attached>, course: &mut Course, most: i32) -> Done {
         let columns = step.column_names();
         let mine: Vec<&Key> = listed.iter().filter(|k| k.columns == columns).collect();
         if !mine.is_empty() {
-            let (more, deleted) = course.measured(mine.len(), || keys_of(&a, step, types, &mine));
+            let (more, deleted) =
+                course.measured(|(stored, _)| *stored, || keys_of(&a, step, types, &mine));
             stored += more;
             gone += deleted;
         }
@@ -914,7 +928,7 @@ fn stale(a: &Rc<Attached>, course: &mut Course, most: i32) -> Done {
         if let Some(last) = found.last() {
             course.expired = Some(*last);
             let keys: Vec<Uuid> = found.iter().map(|(_, key)| *key).collect();
-            return Done::stored(course.measured(keys.len(), || by_key(&a, &keys)));
+            return Done::stored(course.measured(|stored| *stored, || by_key(&a, &keys)));
         }
     }
     if !course.none_failed {
@@ -922,7 +936,7 @@ fn stale(a: &Rc<Attached>, course: &mut Course, most: i32) -> Done {
         let due = pending::failures_due(size);
         course.none_failed = due.len() < size as usize;
         if !due.is_empty() {
-            let stored = course.measured(due.len(), || by_key(&a, &due));
+            let stored = course.measured(|stored| *stored, || by_key(&a, &due));
             forget_mended(&a);
             pending::postpone(&due);
             return Done::stored(stored);
@@ -990,7 +1004,7 @@ fn look_through(a: &Attached, course: &mut Course, first: i64, current: i64, mos
         course.looked = next.is_none() && position.is_none();
         next
     };
-    let stored = course.measured(keys.len(), || by_key(a, &keys));
+    let stored = course.measured(|stored| *stored, || by_key(a, &keys));
     let _us = as_ourselves();
     spi::run(
         "UPDATE profile_cache.last_refresh SET looked_to = $1",
@@ -1074,7 +1088,7 @@ fn who_has_the_turn() -> String {
         "SELECT format('pid %s, application %L, since %s', l.pid, s.application_name, s.query_start) \
          FROM pg_locks AS l LEFT JOIN pg_stat_get_activity(l.pid) AS s ON true \
          WHERE l.locktype = 'relation' AND l.relation = 'profile_cache.pending'::regclass \
-          AND l.mode = 'ShareUpdateExclusiveLock' AND l.granted LIMIT 1",
+          AND l.database = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database()) AND l.mode = 'ShareUpdateExclusiveLock' AND l.granted LIMIT 1",
         At::New,
         &[],
         |r| r.text(1),

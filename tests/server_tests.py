@@ -652,6 +652,10 @@ def one_refresh_at_a_time(server, database):
         # Gone without a word.
         server.sql(database, f"SELECT pg_terminate_backend({pid}, 10000)")
         holder.do("COMMIT")
+    # Taken, and the session ended between two of its transactions.
+    server.sql(database, "SELECT profile_cache.refresh_step(1, 'begin', NULL)")
+    held = "SELECT count(*) FROM pg_locks WHERE relation = 'profile_cache.pending'::regclass AND mode = 'ShareUpdateExclusiveLock'"
+    expect("turns without a session", server.sql(database, held), 0)
     server.sql(database, "CALL profile_cache.refresh()")
     expect("stale at the end", server.sql(database, UNCACHED), 0)
 

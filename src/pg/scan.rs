@@ -10,12 +10,12 @@ use pgrx::pg_sys::{self, Datum};
 /// Where the current epoch and the pending ones stand.
 #[derive(Clone, Copy, Debug)]
 pub struct Epochs {
-    /// A table of one row, and its columns: the current epoch; the least horizon of what is pending, and for which
-    /// cluster that is so.
+    /// A table of one row, and its column.
     pub table: Oid,
     pub current: i16,
+    /// A table of one row or none, and its column: from which horizon on something may be pending.
+    pub horizon: Oid,
     pub from: i16,
-    pub server: i16,
     /// A small table, its index on the horizon, and its column that is null until the epoch has a number.
     pub pending: Oid,
     pub index: Oid,
@@ -46,14 +46,13 @@ impl Epochs {
         // locked during the look.
         unsafe {
             let snapshot = pg_sys::GetActiveSnapshot();
-            let (current, from) = self.row_in(snapshot).unzip();
             let relation = pg_sys::try_table_open(self.pending, pg_sys::AccessShareLock as i32);
             if !relation.is_null() {
                 match Size::of(relation) {
                     Size::Nothing => {}
                     Size::Pages => match usable(self.index) {
                         Some(index) => {
-                            walk(relation, index, snapshot, from.unwrap_or(0), |row| {
+                            walk(relation, index, snapshot, self.from_in(snapshot), |row| {
                                 enough(row.int8(self.number))
                             });
                             pg_sys::index_close(index, pg_sys::NoLock as i32);
@@ -67,7 +66,7 @@ impl Epochs {
                 pg_sys::table_close(relation, pg_sys::NoLock as i32);
             }
             Look {
-                current,
+                current: self.current_in(snapshot),
                 pending: rows > 0,
                 unnumbered,
             }
@@ -92,21 +91,22 @@ impl Epochs {
     }
 
     fn current_in(&self, snapshot: pg_sys::Snapshot) -> Option<i64> {
-        self.row_in(snapshot).map(|(current, _)| current)
-    }
-
-    /// The current epoch, and from which horizon on something may be pending.
-    fn row_in(&self, snapshot: pg_sys::Snapshot) -> Option<(i64, i64)> {
         let mut found = None;
         scan(self.table, snapshot, |row| {
-            // SAFETY: reads what the server has read of its control file.
-            let here = unsafe { pg_sys::GetSystemIdentifier() } as i64;
-            let from = row.int8(self.from);
-            let from = from.filter(|_| row.int8(self.server) == Some(here));
-            found = row.int8(self.current).map(|c| (c, from.unwrap_or(0)));
+            found = row.int8(self.current);
             true
         });
         found
+    }
+
+    /// From which horizon on something may be pending.
+    fn from_in(&self, snapshot: pg_sys::Snapshot) -> i64 {
+        let mut found = None;
+        scan(self.horizon, snapshot, |row| {
+            found = row.int8(self.from);
+            true
+        });
+        found.unwrap_or(0)
     }
 }
 

@@ -87,8 +87,21 @@ pub fn try_lock_for_reading(relation: Oid) -> bool {
 }
 
 /// Whose turn it is to refresh, over all its transactions: a lock that the session holds until it gives it back, ends, or
-/// a transaction of its fails. On a view, since VACUUM takes the same lock on tables.
+/// a transaction of its fails. On a view, since VACUUM takes the same lock on tables. PostgreSQL itself releases it at a
+/// failure alone; at the session's end a callback of ours does.
 pub struct Turn;
+
+thread_local! {
+    /// What is to be released when the session ends, once it has been taken.
+    static TAKEN: std::cell::Cell<Option<pg_sys::LOCKTAG>> = const { std::cell::Cell::new(None) };
+}
+
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn session_ends(_code: i32, _arg: Datum) {
+    if let Some(tag) = TAKEN.get() {
+        Turn::release(&tag);
+    }
+}
 
 impl Turn {
     const LOCK: i32 = pg_sys::ShareUpdateExclusiveLock as i32;
@@ -113,6 +126,10 @@ impl Turn {
         let Some(tag) = Turn::tag() else {
             return false;
         };
+        if TAKEN.replace(Some(tag)).is_none() {
+            // SAFETY: once in a session; the callback lives as long as the library.
+            unsafe { pg_sys::before_shmem_exit(Some(session_ends), Datum::from(0)) };
+        }
         // SAFETY: does not wait; the tag is a relation's of this database.
         unsafe {
             pg_sys::LockHeldByMe(&tag, Turn::LOCK)
@@ -124,11 +141,15 @@ impl Turn {
     /// Gives it back, where this session has it.
     pub fn give_back() {
         if let Some(tag) = Turn::tag() {
-            // SAFETY: released only where it is held.
-            unsafe {
-                if pg_sys::LockHeldByMe(&tag, Turn::LOCK) {
-                    pg_sys::LockRelease(&tag, Turn::LOCK, true);
-                }
+            Turn::release(&tag);
+        }
+    }
+
+    fn release(tag: &pg_sys::LOCKTAG) {
+        // SAFETY: released only where it is held.
+        unsafe {
+            if pg_sys::LockHeldByMe(tag, Turn::LOCK) {
+                pg_sys::LockRelease(tag, Turn::LOCK, true);
             }
         }
     }
