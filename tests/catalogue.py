@@ -457,7 +457,7 @@ class Test(Scheduler):
             if (found := must(sql)) != wanted:
                 wrong.append(f"at the end: {sql}\n  {found}")
         looks = self.counts["hits"] + sum(self.misses.values())
-        if self.counts["hits"] < 0.1 * looks or not looks:
+        if self.counts["hits"] < min(0.1 * looks, 50) or not looks:
             wrong.append(f"only {self.counts['hits']} of {looks} reads came from the cache: this shows nothing")
         if self.unseen():
             wrong.append(f"no write to {', '.join(self.unseen())} ever changed a document: this shows nothing")
