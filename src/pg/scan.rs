@@ -52,9 +52,13 @@ impl Epochs {
                     Size::Nothing => {}
                     Size::Pages => match usable(self.index) {
                         Some(index) => {
-                            walk(relation, index, snapshot, self.from_in(snapshot), |row| {
-                                enough(row.int8(self.number))
-                            });
+                            walk(
+                                relation,
+                                index,
+                                snapshot,
+                                self.horizon_in(snapshot),
+                                |row| enough(row.int8(self.number)),
+                            );
                             pg_sys::index_close(index, pg_sys::NoLock as i32);
                         }
                         None => {
@@ -100,7 +104,7 @@ impl Epochs {
     }
 
     /// From which horizon on something may be pending.
-    fn from_in(&self, snapshot: pg_sys::Snapshot) -> i64 {
+    fn horizon_in(&self, snapshot: pg_sys::Snapshot) -> i64 {
         let mut found = None;
         scan(self.horizon, snapshot, |row| {
             found = row.int8(self.from);
