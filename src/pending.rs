@@ -379,12 +379,16 @@ pub fn linked(schema: &str, table: &str, columns: &[String], values: &[Vec<Strin
 }
 
 /// What a pending epoch that is about to be written bears: the next transaction id, read with its table locked. So
-/// whoever finds nobody with that lock knows of all that is to come that it has no less than the next id before.
+/// whoever finds nobody with that lock knows of all that is to come that it has no less than the next id before. And no
+/// less than what is written down: after a crash ids begin again at the last that was logged.
 fn horizon() -> Arg {
     if let Some(table) = catalog::relation("profile_cache", "pending_epoch") {
         tuple::lock_for_writing(table);
     }
-    Arg::int8(i64::try_from(xact::next_full_xid()).ok())
+    let _us = as_ourselves();
+    let sql = "SELECT h.pending_from FROM profile_cache.horizon AS h";
+    let known = spi::one(sql, At::Latest, &[], |r| r.int8(1)).flatten();
+    Arg::int8(i64::try_from(xact::next_full_xid()).ok().max(known))
 }
 
 /// Writes down from which horizon on something is pending, so that a read need not step over what only old snapshots still
