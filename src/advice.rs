@@ -3,6 +3,7 @@
 //! Invariant: only reads the catalogs and plans, and says what to do.
 
 use crate::attach::Request;
+use crate::attachment;
 use crate::closure;
 use crate::error::{notice, warning};
 use crate::pg::spi::{self, Arg, At};
@@ -53,18 +54,16 @@ pub fn name_expiry_index(profile: &Named, d: &Definition) {
     if !d.expires {
         return;
     }
-    let lacks = {
-        let _us = as_ourselves();
-        spi::one(
-            "SELECT FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_attribute AS a ON a.attrelid = c.oid \
-             WHERE c.oid = $1 AND c.reltuples >= $2 AND a.attname = 'cached_profile_valid_until' AND NOT EXISTS \
-             (SELECT FROM pg_catalog.pg_index AS i WHERE i.indrelid = c.oid AND i.indkey[0] = a.attnum AND i.indpred IS NULL)",
-            At::New,
-            &[Arg::oid(profile.oid), Arg::float4(LARGE)],
-            |_| (),
-        )
-    };
-    if lacks.is_some() {
+    let _us = as_ourselves();
+    let large = spi::one(
+        "SELECT FROM pg_catalog.pg_class AS c WHERE c.oid = $1 AND c.reltuples >= $2",
+        At::New,
+        &[Arg::oid(profile.oid), Arg::float4(LARGE)],
+        |_| (),
+    );
+    let until = catalog::column_number(profile.oid, "cached_profile_valid_until");
+    if large.is_some() && !until.is_some_and(|until| attachment::expiry_indexed(profile.oid, until))
+    {
         notice(&format!(
             "documents expire, and refresh has to look for those that have: CREATE INDEX CONCURRENTLY ON {} (cached_profile_valid_until)",
             profile.sql

@@ -20,7 +20,6 @@ use crate::tables::{
     Named, check_key, conventional_tables, find_tables, lock, named, refuse_events_pending,
     refuse_unfit,
 };
-use crate::time::UNIX_TO_POSTGRES;
 
 /// The generated view's name, beside the profile table, and how its comment begins.
 const VIEW: &str = "profile_document";
@@ -386,10 +385,7 @@ fn record(
         let _us = as_ourselves();
         if known {
             // Its row may have been lost.
-            let lost = spi::run(
-                "INSERT INTO profile_cache.epoch (current, trusted_from) VALUES ($1, $1) ON CONFLICT DO NOTHING",
-                &[Arg::int8(Some(UNIX_TO_POSTGRES + xact::clock()))],
-            ) > 0;
+            let lost = pending::first_epoch();
             let same = spi::one(
                 "SELECT FROM profile_cache.attachment AS a WHERE a.document::oid = $1 \
                  AND a.definition = $2::pg_catalog.jsonb AND a.problem IS NULL",
@@ -409,8 +405,6 @@ fn record(
         } else {
             // What an attachment whose table is gone left behind.
             forget_everything();
-            // Unix time, so that an epoch can be read as one.
-            let first = UNIX_TO_POSTGRES + xact::clock();
             spi::run(
                 "INSERT INTO profile_cache.attachment (profile, document, exclude, definition) \
                  VALUES ($1::oid::regclass, $2::oid::regclass, $3::pg_catalog.name[], $4::pg_catalog.jsonb)",
@@ -421,10 +415,7 @@ fn record(
                     Arg::text(&text),
                 ],
             );
-            spi::run(
-                "INSERT INTO profile_cache.epoch (current, trusted_from) VALUES ($1, $1)",
-                &[Arg::int8(Some(first))],
-            );
+            pending::first_epoch();
         }
     }
     pending::redefined("attach");

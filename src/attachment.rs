@@ -784,7 +784,7 @@ fn not_unique(definition: &Definition, tables: &[UsedTable]) -> Option<Distrust>
 }
 
 /// Whether there is an index that finds documents by their `valid_until`, in column `until`.
-fn expiry_indexed(profile: Oid, until: i16) -> bool {
+pub fn expiry_indexed(profile: Oid, until: i16) -> bool {
     spi::one(
         "SELECT FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid JOIN pg_am AS m ON m.oid = c.relam \
          WHERE i.indrelid = $1 AND i.indkey[0] = $2 AND i.indisvalid AND i.indpred IS NULL AND m.amname = 'btree' LIMIT 1",

@@ -145,9 +145,12 @@ fn subscription() {
 /// What the event may do to the document; None where nothing is attached.
 fn look(told: &[Told], drops: bool) -> Option<Effect> {
     let _us = as_ourselves();
-    let subjects = subjects_of(told, drops);
-    let about: Vec<Object> = subjects.iter().map(|(_, o)| *o).collect();
-    let found = reached(&about);
+    let about = |subjects: &[(Effect, Object)]| {
+        let about: Vec<Object> = subjects.iter().map(|(_, o)| *o).collect();
+        reached(&about)
+    };
+    let mut subjects = subjects_of(told, drops);
+    let mut found = about(&subjects);
     if !found.contains_key(&here()) {
         // Nothing is attached; or what was written down is another database's.
         let recorded = attachment::recorded()?;
@@ -156,18 +159,9 @@ fn look(told: &[Told], drops: bool) -> Option<Effect> {
         }
         write_reached(&recorded);
         // What a column may do is asked of it too.
-        return weigh(&subjects_of(told, drops));
+        subjects = subjects_of(told, drops);
+        found = about(&subjects);
     }
-    weigh_by(&subjects, &found)
-}
-
-/// The most that the event may do to what is written down.
-fn weigh(subjects: &[(Effect, Object)]) -> Option<Effect> {
-    let about: Vec<Object> = subjects.iter().map(|(_, o)| *o).collect();
-    weigh_by(subjects, &reached(&about))
-}
-
-fn weigh_by(subjects: &[(Effect, Object)], found: &HashMap<Object, bool>) -> Option<Effect> {
     let effect = subjects.iter().filter_map(|(effect, o)| {
         let shown = *found.get(o)?;
         Some(if shown {
@@ -241,8 +235,7 @@ fn of_column(table: Oid) -> Effect {
         let sql = "SELECT FROM pg_attribute AS a WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped AND a.atttypid >= 16384 LIMIT 1";
         spi::one(sql, At::Latest, &[Arg::oid(table)], |_| ()).is_some()
     };
-    let well = || matches!(attachment::load(), State::Ready(a) if a.distrust.is_none());
-    if shown || typed() || !well() {
+    if shown || typed() || !is_well() {
         Effect::Columns
     } else {
         Effect::Nothing
@@ -468,8 +461,12 @@ fn follows_as_before<'a>(
 
 /// Whether they are, and all is well.
 fn is_as_before(recorded: &Recorded, found: &Result<Definition, Error>) -> bool {
-    follows_as_before(recorded, found).is_some()
-        && matches!(attachment::load(), State::Ready(a) if a.distrust.is_none())
+    follows_as_before(recorded, found).is_some() && is_well()
+}
+
+/// Whether what is attached can be used, and documents are trusted.
+fn is_well() -> bool {
+    matches!(attachment::load(), State::Ready(a) if a.distrust.is_none())
 }
 
 /// Writes down a definition that follows changes as before.
@@ -639,24 +636,17 @@ fn write_reached(recorded: &Recorded) -> bool {
 pub fn hold_row_types(profile: Oid, document: Oid) {
     let _us = as_ourselves();
     let types = closure::Reached::by_view(profile, document).types();
-    let rows = row_types(types.into_iter().map(|t| (pg_sys::TypeRelationId, t)));
-    if !rows.iter().copied().all(tuple::try_lock_for_reading) {
-        let wanted: Vec<_> = rows.iter().map(|r| (*r, Mode::AccessShare)).collect();
-        Error::TablesBusy(blockers(&wanted)).raise();
-    }
-}
-
-/// The relations whose rows are of these types, composite types' own among them.
-fn row_types(objects: impl Iterator<Item = Object>) -> Vec<Oid> {
-    let types = objects.filter(|(class, _)| *class == pg_sys::TypeRelationId);
-    let types: Vec<Oid> = types.map(|(_, object)| object).collect();
-    let found = spi::all(
+    let rows = spi::all(
         "SELECT t.typrelid FROM pg_type AS t WHERE t.oid = ANY ($1) AND t.typrelid <> 0",
         At::Latest,
         &[Arg::oids(&types)],
         |r| r.oid(1),
     );
-    found.into_iter().flatten().collect()
+    let rows: Vec<Oid> = rows.into_iter().flatten().collect();
+    if !rows.iter().copied().all(tuple::try_lock_for_reading) {
+        let wanted: Vec<_> = rows.iter().map(|r| (*r, Mode::AccessShare)).collect();
+        Error::TablesBusy(blockers(&wanted)).raise();
+    }
 }
 
 /// The OID of pg_constraint itself (pg_constraint.h), which pgrx does not bind.
@@ -668,13 +658,14 @@ pub struct Unseen {
     about: Vec<Oid>,
 }
 
-/// What is committed and over: a transaction is seen to have committed before it has told others what it
-/// invalidates, and gives up its own lock after that.
+/// What is committed and over ([`pending::OVER`]).
 pub fn unseen_ones() -> Vec<Unseen> {
     let _us = as_ourselves();
     let found = spi::all(
-        "SELECT p.id, p.about::text[] FROM profile_cache.pending_epoch AS p WHERE p.about IS NOT NULL AND NOT EXISTS \
-          (SELECT FROM pg_locks AS l WHERE l.locktype = 'transactionid' AND l.transactionid = p.xmin AND l.mode = 'ExclusiveLock')",
+        &format!(
+            "SELECT p.id, p.about::text[] FROM profile_cache.pending_epoch AS p WHERE p.about IS NOT NULL AND {}",
+            pending::OVER
+        ),
         At::New,
         &[],
         |r| {

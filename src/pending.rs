@@ -15,6 +15,7 @@ use crate::rights::{as_ourselves, home};
 use crate::routes::{Sql, by_column};
 use crate::session;
 use crate::settings;
+use crate::time::UNIX_TO_POSTGRES;
 use std::collections::HashSet;
 
 /// A change that may touch many profiles.
@@ -299,6 +300,21 @@ pub fn full_xid(xmin: u32, next: u64) -> u64 {
         candidate.saturating_sub(1 << 32)
     }
 }
+
+/// Makes the row of the current epoch where there is none: the first one, Unix time in microseconds, so that it can be
+/// read as one and no stamp of before is within. Whether there was none.
+pub fn first_epoch() -> bool {
+    let _us = as_ourselves();
+    spi::run(
+        "INSERT INTO profile_cache.epoch (current, trusted_from) VALUES ($1, $1) ON CONFLICT DO NOTHING",
+        &[Arg::int8(Some(UNIX_TO_POSTGRES + xact::clock()))],
+    ) > 0
+}
+
+/// Of a pending epoch `p`, that its transaction is over: it is seen to have committed before it has told others what it
+/// invalidates, and gives up its own lock after that.
+pub const OVER: &str = "NOT EXISTS (SELECT FROM pg_locks AS l WHERE l.locktype = 'transactionid' \
+   AND l.transactionid = p.xmin AND l.mode = 'ExclusiveLock')";
 
 /// Everything is to be computed anew. O(1), once a transaction.
 pub fn everything(reason: &str) {

@@ -20,7 +20,6 @@ use crate::pg::{catalog, xact};
 use crate::rights::{self, Revoke, as_ourselves, as_owner, check_owner, home};
 use crate::routes::{Sql, Step, array_rows, by_column, value_columns, value_rows};
 use crate::session;
-use crate::time::UNIX_TO_POSTGRES;
 use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -98,6 +97,11 @@ impl Course {
     fn size(&self, most: i32) -> i32 {
         let first = if self.size == 0 { FIRST } else { self.size };
         first.clamp(1, most)
+    }
+
+    /// [`by_key`], measured.
+    fn by_key(&mut self, a: &Attached, keys: &[Uuid]) -> u64 {
+        self.measured(|stored| *stored, || by_key(a, keys))
     }
 
     /// Locks, computes and writes, and takes note of how long that took for so many as were stored.
@@ -183,14 +187,8 @@ pub fn step(a: &Rc<Attached>, phase: Phase, course: &mut Course, most: i32) -> (
         ddl::Look::Nothing => {}
         ddl::Look::Done => {
             course.worked = true;
-            return (
-                if phase == Phase::Begin {
-                    Phase::Keys
-                } else {
-                    phase
-                },
-                0,
-            );
+            let begins = phase == Phase::Begin;
+            return (if begins { Phase::Keys } else { phase }, 0);
         }
         ddl::Look::Busy => {
             let why = "DDL is under way that may concern the document";
@@ -349,23 +347,26 @@ fn note_appliers(a: &Attached) {
     );
 }
 
-/// A pending epoch `p` that may get its number now. A transaction is seen to have committed before it has told
-/// others what it invalidates, and gives up its own lock after that: only then can nobody compute by what was
-/// before it in a snapshot that shows the number.
-const ASSIGNABLE: &str = "p.epoch IS NULL AND p.about IS NULL \
-   AND (NOT p.redefined OR NOT EXISTS (SELECT FROM pg_locks AS l WHERE l.locktype = 'transactionid' \
-    AND l.transactionid = p.xmin AND l.mode = 'ExclusiveLock')) \
-   AND (NOT p.apply OR EXISTS (SELECT FROM profile_cache.absent AS b \
-    WHERE b.pending = p.id AND NOT EXISTS (SELECT FROM pg_locks AS l WHERE l.virtualtransaction = ANY (b.holders))))";
+/// A pending epoch `p` that may get its number now. One that has redefined the document only when it is over: then can
+/// nobody compute by what was before it in a snapshot that shows the number.
+fn assignable() -> String {
+    format!(
+        "p.epoch IS NULL AND p.about IS NULL AND (NOT p.redefined OR {OVER}) \
+         AND (NOT p.apply OR EXISTS (SELECT FROM profile_cache.absent AS b \
+          WHERE b.pending = p.id AND NOT EXISTS (SELECT FROM pg_locks AS l WHERE l.virtualtransaction = ANY (b.holders))))",
+        OVER = pending::OVER
+    )
+}
 
 /// Gives every pending epoch without a number the next one: at least one more than the current, and
 /// the clock's, so that nobody who writes our columns while triggers are off can foretell it. Committed by the caller before anything
 /// else is done about it. Returns whether there were any.
 fn assign() -> bool {
     let _us = as_ourselves();
+    let assignable = assignable();
     // Not those that are pending in this very transaction's future: only rows this snapshot sees.
     let waiting = spi::one(
-        &format!("SELECT FROM profile_cache.pending_epoch AS p WHERE {ASSIGNABLE} LIMIT 1"),
+        &format!("SELECT FROM profile_cache.pending_epoch AS p WHERE {assignable} LIMIT 1"),
         At::New,
         &[],
         |_| (),
@@ -377,7 +378,7 @@ fn assign() -> bool {
     // One statement, one snapshot: what it numbers is what it has looked at, and a definition that it
     // does not see yet stays without a number.
     let numbered = format!(
-        "WITH waiting AS MATERIALIZED (SELECT p.id, p.redefined FROM profile_cache.pending_epoch AS p WHERE {ASSIGNABLE}), \
+        "WITH waiting AS MATERIALIZED (SELECT p.id, p.redefined FROM profile_cache.pending_epoch AS p WHERE {assignable}), \
           next AS (INSERT INTO profile_cache.epoch AS e (current, trusted_from) \
             SELECT n.epoch, n.epoch FROM (SELECT (EXTRACT(epoch FROM clock_timestamp()) * 1000000)::bigint) AS n(epoch) \
             ON CONFLICT (singleton) DO UPDATE SET current = GREATEST(e.current + 1, excluded.current), \
@@ -463,13 +464,8 @@ fn pass(a: &Attached, d: &Drain, course: &mut Course, most: i32) -> u64 {
             let current = Arg::int8(a.epochs.latest());
             let wide = size.max(LOOK);
             let limit = Arg::int8(Some(i64::from(wide)));
-            let (mut keys, mut next) =
-                window(a, Sql::OLD, &[position, limit, epoch, current], wide);
-            if keys.len() > size as usize {
-                keys.truncate(size as usize);
-                next = keys.last().copied();
-            }
-            (keys, next)
+            let found = window(a, Sql::OLD, &[position, limit, epoch, current], wide);
+            at_most(size, found)
         }
         Some((condition, links)) => {
             let list = || {
@@ -482,7 +478,7 @@ fn pass(a: &Attached, d: &Drain, course: &mut Course, most: i32) -> u64 {
             (keys, next)
         }
     };
-    let stored = course.measured(|stored| *stored, || by_key(a, &keys));
+    let stored = course.by_key(a, &keys);
     let _us = as_ourselves();
     let epoch = Arg::int8(Some(d.epoch));
     match next {
@@ -576,6 +572,16 @@ fn window(a: &Attached, wanted: &str, args: &[Arg], size: i32) -> (Vec<Uuid>, Op
     let last = rows.last().map(|(key, _)| *key).filter(|_| more);
     let wanted = rows.into_iter().filter(|(_, wanted)| *wanted);
     (wanted.map(|(key, _)| key).collect(), last)
+}
+
+/// As many of a window's keys as a step takes, and where the next one goes on.
+fn at_most(size: i32, (mut keys, next): (Vec<Uuid>, Option<Uuid>)) -> (Vec<Uuid>, Option<Uuid>) {
+    if keys.len() <= size as usize {
+        return (keys, next);
+    }
+    keys.truncate(size as usize);
+    let last = keys.last().copied();
+    (keys, last)
 }
 
 /// The condition on a profile p that one of the epoch's changes concerns it, its parameters numbered
@@ -928,7 +934,7 @@ fn stale(a: &Rc<Attached>, course: &mut Course, most: i32) -> Done {
         if let Some(last) = found.last() {
             course.expired = Some(*last);
             let keys: Vec<Uuid> = found.iter().map(|(_, key)| *key).collect();
-            return Done::stored(course.measured(|stored| *stored, || by_key(&a, &keys)));
+            return Done::stored(course.by_key(&a, &keys));
         }
     }
     if !course.none_failed {
@@ -936,8 +942,7 @@ fn stale(a: &Rc<Attached>, course: &mut Course, most: i32) -> Done {
         let due = pending::failures_due(size);
         course.none_failed = due.len() < size as usize;
         if !due.is_empty() {
-            let stored = course.measured(|stored| *stored, || by_key(&a, &due));
-            forget_mended(&a);
+            let stored = course.by_key(&a, &due);
             pending::postpone(&due);
             return Done::stored(stored);
         }
@@ -995,16 +1000,10 @@ fn look_through(a: &Attached, course: &mut Course, first: i64, current: i64, mos
         pending::failures().into_iter().map(|f| f.0).collect();
     keys.retain(|key| !failed.contains(key));
     // What it finds is computed as far as a step goes; the next look begins there.
-    let enough = course.size(most) as usize;
-    let next = if keys.len() > enough {
-        keys.truncate(enough);
-        keys.last().copied()
-    } else {
-        // At its end: once more from the beginning, if that was not where this call began.
-        course.looked = next.is_none() && position.is_none();
-        next
-    };
-    let stored = course.measured(|stored| *stored, || by_key(a, &keys));
+    let (keys, next) = at_most(course.size(most), (keys, next));
+    // At its end: once more from the beginning, if that was not where this call began.
+    course.looked = next.is_none() && position.is_none();
+    let stored = course.by_key(a, &keys);
     let _us = as_ourselves();
     spi::run(
         "UPDATE profile_cache.last_refresh SET looked_to = $1",
@@ -1071,24 +1070,25 @@ pub fn begin(a: &Attached) -> bool {
     begun();
     if a.epochs.latest().is_none() {
         // Lost, with all that its number said of the stamps.
-        let _us = as_ourselves();
-        spi::run(
-            "INSERT INTO profile_cache.epoch (current, trusted_from) VALUES ($1, $1) ON CONFLICT DO NOTHING",
-            &[Arg::int8(Some(UNIX_TO_POSTGRES + xact::clock()))],
-        );
+        pending::first_epoch();
         pending::redefined("the current epoch was lost");
     }
     true
 }
 
+/// Of a row `k` of `pg_locks`, that it is the turn of a refresh of this database.
+pub const TURN: &str = "k.locktype = 'relation' AND k.relation = 'profile_cache.pending'::regclass AND k.granted \
+   AND k.database = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database()) \
+   AND k.mode = 'ShareUpdateExclusiveLock'";
+
 /// Who is at it, for people.
 fn who_has_the_turn() -> String {
     let _us = as_ourselves();
     spi::one(
-        "SELECT format('pid %s, application %L, since %s', l.pid, s.application_name, s.query_start) \
-         FROM pg_locks AS l LEFT JOIN pg_stat_get_activity(l.pid) AS s ON true \
-         WHERE l.locktype = 'relation' AND l.relation = 'profile_cache.pending'::regclass \
-          AND l.database = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database()) AND l.mode = 'ShareUpdateExclusiveLock' AND l.granted LIMIT 1",
+        &format!(
+            "SELECT format('pid %s, application %L, since %s', k.pid, s.application_name, s.query_start) \
+             FROM pg_locks AS k LEFT JOIN pg_stat_get_activity(k.pid) AS s ON true WHERE {TURN} LIMIT 1"
+        ),
         At::New,
         &[],
         |r| r.text(1),

@@ -11,7 +11,7 @@ use crate::pg::identity::Pinned;
 use crate::pg::spi::{self, Arg, At};
 use crate::pg::value::{Uuid, Value, scratch};
 use crate::pg::{catalog, tuple};
-use crate::refresh::RUN;
+use crate::refresh::{RUN, TURN};
 use crate::rights::{as_ourselves, as_owner};
 use crate::routes::display;
 use crate::session;
@@ -607,11 +607,10 @@ fn last_refresh() -> LastRefresh {
     let _us = as_ourselves();
     // A call excludes others by its session's lock on `pending`.
     let found = spi::one(
-        "SELECT l.began_at, l.completed_at, l.outcome, NOT pg_is_in_recovery(), EXISTS (SELECT FROM pg_locks AS k \
-          WHERE k.locktype = 'relation' AND k.relation = 'profile_cache.pending'::regclass AND k.granted \
-           AND k.database = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database()) \
-           AND k.mode = 'ShareUpdateExclusiveLock') \
-         FROM (SELECT) AS one LEFT JOIN profile_cache.last_refresh AS l ON true",
+        &format!(
+            "SELECT l.began_at, l.completed_at, l.outcome, NOT pg_is_in_recovery(), EXISTS (SELECT FROM pg_locks AS k WHERE {TURN}) \
+             FROM (SELECT) AS one LEFT JOIN profile_cache.last_refresh AS l ON true"
+        ),
         At::Active,
         &[],
         |r| LastRefresh {
