@@ -623,7 +623,8 @@ class Session(Worker):
 
     def refresh_by_steps(self):
         """refresh() with its transactions left open between steps, as a slow one would."""
-        phase, course, batch = self.of(["'begin'", "'keys'", "'epochs'"]), "NULL", self.of([1, 2, 3, 7])
+        # Not from 'begin': whoever stops in the middle would keep the turn, and every CALL refresh() of others end at once.
+        phase, course, batch = self.of(["'keys'", "'epochs'"]), "NULL", self.of([1, 2, 3, 7])
         for _ in range(self.rng.randrange(3, 40)):
             yield Step("BEGIN ISOLATION LEVEL READ COMMITTED")
             result = yield Step(f"SELECT phase, course FROM profile_cache.refresh_step({batch}, {phase}, {course})")
