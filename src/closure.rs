@@ -82,7 +82,7 @@ pub const RELATIONS: &str = "SELECT 'pg_class'::regclass::oid, o, false FROM unn
 
 /// All that DDL may be about that can change a document, as rows (classid, objid, true): what reading the view
 /// reaches, and the equality operators of the tables' foreign keys; our triggers; what inherits; our schema. And
-/// what can change only what is proven, with false: indexes and constraints, tables that foreign keys refer to. $1: the profile table, the view, and
+/// what can change only what is proven, with false: unique indexes, constraints that are no CHECKs, tables that foreign keys refer to. $1: the profile table, the view, and
 /// all relations that it reads. The server's own text search objects, which can be altered and whose users
 /// pg_depend does not know, are not here.
 pub fn concerned() -> String {
@@ -94,7 +94,8 @@ pub fn concerned() -> String {
         "{}, relation(oid) AS (SELECT DISTINCT r.objid FROM reached AS r WHERE r.classid = 'pg_class'::regclass), \
           concerned(classid, objid, shown) AS ( \
           SELECT r.classid, r.objid, true FROM reached AS r \
-          UNION ALL SELECT 'pg_class'::regclass, i.indexrelid, false FROM relation AS r JOIN pg_index AS i ON i.indrelid = r.oid \
+          UNION ALL SELECT 'pg_class'::regclass, i.indexrelid, false FROM relation AS r \
+           JOIN pg_index AS i ON i.indrelid = r.oid AND i.indisunique \
           UNION ALL SELECT 'pg_constraint'::regclass, k.oid, false FROM relation AS r \
            JOIN pg_constraint AS k ON k.conrelid = r.oid AND k.contype <> 'c' \
           UNION ALL SELECT 'pg_class'::regclass, k.confrelid, false FROM relation AS r \
@@ -110,11 +111,14 @@ pub fn concerned() -> String {
 }
 
 /// The same of what planning a query on the relations $1, or writing their rows, may run: code of their
-/// indexes, CHECKs and statistics.
+/// indexes, CHECKs and statistics, of those that use anything but the server's.
 pub fn concerned_beside() -> String {
-    let roots = "SELECT 'pg_class'::regclass::oid, i.indexrelid, true FROM pg_index AS i WHERE i.indrelid = ANY ($1) \
-         UNION SELECT 'pg_constraint'::regclass, k.oid, true FROM pg_constraint AS k WHERE k.conrelid = ANY ($1) AND k.contype = 'c' \
-         UNION SELECT 'pg_statistic_ext'::regclass, s.oid, true FROM pg_statistic_ext AS s WHERE s.stxrelid = ANY ($1)";
+    let roots = "SELECT o.classid, o.objid, true FROM ( \
+          SELECT 'pg_class'::regclass::oid, i.indexrelid FROM pg_index AS i WHERE i.indrelid = ANY ($1) \
+          UNION ALL SELECT 'pg_constraint'::regclass, k.oid FROM pg_constraint AS k WHERE k.conrelid = ANY ($1) AND k.contype = 'c' \
+          UNION ALL SELECT 'pg_statistic_ext'::regclass, s.oid FROM pg_statistic_ext AS s WHERE s.stxrelid = ANY ($1) \
+         ) AS o(classid, objid) WHERE EXISTS (SELECT FROM pg_depend AS d WHERE d.classid = o.classid AND d.objid = o.objid \
+          AND d.refobjid >= 16384 AND d.refclassid NOT IN ('pg_class'::regclass, 'pg_namespace'::regclass, 'pg_constraint'::regclass))";
     format!(
         "{} SELECT DISTINCT r.classid, r.objid, false FROM reached AS r",
         reached(roots)

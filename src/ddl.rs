@@ -128,7 +128,7 @@ pub fn on_ddl(call: &Call) -> Return {
     let effect = look.unwrap_or_else(|_| attachment::recorded().map(|_| Effect::Document));
     let replaced = told.iter().any(|t| REPLACING.contains(&t.tag.as_str()));
     if let Some(effect) = effect {
-        concern(effect, replaced);
+        concern(effect, replaced, drops);
     }
     Return::Null
 }
@@ -260,12 +260,12 @@ fn of_commands(told: &[Told]) -> Vec<(Effect, Object)> {
         if TEXT_SEARCH.contains(&t.class) && t.object.to_u32() < FIRST_UNPINNED {
             found.push((Effect::Document, here()));
         }
-        if let Some(sql) = subjects(t) {
+        for (sql, most) in subjects(t) {
             let more = spi::all(sql, At::Latest, &[Arg::oid(t.object)], |r| {
-                let effect = match (r.bool(3), t.tag.as_str()) {
-                    (Some(true), "CREATE INDEX" | "CREATE STATISTICS") => Effect::Proof,
-                    (Some(true), _) => Effect::Document,
-                    _ => Effect::Nothing,
+                let effect = if r.bool(3) == Some(true) {
+                    most
+                } else {
+                    Effect::Nothing
                 };
                 r.oid(1).zip(r.oid(2)).map(|o| (effect, o))
             });
@@ -293,6 +293,8 @@ fn of_part(t: &Told, part: &Part) -> Effect {
         Kind::Planned => Effect::Nothing,
         Kind::Storage if table() => Effect::Nothing,
         Kind::NewColumn | Kind::OldColumn if table() => of_column(t.object),
+        // What that proves or runs, is asked below; and of what has gone, the other event tells.
+        Kind::NewConstraint | Kind::OldConstraint if table() => Effect::Nothing,
         Kind::Constraint if table() => Effect::Proof,
         Kind::Trigger if table() && routes::triggers(true).all(|ours| ours.name != part.name) => {
             Effect::Proof
@@ -302,8 +304,9 @@ fn of_part(t: &Told, part: &Part) -> Effect {
 }
 
 /// For objects that can come to concern the document by themselves, since nothing that was there names them:
-/// what object $1 is put on or into, as rows (classid, objid, whether that matters: else it is harmless).
-fn subjects(t: &Told) -> Option<&'static str> {
+/// what object $1 is put on or into, as rows (classid, objid, whether that matters: else it is harmless), and
+/// what it may do to that.
+fn subjects(t: &Told) -> Vec<(&'static str, Effect)> {
     const PG_TRIGGER: u32 = 2620;
     const PG_REWRITE: u32 = 2618;
     const PG_CAST: u32 = 2605;
@@ -312,61 +315,82 @@ fn subjects(t: &Told) -> Option<&'static str> {
     const PG_OPFAMILY: u32 = 2753;
     const PG_EXTENSION: u32 = 3079;
     const PG_STATISTIC_EXT: u32 = 3381;
-    match t.class.to_u32() {
+    let document = |sql| Some((sql, Effect::Document));
+    let has = |kind| t.parts.iter().any(|p| p.kind == kind);
+    let made = t.tag.starts_with("CREATE") && t.tag.ends_with("TABLE");
+    let mut found = vec![];
+    found.extend(match t.class.to_u32() {
         // One of our names, or our functions.
-        PG_TRIGGER => Some(
+        PG_TRIGGER => document(
             "SELECT 'pg_class'::regclass::oid, g.tgrelid, f.pronamespace = 'profile_cache'::regnamespace OR g.tgname ~ '^(zz_)?profile_cache_' \
              FROM pg_trigger AS g JOIN pg_proc AS f ON f.oid = g.tgfoid WHERE g.oid = $1",
         ),
-        PG_REWRITE => Some(
+        PG_REWRITE => document(
             "SELECT 'pg_class'::regclass::oid, w.ev_class, true FROM pg_rewrite AS w WHERE w.oid = $1",
         ),
-        PG_CAST => Some(
+        PG_CAST => document(
             "SELECT 'pg_type'::regclass::oid, k.castsource, true FROM pg_cast AS k WHERE k.oid = $1 \
               AND (k.casttarget = 'json'::regtype AND k.castmethod = 'f' OR k.castmethod = 'b')",
         ),
-        PG_OPERATOR => Some(
+        PG_OPERATOR => document(
             "SELECT 'pg_operator'::regclass::oid, k.o, true FROM pg_operator AS p, \
               LATERAL (VALUES (p.oprcom), (p.oprnegate)) AS k(o) WHERE p.oid = $1",
         ),
-        PG_OPCLASS => Some(
+        PG_OPCLASS => document(
             "SELECT k.classid, k.objid, true FROM pg_opclass AS c CROSS JOIN LATERAL ( \
               SELECT 'pg_type'::regclass::oid, c.opcintype WHERE c.opcdefault \
               UNION ALL SELECT 'pg_opfamily'::regclass, c.opcfamily \
               UNION ALL SELECT 'pg_operator'::regclass, m.amopopr FROM pg_amop AS m WHERE m.amopfamily = c.opcfamily \
              ) AS k(classid, objid) WHERE c.oid = $1",
         ),
-        PG_OPFAMILY => Some(
+        PG_OPFAMILY => document(
             "SELECT 'pg_operator'::regclass::oid, m.amopopr, true FROM pg_amop AS m WHERE m.amopfamily = $1",
         ),
-        PG_EXTENSION => Some(
+        PG_EXTENSION => document(
             "SELECT d.classid, d.objid, true FROM pg_depend AS d WHERE d.refclassid = 'pg_extension'::regclass \
               AND d.refobjid = $1 AND d.deptype = 'e'",
         ),
-        // It may prove what is missing; what it calls, planning may run.
-        _ if t.tag == "CREATE INDEX" => Some(
-            "SELECT 'pg_class'::regclass::oid, i.indrelid, i.indisunique AND EXISTS (SELECT FROM profile_cache.attachment AS a WHERE a.problem IS NOT NULL) \
-             OR EXISTS (SELECT FROM pg_depend AS d \
-              WHERE d.classid = 'pg_class'::regclass AND d.objid = i.indexrelid AND d.refobjid >= 16384 \
-               AND d.refclassid NOT IN ('pg_class'::regclass, 'pg_namespace'::regclass, 'pg_constraint'::regclass)) \
-             FROM pg_index AS i WHERE i.indexrelid = $1",
-        ),
-        PG_STATISTIC_EXT => Some(
+        PG_STATISTIC_EXT => Some((
             "SELECT 'pg_class'::regclass::oid, s.stxrelid, s.stxexprs IS NOT NULL FROM pg_statistic_ext AS s WHERE s.oid = $1",
-        ),
-        _ if t.tag.starts_with("CREATE") && t.tag.ends_with("TABLE") => Some(
+            if t.tag == "CREATE STATISTICS" {
+                Effect::Proof
+            } else {
+                Effect::Document
+            },
+        )),
+        _ if t.tag == "CREATE INDEX" => Some((PROOF_OF_INDEX, Effect::Proof)),
+        _ if made => document(
             "SELECT 'pg_class'::regclass::oid, h.inhparent, true FROM pg_inherits AS h WHERE h.inhrelid = $1",
         ),
         // It may have got a partition.
-        _ if t.tag.ends_with("TABLE") && t.parts.iter().any(|p| p.kind == Kind::Other) => Some(
+        _ if t.tag.ends_with("TABLE") && has(Kind::Other) => document(
             "SELECT 'pg_class'::regclass::oid, h.inhrelid, true FROM pg_inherits AS h WHERE h.inhparent = $1",
         ),
         _ => None,
+    });
+    if has(Kind::NewConstraint) {
+        found.push((PROOF_OF_CONSTRAINTS, Effect::Proof));
     }
+    found
 }
 
+/// Whether a new index may prove what is missing, or planning may run what it calls.
+const PROOF_OF_INDEX: &str = "SELECT 'pg_class'::regclass::oid, i.indrelid, \
+      i.indisunique AND EXISTS (SELECT FROM profile_cache.attachment AS a WHERE a.problem IS NOT NULL) OR EXISTS (SELECT FROM pg_depend AS d \
+      WHERE d.classid = 'pg_class'::regclass AND d.objid = i.indexrelid AND d.refobjid >= 16384 \
+       AND d.refclassid NOT IN ('pg_class'::regclass, 'pg_namespace'::regclass, 'pg_constraint'::regclass)) \
+     FROM pg_index AS i WHERE i.indexrelid = $1";
+
+/// The same of a table's constraints, any of which may be new.
+const PROOF_OF_CONSTRAINTS: &str = "SELECT 'pg_class'::regclass::oid, $1, \
+      EXISTS (SELECT FROM profile_cache.attachment AS a WHERE a.problem IS NOT NULL) OR EXISTS (SELECT FROM ( \
+       SELECT 'pg_constraint'::regclass, k.oid FROM pg_constraint AS k WHERE k.conrelid = $1 \
+       UNION ALL SELECT 'pg_class'::regclass, i.indexrelid FROM pg_index AS i WHERE i.indrelid = $1) AS o(classid, objid) \
+      JOIN pg_depend AS d ON d.classid = o.classid AND d.objid = o.objid AND d.refobjid >= 16384 \
+       AND d.refclassid NOT IN ('pg_class'::regclass, 'pg_namespace'::regclass, 'pg_constraint'::regclass))";
+
 /// DDL on what the document depends on.
-fn concern(effect: Effect, replaced: bool) {
+fn concern(effect: Effect, replaced: bool, drops: bool) {
     let gone = |r: &Recorded| {
         let exists = |oid| catalog::relation_name(oid).is_some();
         !exists(r.profile) || !exists(r.document)
@@ -413,6 +437,9 @@ fn concern(effect: Effect, replaced: bool) {
         if effect == Effect::Document || !is_as_before(&recorded, &found) {
             pending::redefined("DDL");
             rediscover(&recorded, found, replaced);
+        } else if drops {
+            // Nothing new is reached, and what no longer is does no harm.
+            return true;
         }
         write_reached(&recorded)
     });

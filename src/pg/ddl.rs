@@ -40,7 +40,11 @@ pub enum Kind {
     NewColumn,
     /// A column goes.
     OldColumn,
-    /// A constraint or an index comes or goes, or is looked at anew.
+    /// A constraint or an index comes, or holds for more rows than before.
+    NewConstraint,
+    /// One goes.
+    OldConstraint,
+    /// One is enforced in another way.
     Constraint,
     /// One trigger is enabled or disabled.
     Trigger,
@@ -149,8 +153,11 @@ fn of_table(subtype: pg_sys::AlterTableType::Type) -> Kind {
         | T::AT_EnableRowSecurity | T::AT_DisableRowSecurity => Kind::Storage,
         T::AT_AddColumn => Kind::NewColumn,
         T::AT_DropColumn => Kind::OldColumn,
-        T::AT_AddIndex | T::AT_AddConstraint | T::AT_AlterConstraint | T::AT_ValidateConstraint
-        | T::AT_AddIndexConstraint | T::AT_DropConstraint => Kind::Constraint,
+        T::AT_AddIndex | T::AT_AddConstraint | T::AT_ValidateConstraint | T::AT_AddIndexConstraint => {
+            Kind::NewConstraint
+        }
+        T::AT_DropConstraint => Kind::OldConstraint,
+        T::AT_AlterConstraint => Kind::Constraint,
         T::AT_EnableTrig | T::AT_EnableAlwaysTrig | T::AT_EnableReplicaTrig | T::AT_DisableTrig => {
             Kind::Trigger
         }
@@ -161,9 +168,9 @@ fn of_table(subtype: pg_sys::AlterTableType::Type) -> Kind {
         #[cfg(feature = "pg15")]
         T::AT_DropColumnRecurse => Kind::OldColumn,
         #[cfg(feature = "pg15")]
-        T::AT_AddConstraintRecurse | T::AT_ValidateConstraintRecurse | T::AT_DropConstraintRecurse => {
-            Kind::Constraint
-        }
+        T::AT_AddConstraintRecurse | T::AT_ValidateConstraintRecurse => Kind::NewConstraint,
+        #[cfg(feature = "pg15")]
+        T::AT_DropConstraintRecurse => Kind::OldConstraint,
         _ => Kind::Other,
     }
 }

@@ -349,6 +349,9 @@ def ddl(bench):
         ("CREATE and DROP TABLE unrelated", "CREATE TABLE other (id int); DROP TABLE other;"),
         ("ALTER TABLE user_profile SET", "ALTER TABLE user_profile SET (fillfactor = 100);"),
         ("user_profile: ADD and DROP COLUMN", "ALTER TABLE user_profile ADD COLUMN other int; ALTER TABLE user_profile DROP COLUMN other;"),
+        ("user_profile: ADD and DROP CHECK", "ALTER TABLE user_profile ADD CONSTRAINT other CHECK (id > 0); ALTER TABLE user_profile DROP CONSTRAINT other;"),
+        ("user_profile: CREATE and DROP INDEX", "CREATE INDEX other ON user_profile (id, email); DROP INDEX other;"),
+        ("user_role: ADD and DROP FOREIGN KEY", "ALTER TABLE user_role ADD CONSTRAINT other FOREIGN KEY (role_id) REFERENCES role; ALTER TABLE user_role DROP CONSTRAINT other;"),
     ]
     for what, statement in statements:
         for how, first in (("", False), (", first in its session", True)):
