@@ -609,6 +609,7 @@ impl Sql {
     pub const UNTRUSTED: &str = "p.cached_profile_epoch IS NULL OR p.cached_profile_epoch OPERATOR(pg_catalog.<) $3 \
          OR p.cached_profile_epoch OPERATOR(pg_catalog.>) $4 \
          OR p.cached_profile_valid_until OPERATOR(pg_catalog.<=) pg_catalog.now() \
+          AND p.cached_profile_valid_until OPERATOR(pg_catalog.>) p.profile_cache_updated_at \
          OR p.profile_cache_updated_at OPERATOR(pg_catalog.>) pg_catalog.now()";
 
     /// $1: last key or NULL, $2: how many. The next keys, and whether `wanted` holds.
@@ -621,12 +622,13 @@ impl Sql {
         )
     }
 
-    /// $1: a time or NULL, $2: a key or NULL, $3: how many. Documents that have expired: when, and their keys, in that
-    /// order.
+    /// $1: a time or NULL, $2: a key or NULL, $3: how many. Documents that have expired since they were computed: when, and
+    /// their keys, in that order. One that had expired by then would come out the same.
     pub fn expired(&self) -> String {
         format!(
             "SELECT p.cached_profile_valid_until, p.{key} FROM {table} AS p \
              WHERE p.cached_profile_valid_until OPERATOR(pg_catalog.<=) pg_catalog.now() AND p.{key} IS NOT NULL \
+             AND p.cached_profile_valid_until OPERATOR(pg_catalog.>) p.profile_cache_updated_at \
              AND ($1 IS NULL OR p.cached_profile_valid_until OPERATOR(pg_catalog.>=) $1) \
              AND ($1 IS NULL OR ROW(p.cached_profile_valid_until, p.{key}) OPERATOR(pg_catalog.>) ROW($1, $2)) \
              ORDER BY 1, 2 LIMIT $3",

@@ -107,6 +107,23 @@ DROP INDEX expiry;
 ANALYZE user_profile;
 SET client_min_messages = warning;
 
+-- A document that had expired when it was computed would come out the same, and is left alone.
+ALTER TABLE user_profile ADD COLUMN ended timestamptz DEFAULT '2000-01-01';
+CREATE VIEW ended AS SELECT p.supabase_user_id, jsonb_build_object('id', p.id) AS document, p.ended AS valid_until FROM user_profile AS p;
+SELECT profile_cache.attach(document => 'ended');
+CALL profile_cache.refresh();
+:counted
+SELECT written() AS written \gset
+CALL profile_cache.refresh();
+CREATE INDEX expiry ON user_profile (cached_profile_valid_until);
+CALL profile_cache.refresh();
+:counted
+SELECT written() - :written AS written;
+SELECT profile_cache.explain(u(1)) ->> 'reason' AS reason;
+DROP INDEX expiry;
+SELECT profile_cache.attach();
+CALL profile_cache.refresh();
+
 -- A profile whose document cannot be computed is tried again, after a pause that grows.
 ALTER TABLE user_profile ADD COLUMN extra json;
 SELECT profile_cache.attach();
