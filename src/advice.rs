@@ -26,12 +26,7 @@ pub fn warn_of_shown_again(request: &Request, noted: Vec<String>) {
         )
     };
     let mut before = recorded.flatten().unwrap_or_default();
-    before.extend(
-        noted
-            .into_iter()
-            .filter(|c| !before.contains(c))
-            .collect::<Vec<_>>(),
-    );
+    before.extend(noted.into_iter().filter(|c| !before.contains(c)).collect::<Vec<_>>());
     let shown: Vec<String> = before
         .into_iter()
         .filter(|c| !request.exclude.contains(c))
@@ -157,16 +152,10 @@ pub fn warn_of_ties(tied: &BTreeSet<&'static str>) {
 
 /// Reads the plan for one document. A table that would be read whole wants an index, which is named.
 pub fn warn_of_whole_reads(owner: Oid, document: Oid, d: &Definition) {
-    let profile = d
-        .tables
-        .first()
-        .map_or_else(String::new, |t| t.name.clone());
+    let profile = d.tables.first().map_or_else(String::new, |t| t.name.clone());
     for (schema, name) in read_whole(owner, document, &d.view_key) {
         let (shown, oid) = (display(&schema, &name), catalog::relation(&schema, &name));
-        let links = d
-            .tables
-            .iter()
-            .filter(|t| t.schema == schema && t.name == name);
+        let links = d.tables.iter().filter(|t| t.schema == schema && t.name == name);
         let missing: Vec<Vec<String>> = links
             .flat_map(|t| t.links.iter().map(routes::Link::column_names))
             .filter(|columns| oid.is_some_and(|oid| !indexed(oid, columns)))
@@ -226,10 +215,8 @@ fn indexed(table: Oid, columns: &[String]) -> bool {
 fn is_bound(condition: &str, own: &str) -> bool {
     let other = |(at, _): (usize, &str)| {
         let before = &condition[..at];
-        let name = before
-            .rsplit(|c: char| !(c.is_alphanumeric() || c == '_'))
-            .next()
-            .unwrap_or_default();
+        let name =
+            before.rsplit(|c: char| !(c.is_alphanumeric() || c == '_')).next().unwrap_or_default();
         let quoted = before.ends_with('"') && !before.ends_with(&format!("\"{own}\""));
         quoted || name.starts_with(|c: char| c.is_alphabetic() || c == '_') && name != own
     };

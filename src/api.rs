@@ -23,26 +23,15 @@ pub fn get_profile(call: &Call) -> Return {
 
 /// `profile_cache.attach(profile regclass, key name, document regclass, exclude name[])`
 pub fn attach(call: &Call) -> Return {
-    let Some(key) = call.name(1) else {
-        Error::NullArgument("key").raise()
-    };
-    let Some(exclude) = call.names(3) else {
-        Error::NullArgument("exclude").raise()
-    };
-    attach::attach(&attach::Request {
-        profile: call.oid(0),
-        key,
-        document: call.oid(2),
-        exclude,
-    });
+    let Some(key) = call.name(1) else { Error::NullArgument("key").raise() };
+    let Some(exclude) = call.names(3) else { Error::NullArgument("exclude").raise() };
+    attach::attach(&attach::Request { profile: call.oid(0), key, document: call.oid(2), exclude });
     Return::Void
 }
 
 /// `profile_cache.detach(drop_columns boolean)`
 pub fn detach(call: &Call) -> Return {
-    let Some(drop_columns) = call.bool(0) else {
-        Error::NullArgument("drop_columns").raise()
-    };
+    let Some(drop_columns) = call.bool(0) else { Error::NullArgument("drop_columns").raise() };
     attach::detach(drop_columns);
     Return::Void
 }
@@ -58,11 +47,7 @@ pub fn refresh_step(call: &Call) -> Return {
     let a = managed(attachment::required);
     let phase = call.text(1).map_or(Phase::Keys, |p| Phase::parse(&p));
     if phase == Phase::Begin && !refresh::begin(&a) {
-        return Return::Record(vec![
-            Value::text(Phase::Done.name()),
-            None,
-            Some(Value::int8(0)),
-        ]);
+        return Return::Record(vec![Value::text(Phase::Done.name()), None, Some(Value::int8(0))]);
     }
     refresh::take_turn();
     let a = managed(attachment::required);
@@ -74,9 +59,7 @@ pub fn refresh_step(call: &Call) -> Return {
     }
     let most = call.int4(0).unwrap_or(1).clamp(1, 100_000);
     let course = call.text(2);
-    let mut course: Course = course
-        .and_then(|c| serde_json::from_str(&c).ok())
-        .unwrap_or_default();
+    let mut course: Course = course.and_then(|c| serde_json::from_str(&c).ok()).unwrap_or_default();
     let (next, stored) = refresh::step(&a, phase, &mut course, most);
     Return::Record(vec![
         Value::text(next.name()),
@@ -96,9 +79,7 @@ fn managed(attached: impl Fn() -> Rc<Attached>) -> Rc<Attached> {
 /// `profile_cache.invalidate(user_id uuid)`
 pub fn invalidate(call: &Call) -> Return {
     let a = managed(attachment::required);
-    let Some(key) = call.uuid(0) else {
-        Error::NullArgument("user_id").raise()
-    };
+    let Some(key) = call.uuid(0) else { Error::NullArgument("user_id").raise() };
     let text = Value::uuid(&key).to_text();
     pending::keys(a.key_naming(), std::iter::once(vec![text]), "invalidate");
     Return::Void
@@ -126,22 +107,14 @@ pub fn verify(call: &Call) -> Return {
     }
     let mut rows = RowSet::new(call);
     report::verify(&a, sample, |key: &Uuid, problem, served, expected| {
-        rows.put(&[
-            Some(Value::uuid(key)),
-            Value::text(problem),
-            served,
-            expected,
-        ]);
+        rows.put(&[Some(Value::uuid(key)), Value::text(problem), served, expected]);
     });
     Return::Null
 }
 
 /// `profile_cache.explain(user_id uuid) RETURNS jsonb`
 pub fn explain(call: &Call) -> Return {
-    value(
-        call.uuid(0)
-            .and_then(|key| Value::jsonb(&read::explain(&key))),
-    )
+    value(call.uuid(0).and_then(|key| Value::jsonb(&read::explain(&key))))
 }
 
 /// `profile_cache.set_rights()`: for the extension's script, when default privileges may have given away
@@ -171,8 +144,7 @@ pub fn status(_: &Call) -> Return {
 
 /// `profile_cache.iso8601(timestamptz) RETURNS text`
 pub fn iso8601(call: &Call) -> Return {
-    call.timestamptz(0)
-        .map_or(Return::Null, |t| Return::Text(time::iso8601(t)))
+    call.timestamptz(0).map_or(Return::Null, |t| Return::Text(time::iso8601(t)))
 }
 
 fn value(v: Option<Value>) -> Return {

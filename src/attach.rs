@@ -68,9 +68,7 @@ pub fn attach(request: &Request) {
     };
     let check = || {
         refuse_unfit(&profile, user, None);
-        others
-            .iter()
-            .for_each(|t| refuse_unfit(t, user, Some(owner)));
+        others.iter().for_each(|t| refuse_unfit(t, user, Some(owner)));
     };
     check();
     // Locks first. SHARE ROW EXCLUSIVE waits for every writer, so that no uncommitted change from
@@ -135,11 +133,7 @@ fn tables_of_view(document: Oid, user: Oid, profile: &Named) -> Vec<Named> {
     let Some(tables) = discovery::tables_of(document) else {
         Error::NotAView(view.display).raise()
     };
-    tables
-        .into_iter()
-        .filter(|t| *t != profile.oid)
-        .map(named)
-        .collect()
+    tables.into_iter().filter(|t| *t != profile.oid).map(named).collect()
 }
 
 /// Writes the view of the conventional tables; whether that changed anything.
@@ -149,10 +143,7 @@ fn generate(profile: &Named, owner: Oid, others: &[Named], request: &Request) ->
     advice::warn_of_shown_again(request, excluded_by(profile));
     let left_out = |why: &str, columns: &[String]| {
         if !columns.is_empty() {
-            notice(&format!(
-                "left out of the document because {why}: {}",
-                columns.join(", ")
-            ));
+            notice(&format!("left out of the document because {why}: {}", columns.join(", ")));
         }
     };
     left_out("of their names", &view.secrets);
@@ -214,22 +205,10 @@ fn add_columns(profile: &Named) -> bool {
     refuse_events_pending(profile);
     spi::utility(&format!("ALTER TABLE {} {}", profile.sql, added.join(", ")));
     for (name, about) in [
-        (
-            "cached_profile",
-            "the document, kept by profile_cache; read it with get_profile()",
-        ),
-        (
-            "cached_profile_valid_until",
-            "when the document changes by itself; null for never",
-        ),
-        (
-            "cached_profile_epoch",
-            "the epoch it was computed in; null: not to be trusted",
-        ),
-        (
-            "profile_cache_updated_at",
-            "when the transaction that computed it began",
-        ),
+        ("cached_profile", "the document, kept by profile_cache; read it with get_profile()"),
+        ("cached_profile_valid_until", "when the document changes by itself; null for never"),
+        ("cached_profile_epoch", "the epoch it was computed in; null: not to be trusted"),
+        ("profile_cache_updated_at", "when the transaction that computed it began"),
     ] {
         spi::utility(&format!(
             "COMMENT ON COLUMN {}.{} IS {}",
@@ -263,31 +242,21 @@ fn excluded_by(profile: &Named) -> Vec<String> {
         spi::one(sql, At::New, &[Arg::oid(view)], |r| r.text(1)).flatten()
     });
     let names = comment.as_deref().and_then(|c| c.split_once(EXCLUDED));
-    names
-        .and_then(|(_, names)| serde_json::from_str(names).ok())
-        .unwrap_or_default()
+    names.and_then(|(_, names)| serde_json::from_str(names).ok()).unwrap_or_default()
 }
 
 /// (Re)writes the generated view; whether that changed it.
 fn write_view(profile: &Named, query: &str, exclude: &[String]) -> bool {
     let sql = qualified(&profile.schema, VIEW);
     let definition = |oid: Oid| {
-        spi::one(
-            "SELECT pg_catalog.pg_get_viewdef($1)",
-            At::New,
-            &[Arg::oid(oid)],
-            |r| r.text(1),
-        )
-        .flatten()
+        spi::one("SELECT pg_catalog.pg_get_viewdef($1)", At::New, &[Arg::oid(oid)], |r| r.text(1))
+            .flatten()
     };
     let before = catalog::relation(&profile.schema, VIEW).map(|oid| {
         if !is_generated(oid) {
             Error::ViewTaken(display(&profile.schema, VIEW)).raise();
         }
-        let columns: Vec<String> = catalog::view_columns(oid)
-            .into_iter()
-            .map(|c| c.name)
-            .collect();
+        let columns: Vec<String> = catalog::view_columns(oid).into_iter().map(|c| c.name).collect();
         (oid, definition(oid), columns)
     });
     // Read through by another role it shows what that role may see of the tables itself.
@@ -345,11 +314,8 @@ fn revoke_defaults(view: Oid, sql: &str) {
 /// Makes the triggers that are missing, disabled or not as they should be; whether there were any. As the
 /// tables' owner: event triggers of others that DDL fires run as whoever it runs as.
 fn make_triggers(definition: &Definition, profile: Oid, owner: Oid) -> bool {
-    let tables: Vec<Oid> = definition
-        .tables
-        .iter()
-        .filter_map(|t| catalog::relation(&t.schema, &t.name))
-        .collect();
+    let tables: Vec<Oid> =
+        definition.tables.iter().filter_map(|t| catalog::relation(&t.schema, &t.name)).collect();
     let missing = {
         let _us = as_ourselves();
         attachment::missing_triggers(&tables, profile)
@@ -408,12 +374,7 @@ fn record(
             spi::run(
                 "INSERT INTO profile_cache.attachment (profile, document, exclude, definition) \
                  VALUES ($1::oid::regclass, $2::oid::regclass, $3::pg_catalog.name[], $4::pg_catalog.jsonb)",
-                &[
-                    Arg::oid(profile.oid),
-                    Arg::oid(document),
-                    Arg::texts(exclude),
-                    Arg::text(&text),
-                ],
+                &[Arg::oid(profile.oid), Arg::oid(document), Arg::texts(exclude), Arg::text(&text)],
             );
             pending::first_epoch();
         }
@@ -437,10 +398,7 @@ fn forget_everything() {
         spi::run(&format!("DELETE FROM profile_cache.{table}"), &[]);
     }
     // DDL that nobody has looked at may concern who attaches next.
-    spi::run(
-        "DELETE FROM profile_cache.pending_epoch WHERE about IS NULL",
-        &[],
-    );
+    spi::run("DELETE FROM profile_cache.pending_epoch WHERE about IS NULL", &[]);
 }
 
 /// `SELECT profile_cache.detach(…)`.
@@ -457,11 +415,7 @@ pub fn detach(drop_columns: bool) {
         return;
     }
     let mut tables: Vec<Oid> = profile.into_iter().collect();
-    tables.extend(
-        with_our_triggers()
-            .into_iter()
-            .filter(|t| Some(*t) != profile),
-    );
+    tables.extend(with_our_triggers().into_iter().filter(|t| Some(*t) != profile));
     let tables: Vec<Named> = tables.into_iter().map(named).collect();
     lock(&tables, &[]);
     tables.iter().for_each(drop_triggers);
@@ -483,11 +437,7 @@ pub fn detach(drop_columns: bool) {
             .collect();
         if !drops.is_empty() {
             refuse_events_pending(&named(oid));
-            spi::utility(&format!(
-                "ALTER TABLE {} {}",
-                named(oid).sql,
-                drops.join(", ")
-            ));
+            spi::utility(&format!("ALTER TABLE {} {}", named(oid).sql, drops.join(", ")));
         }
     }
     let _us = as_ourselves();
@@ -517,11 +467,7 @@ fn drop_triggers(table: &Named) {
     let _owner = as_owner(owner);
     for name in routes::triggers(true).map(|t| t.name) {
         if trigger_of_ours(table.oid, name) {
-            spi::utility(&format!(
-                "DROP TRIGGER {} ON {}",
-                quote_identifier(name),
-                table.sql
-            ));
+            spi::utility(&format!("DROP TRIGGER {} ON {}", quote_identifier(name), table.sql));
         }
     }
 }

@@ -33,10 +33,9 @@ impl Distrust {
     /// Why, in words.
     pub fn reason(&self) -> String {
         match self {
-            Distrust::Triggers(missing) => format!(
-                "triggers are missing or not ENABLE ALWAYS: {}",
-                missing.join(", ")
-            ),
+            Distrust::Triggers(missing) => {
+                format!("triggers are missing or not ENABLE ALWAYS: {}", missing.join(", "))
+            }
             Distrust::Problem(why) | Distrust::Unfit { why, .. } => why.clone(),
         }
     }
@@ -98,20 +97,9 @@ impl Naming {
         });
         let columns: Vec<(i16, Oid)> = columns.collect();
         let plain = columns.len() == names.len()
-            && step
-                .columns
-                .iter()
-                .all(|c| c.operator == routes::BUILT_IN_EQUALS)
-            && columns
-                .iter()
-                .all(|(number, _)| catalog::has_one_text(profile, *number));
-        Naming {
-            set: scan::hash(&names),
-            plain,
-            columns,
-            types,
-            step,
-        }
+            && step.columns.iter().all(|c| c.operator == routes::BUILT_IN_EQUALS)
+            && columns.iter().all(|(number, _)| catalog::has_one_text(profile, *number));
+        Naming { set: scan::hash(&names), plain, columns, types, step }
     }
 
     /// How a pending key with these values stands in the table.
@@ -122,18 +110,11 @@ impl Naming {
             let texts = values.iter().zip(&self.columns).map(|(value, (_, oid))| {
                 let padded = *oid == pgrx::pg_sys::BPCHAROID;
                 let text = value.as_ref();
-                if padded {
-                    text.trim_end_matches(' ')
-                } else {
-                    text
-                }
+                if padded { text.trim_end_matches(' ') } else { text }
             });
             hash = scan::hash(&texts.collect::<Vec<_>>());
         }
-        KeyHash {
-            set: self.set,
-            hash,
-        }
+        KeyHash { set: self.set, hash }
     }
 }
 
@@ -218,17 +199,12 @@ fn naming(profile: Oid, d: &Definition) -> Vec<Naming> {
     let mut found: Vec<(Step, Vec<String>)> = vec![(key, vec![routes::UUID.into()])];
     for link in d.tables.iter().flat_map(|t| &t.links) {
         if let Some(step) = link.direct()
-            && !found
-                .iter()
-                .any(|(s, _)| s.column_names() == step.column_names())
+            && !found.iter().any(|(s, _)| s.column_names() == step.column_names())
         {
             found.push((step.clone(), link.target_types()));
         }
     }
-    found
-        .into_iter()
-        .map(|(step, types)| Naming::of(profile, step, types))
-        .collect()
+    found.into_iter().map(|(step, types)| Naming::of(profile, step, types)).collect()
 }
 
 /// The state of this database.
@@ -456,10 +432,7 @@ fn read() -> (State, Vec<Oid>) {
         "pending_key",
         "pending_key_probe",
     ];
-    watched.extend(
-        ours.iter()
-            .filter_map(|name| catalog::relation("profile_cache", name)),
-    );
+    watched.extend(ours.iter().filter_map(|name| catalog::relation("profile_cache", name)));
     let sql = |oid| catalog::relation_name(oid).map(|(s, t)| qualified(&s, &t));
     let Some(profile_name) = sql(profile) else {
         return (State::Gone(Gone::Profile), watched);
@@ -499,11 +472,9 @@ fn read() -> (State, Vec<Oid>) {
     let columns = routes::COLUMNS.map(|(name, _)| name);
     let types = [JSONBOID, TIMESTAMPTZOID, INT8OID, TIMESTAMPTZOID];
     let numbers = [0, 1, 2, 3].map(|i| of_type(columns[i], types[i]));
-    let (Some(key), [Some(a), Some(b), Some(c), Some(d)], Some(owner)) = (
-        of_type(&definition.key, UUIDOID),
-        numbers,
-        catalog::owner(profile),
-    ) else {
+    let (Some(key), [Some(a), Some(b), Some(c), Some(d)], Some(owner)) =
+        (of_type(&definition.key, UUIDOID), numbers, catalog::owner(profile))
+    else {
         return (State::Gone(Gone::Columns), watched);
     };
     let Some((epochs, keys)) = our_tables() else {
@@ -590,12 +561,7 @@ fn resolve(d: &Definition, profile: Oid) -> Result<Vec<UsedTable>, String> {
                     })
                 })
                 .collect::<Result<_, String>>()?;
-            Ok(UsedTable {
-                oid,
-                schema: t.schema.clone(),
-                name: t.name.clone(),
-                links,
-            })
+            Ok(UsedTable { oid, schema: t.schema.clone(), name: t.name.clone(), links })
         })
         .collect()
 }
@@ -671,11 +637,8 @@ fn probe(profile: Oid, column: i16) -> Option<Probe> {
 /// Where our own tables stand.
 fn our_tables() -> Option<(Epochs, Keys)> {
     let relation = |name| catalog::relation("profile_cache", name);
-    let (table, pending, keys) = (
-        relation("epoch")?,
-        relation("pending_epoch")?,
-        relation("pending_key")?,
-    );
+    let (table, pending, keys) =
+        (relation("epoch")?, relation("pending_epoch")?, relation("pending_key")?);
     let horizon = relation("horizon")?;
     let epochs = Epochs {
         table,
@@ -743,12 +706,8 @@ fn unhealthy(profile: Oid, key: i16, tables: &[UsedTable]) -> Option<Distrust> {
                 .into(),
         });
     }
-    let unique = spi::one(
-        UNIQUE_KEY,
-        At::Latest,
-        &[Arg::oid(profile), Arg::int8(Some(key.into()))],
-        |_| (),
-    );
+    let unique =
+        spi::one(UNIQUE_KEY, At::Latest, &[Arg::oid(profile), Arg::int8(Some(key.into()))], |_| ());
     unique
         .is_none()
         .then(|| Distrust::Problem("the profile table's key has no unique index any more".into()))
@@ -761,15 +720,11 @@ fn not_unique(definition: &Definition, tables: &[UsedTable]) -> Option<Distrust>
     let valid = discovery::unique_indexes(&oids);
     for (table, used) in definition.tables.iter().zip(tables) {
         for columns in &table.unique {
-            let numbers: Option<Vec<i16>> = columns
-                .iter()
-                .map(|c| catalog::column_number(used.oid, c))
-                .collect();
+            let numbers: Option<Vec<i16>> =
+                columns.iter().map(|c| catalog::column_number(used.oid, c)).collect();
             let held = valid.iter().any(|u| {
                 u.table == used.oid.to_u32()
-                    && numbers
-                        .as_ref()
-                        .is_some_and(|n| u.columns.iter().map(|c| &c.0).eq(n))
+                    && numbers.as_ref().is_some_and(|n| u.columns.iter().map(|c| &c.0).eq(n))
             });
             if !held {
                 return Some(Distrust::Problem(format!(

@@ -119,10 +119,7 @@ pub fn concerned_beside() -> String {
           UNION ALL SELECT 'pg_statistic_ext'::regclass, s.oid FROM pg_statistic_ext AS s WHERE s.stxrelid = ANY ($1) \
          ) AS o(classid, objid) WHERE EXISTS (SELECT FROM pg_depend AS d WHERE d.classid = o.classid AND d.objid = o.objid \
           AND d.refobjid >= 16384 AND d.refclassid NOT IN ('pg_class'::regclass, 'pg_namespace'::regclass, 'pg_constraint'::regclass))";
-    format!(
-        "{} SELECT DISTINCT r.classid, r.objid, false FROM reached AS r",
-        reached(roots)
-    )
+    format!("{} SELECT DISTINCT r.classid, r.objid, false FROM reached AS r", reached(roots))
 }
 
 /// The indexes $1, whose expressions, predicates and operator classes are run to write a row.
@@ -151,13 +148,9 @@ impl Reached {
     }
 
     fn from(roots: &str, from: &[Oid]) -> Reached {
-        let sql = format!(
-            "{} SELECT DISTINCT r.classid, r.objid FROM reached AS r",
-            reached(roots)
-        );
-        let found = spi::all(&sql, At::Latest, &[Arg::oids(from)], |r| {
-            r.oid(1).zip(r.oid(2))
-        });
+        let sql =
+            format!("{} SELECT DISTINCT r.classid, r.objid FROM reached AS r", reached(roots));
+        let found = spi::all(&sql, At::Latest, &[Arg::oids(from)], |r| r.oid(1).zip(r.oid(2)));
         let (classes, objects) = found.into_iter().flatten().unzip();
         Reached { classes, objects }
     }
@@ -169,11 +162,7 @@ impl Reached {
     /// Whether anything is reached that is not the server's, but for relations: a function, a type, a
     /// collation and so on, or a function that planning may call.
     pub fn has_own_code(&self) -> bool {
-        let apart = [
-            pg_sys::RelationRelationId,
-            pg_sys::NamespaceRelationId,
-            PG_CONSTRAINT,
-        ];
+        let apart = [pg_sys::RelationRelationId, pg_sys::NamespaceRelationId, PG_CONSTRAINT];
         let mut all = self.classes.iter().zip(&self.objects);
         all.any(|(class, object)| object.to_u32() >= FIRST_OWN && !apart.contains(class))
     }
@@ -228,8 +217,7 @@ impl Reached {
     }
 
     fn unsafe_code(&self, owner: Oid) -> Option<Error> {
-        self.another_owner(owner)
-            .or_else(|| self.another_language())
+        self.another_owner(owner).or_else(|| self.another_language())
     }
 
     /// Tables and views must be the owner's own, since a view reads as its owner; all else may be a superuser's.
@@ -336,10 +324,7 @@ impl Reached {
              ) AS k(of, tree) ORDER BY 1, 2"
         );
         let found = spi::all(&sql, At::Latest, &self.args(), |r| {
-            Some(Stored {
-                of: r.text(1)?,
-                tree: r.text(2)?,
-            })
+            Some(Stored { of: r.text(1)?, tree: r.text(2)? })
         });
         found.into_iter().flatten().collect()
     }

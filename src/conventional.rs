@@ -75,9 +75,7 @@ pub struct View {
 pub fn is_secret(name: &str) -> bool {
     let name = name.to_lowercase();
     name.starts_with("password")
-        || ["_secret", "_token", "_hash"]
-            .iter()
-            .any(|end| name.ends_with(end))
+        || ["_secret", "_token", "_hash"].iter().any(|end| name.ends_with(end))
 }
 
 /// Types (and their arrays) that print the names of other objects: renaming one would change the
@@ -112,10 +110,8 @@ fn object(pairs: &[(String, String)]) -> String {
     pairs
         .chunks(PAIRS)
         .map(|chunk| {
-            let args: Vec<String> = chunk
-                .iter()
-                .map(|(k, v)| format!("{}, {v}", literal(k)))
-                .collect();
+            let args: Vec<String> =
+                chunk.iter().map(|(k, v)| format!("{}, {v}", literal(k))).collect();
             format!("jsonb_build_object({})", args.join(", "))
         })
         .collect::<Vec<_>>()
@@ -162,11 +158,8 @@ pub fn view(t: &Tables) -> View {
         }
     }
     if let (Some((user_role, to_profile)), Some((role, to_role))) = (&t.user_role, &t.role) {
-        let by_name = if role.column("name").is_some_and(|c| c.collatable) {
-            " COLLATE \"C\""
-        } else {
-            ""
-        };
+        let by_name =
+            if role.column("name").is_some_and(|c| c.collatable) { " COLLATE \"C\"" } else { "" };
         let mut shown = vec![("name".to_owned(), "r.name".to_owned())];
         if role.has("permissions") {
             shown.push(("permissions".into(), "r.permissions".into()));
@@ -194,11 +187,7 @@ pub fn view(t: &Tables) -> View {
         key = quote(&t.key),
         object = object(&pairs),
     );
-    View {
-        query,
-        secrets,
-        references,
-    }
+    View { query, secrets, references }
 }
 
 /// The joins that find the active subscription, its plan, and the free plan.
@@ -217,16 +206,8 @@ fn joins(t: &Tables, s: &Found, fk: &ForeignKey) -> String {
     } else {
         ""
     };
-    let last = if period {
-        "s.current_period_end DESC NULLS FIRST, "
-    } else {
-        ""
-    };
-    let until = if period {
-        ", s.current_period_end AS until"
-    } else {
-        ""
-    };
+    let last = if period { "s.current_period_end DESC NULLS FIRST, " } else { "" };
+    let until = if period { ", s.current_period_end AS until" } else { "" };
     // The order decides between several active subscriptions; it ends with everything shown. The one that
     // ends last is shown, so that its end is the next moment at which another would be.
     let mut sql = format!(
@@ -280,11 +261,7 @@ fn subscription_pairs(t: &Tables) -> Vec<(String, String)> {
             data.push(("display_name".into(), name));
         }
         if plan.has("ai_daily_limit") {
-            let free = if has_free_plan(plan, to_plan) {
-                "free.ai_daily_limit"
-            } else {
-                "NULL"
-            };
+            let free = if has_free_plan(plan, to_plan) { "free.ai_daily_limit" } else { "NULL" };
             pairs.push(("ai_daily_limit".into(), or("plan.ai_daily_limit", free)));
         }
         if plan.has("features") {
@@ -327,13 +304,7 @@ mod tests {
 
     #[test]
     fn secrets_are_told_by_their_names() {
-        for name in [
-            "password",
-            "password_changed",
-            "api_secret",
-            "Refresh_Token",
-            "x_hash",
-        ] {
+        for name in ["password", "password_changed", "api_secret", "Refresh_Token", "x_hash"] {
             assert!(is_secret(name), "{name}");
         }
         for name in ["secretary", "token_count", "hash", "email", "user_password"] {
@@ -379,12 +350,6 @@ mod tests {
     fn more_columns_than_one_call_takes_are_concatenated() {
         let names: Vec<String> = (0..120).map(|i| format!("c{i}")).collect();
         let columns: Vec<(&str, &str)> = names.iter().map(|n| (n.as_str(), "text")).collect();
-        assert_eq!(
-            view(&profile(&columns))
-                .query
-                .matches("jsonb_build_object(")
-                .count(),
-            3
-        );
+        assert_eq!(view(&profile(&columns)).query.matches("jsonb_build_object(").count(), 3);
     }
 }

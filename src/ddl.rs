@@ -101,11 +101,7 @@ pub fn on_ddl(call: &Call) -> Return {
     }
     let mut told = {
         let _us = as_ourselves();
-        if drops {
-            ddl::dropped()
-        } else {
-            ddl::commands()
-        }
+        if drops { ddl::dropped() } else { ddl::commands() }
     };
     told.retain(|t| !t.temporary && (drops || !HARMLESS.contains(&t.tag.as_str())));
     if told.is_empty() {
@@ -164,11 +160,7 @@ fn look(told: &[Told], drops: bool) -> Option<Effect> {
     }
     let effect = subjects.iter().filter_map(|(effect, o)| {
         let shown = *found.get(o)?;
-        Some(if shown {
-            *effect
-        } else {
-            (*effect).min(Effect::Proof)
-        })
+        Some(if shown { *effect } else { (*effect).min(Effect::Proof) })
     });
     let effect = effect.max();
     Some(effect.unwrap_or(Effect::Nothing))
@@ -195,11 +187,7 @@ fn reached(about: &[Object]) -> HashMap<Object, bool> {
 
 /// What the event is about, and what it may do to that.
 fn subjects_of(told: &[Told], drops: bool) -> Vec<(Effect, Object)> {
-    if drops {
-        of_dropped(told)
-    } else {
-        of_commands(told)
-    }
+    if drops { of_dropped(told) } else { of_commands(told) }
 }
 
 /// What has been dropped, and what that may do.
@@ -209,9 +197,7 @@ fn of_dropped(told: &[Told]) -> Vec<(Effect, Object)> {
         (_, "index" | "table constraint") => Effect::Proof,
         _ => Effect::Document,
     };
-    told.iter()
-        .map(|t| (effect(t), (t.class, t.object)))
-        .collect()
+    told.iter().map(|t| (effect(t), (t.class, t.object))).collect()
 }
 
 /// A column of a table whose rows are a type that the view uses is shown wherever one of that type is.
@@ -235,11 +221,7 @@ fn of_column(table: Oid) -> Effect {
         let sql = "SELECT FROM pg_attribute AS a WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped AND a.atttypid >= 16384 LIMIT 1";
         spi::one(sql, At::Latest, &[Arg::oid(table)], |_| ()).is_some()
     };
-    if shown || typed() || !is_well() {
-        Effect::Columns
-    } else {
-        Effect::Nothing
-    }
+    if shown || typed() || !is_well() { Effect::Columns } else { Effect::Nothing }
 }
 
 /// What the commands were about, and what they may do to it: the object itself, and what it is put on or into.
@@ -262,11 +244,7 @@ fn of_commands(told: &[Told]) -> Vec<(Effect, Object)> {
         }
         for (sql, most) in subjects(t) {
             let more = spi::all(sql, At::Latest, &[Arg::oid(t.object)], |r| {
-                let effect = if r.bool(3) == Some(true) {
-                    most
-                } else {
-                    Effect::Nothing
-                };
+                let effect = if r.bool(3) == Some(true) { most } else { Effect::Nothing };
                 r.oid(1).zip(r.oid(2)).map(|o| (effect, o))
             });
             found.extend(more.into_iter().flatten());
@@ -525,11 +503,7 @@ fn rediscover(recorded: &Recorded, found: Result<Definition, Error>, replaced: b
     // A renamed or retyped column: what the pending rows say of it means nothing any more.
     let led_by = |d: &Definition| -> Vec<Link> {
         let links = d.tables.iter().flat_map(|t| t.links.clone());
-        let watching_nothing = |l| Link {
-            watched: vec![],
-            everyone: vec![],
-            ..l
-        };
+        let watching_nothing = |l| Link { watched: vec![], everyone: vec![], ..l };
         links.map(watching_nothing).collect()
     };
     // What could not be proven when the view was replaced may be provable now: the recorded definition
@@ -555,10 +529,7 @@ fn rediscover(recorded: &Recorded, found: Result<Definition, Error>, replaced: b
         Ok(d) => spi::run(
             "UPDATE profile_cache.attachment SET definition = $1::jsonb, problem = NULL \
              WHERE problem IS DISTINCT FROM $2 AND (definition <> $1::jsonb OR problem IS NOT NULL)",
-            &[
-                Arg::text(&serde_json::to_string(&d).unwrap_or_default()),
-                Arg::text(&widened),
-            ],
+            &[Arg::text(&serde_json::to_string(&d).unwrap_or_default()), Arg::text(&widened)],
         ),
         Err(e) => {
             let why = e.message();
@@ -592,9 +563,8 @@ fn changes_of_reached(recorded: &Recorded) -> Option<Changes> {
     let mut relations = attachment::relations_of_view(recorded.document);
     relations.push(recorded.profile);
     let read = |sql: &str, arg: Arg| -> HashMap<Object, bool> {
-        let found = spi::all(sql, At::Latest, &[arg], |r| {
-            Some(((r.oid(1)?, r.oid(2)?), r.bool(3)?))
-        });
+        let found =
+            spi::all(sql, At::Latest, &[arg], |r| Some(((r.oid(1)?, r.oid(2)?), r.bool(3)?)));
         found.into_iter().flatten().collect()
     };
     let mut now = read(&closure::concerned_beside(), Arg::oids(&relations));
@@ -646,12 +616,7 @@ fn write_reached(recorded: &Recorded) -> bool {
     // DDL on relations waits for whoever makes a view of them, and for attach. Where only the type of their rows is
     // named, computing tries the relation's lock.
     let apart = |(o, _): &(Object, bool)| {
-        [
-            pg_sys::RelationRelationId,
-            pg_sys::TriggerRelationId,
-            PG_CONSTRAINT,
-        ]
-        .contains(&o.0)
+        [pg_sys::RelationRelationId, pg_sys::TriggerRelationId, PG_CONSTRAINT].contains(&o.0)
     };
     changes.all
         || changes.added.iter().all(apart)
@@ -697,14 +662,8 @@ pub fn unseen_ones() -> Vec<Unseen> {
         &[],
         |r| {
             let about = r.texts(2)?;
-            let about = about
-                .iter()
-                .filter_map(|o| o.parse().ok())
-                .map(Oid::from_u32);
-            Some(Unseen {
-                id: r.uuid(1)?,
-                about: about.collect(),
-            })
+            let about = about.iter().filter_map(|o| o.parse().ok()).map(Oid::from_u32);
+            Some(Unseen { id: r.uuid(1)?, about: about.collect() })
         },
     );
     catalog::accept_invalidations();
@@ -745,17 +704,12 @@ pub fn look_again(a: &Attached) -> Look {
         // DDL that is under way and that may be about what is new in `reached` has that table locked.
         let ones = if locked { unseen_ones() } else { vec![] };
         let recorded = attachment::recorded().filter(|_| locked && waiting != ones.is_empty());
-        let Some(recorded) = recorded else {
-            Error::TablesBusy(vec![]).raise()
-        };
+        let Some(recorded) = recorded else { Error::TablesBusy(vec![]).raise() };
         let mut done = settle(&recorded, &ones, || {
             let found = find(&recorded);
             // Writers since then have gone by the definition of before.
             if no_writers(&recorded) {
-                let settled = Recorded {
-                    problem: false,
-                    ..recorded.clone()
-                };
+                let settled = Recorded { problem: false, ..recorded.clone() };
                 rediscover(&settled, found, false);
             } else {
                 rediscover(&recorded, found, true);
@@ -830,9 +784,8 @@ pub fn settle(recorded: &Recorded, ones: &[Unseen], look: impl FnOnce()) -> bool
     let mut concerned = known();
     write_reached(recorded);
     concerned.extend(known());
-    let (real, idle): (Vec<&Unseen>, Vec<&Unseen>) = ones
-        .iter()
-        .partition(|u| !ours || u.about.iter().any(|o| concerned.contains(o)));
+    let (real, idle): (Vec<&Unseen>, Vec<&Unseen>) =
+        ones.iter().partition(|u| !ours || u.about.iter().any(|o| concerned.contains(o)));
     let ids = |list: Vec<&Unseen>| {
         let ids: Vec<Uuid> = list.iter().map(|u| u.id).collect();
         Arg::uuids(&ids)
@@ -846,10 +799,7 @@ pub fn settle(recorded: &Recorded, ones: &[Unseen], look: impl FnOnce()) -> bool
         "UPDATE profile_cache.pending_epoch SET about = NULL WHERE id = ANY ($1)",
         &[ids(real)],
     );
-    spi::run(
-        "DELETE FROM profile_cache.pending_epoch WHERE id = ANY ($1)",
-        &[ids(idle)],
-    );
+    spi::run("DELETE FROM profile_cache.pending_epoch WHERE id = ANY ($1)", &[ids(idle)]);
     if !ones.is_empty()
         && let Some((home, _)) = home()
     {

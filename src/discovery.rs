@@ -88,18 +88,13 @@ pub fn discover(profile: Oid, document: Oid, key: Key) -> Result<Discovered, Err
         return Err(Error::Unsupported("a temporary view"));
     }
     if reached.has_temporary() {
-        return Err(Error::Unsupported(
-            "a function, type or other object in a temporary schema",
-        ));
+        return Err(Error::Unsupported("a function, type or other object in a temporary schema"));
     }
     let expires = shape(&shown)?;
     check_functions(&reached, &uses, expires)?;
     let catalog = Catalog::read(&tables);
     let unique_uuid = |column: i16| {
-        catalog
-            .columns
-            .get(&(profile.to_u32(), column))
-            .is_some_and(|c| c.r#type == "uuid")
+        catalog.columns.get(&(profile.to_u32(), column)).is_some_and(|c| c.r#type == "uuid")
             && catalog.facts.unique.iter().any(|u| {
                 u.table == profile.to_u32() && u.columns.len() == 1 && u.columns[0].0 == column
             })
@@ -124,9 +119,7 @@ pub fn discover(profile: Oid, document: Oid, key: Key) -> Result<Discovered, Err
     )?;
     check_columns(&proof, &catalog, profile)?;
     if let Some(o) = proof.grouped.first() {
-        return Err(Error::ReadWhole(name_of(Oid::from(
-            proof.occurrences[*o].table,
-        ))));
+        return Err(Error::ReadWhole(name_of(Oid::from(proof.occurrences[*o].table))));
     }
     let Some(view_key) = shown.get(usize::try_from(proof.key - 1).unwrap_or_default()) else {
         return Err(Error::NoKeyInView(name_of(profile)));
@@ -144,12 +137,7 @@ pub fn discover(profile: Oid, document: Oid, key: Key) -> Result<Discovered, Err
             key: catalog.name((profile.to_u32(), proof.key_column)),
             view_key: view_key.name.clone(),
             expires,
-            tables: Routes {
-                proof: &proof,
-                catalog: &catalog,
-                profile,
-            }
-            .tables()?,
+            tables: Routes { proof: &proof, catalog: &catalog, profile }.tables()?,
         },
     })
 }
@@ -180,10 +168,7 @@ fn check_columns(proof: &Proof, catalog: &Catalog, profile: Oid) -> Result<(), E
     for o in &proof.occurrences {
         let table = name_of(Oid::from(o.table));
         if let Some(system) = o.columns.iter().find(|n| **n < 0) {
-            return Err(Error::SystemColumn {
-                column: catalog::system_column(*system),
-                table,
-            });
+            return Err(Error::SystemColumn { column: catalog::system_column(*system), table });
         }
         if o.table != profile.to_u32() {
             continue;
@@ -192,9 +177,7 @@ fn check_columns(proof: &Proof, catalog: &Catalog, profile: Oid) -> Result<(), E
             return Err(Error::WholeProfile(table));
         }
         let names = o.columns.iter().map(|n| catalog.name((o.table, *n)));
-        if let Some(ours) = names
-            .into_iter()
-            .find(|n| routes::COLUMNS.iter().any(|(c, _)| c == n))
+        if let Some(ours) = names.into_iter().find(|n| routes::COLUMNS.iter().any(|(c, _)| c == n))
         {
             return Err(Error::OwnColumn(ours));
         }
@@ -232,11 +215,7 @@ impl Catalog {
             facts.foreign_keys.push(proof::ForeignKey {
                 from: fk.from.to_u32(),
                 to: fk.to.to_u32(),
-                columns: fk
-                    .columns
-                    .iter()
-                    .map(|c| (c.from, c.to, c.operator_oid))
-                    .collect(),
+                columns: fk.columns.iter().map(|c| (c.from, c.to, c.operator_oid)).collect(),
             });
         }
         facts.unique = unique_indexes(tables);
@@ -267,18 +246,11 @@ impl Catalog {
             facts.tables.insert(t.to_u32(), name_of(*t));
         }
         // What a foreign key refers to also where the view does not read it.
-        let known: BTreeSet<u32> = tables
-            .iter()
-            .chain(keys.iter().map(|k| &k.to))
-            .map(|t| t.to_u32())
-            .collect();
+        let known: BTreeSet<u32> =
+            tables.iter().chain(keys.iter().map(|k| &k.to)).map(|t| t.to_u32()).collect();
         let known: Vec<Oid> = known.into_iter().map(Oid::from).collect();
         let columns = columns(&known, &mut facts);
-        Catalog {
-            facts,
-            columns,
-            operators,
-        }
+        Catalog { facts, columns, operators }
     }
 
     /// The names of columns that are unique together, for each unique index of a table.
@@ -298,11 +270,7 @@ impl Catalog {
     pub fn collation_beside(&self, column: (u32, i16), other: (u32, i16)) -> String {
         let of = |c| self.columns.get(&c).map_or("", |c| &*c.collation);
         let (own, others) = (of(column), of(other));
-        if own == others {
-            String::new()
-        } else {
-            own.to_owned()
-        }
+        if own == others { String::new() } else { own.to_owned() }
     }
 
     pub fn type_of(&self, column: (u32, i16)) -> String {
@@ -321,10 +289,7 @@ fn collation_name(oid: &str) -> String {
 
 /// Foreign keys of these tables that PostgreSQL enforces for every row.
 pub fn foreign_keys(tables: &[Oid]) -> Vec<ForeignKey> {
-    let (of_f, of_t) = (
-        collation_name("f.attcollation"),
-        collation_name("t.attcollation"),
-    );
+    let (of_f, of_t) = (collation_name("f.attcollation"), collation_name("t.attcollation"));
     let sql = format!(
         "SELECT c.oid, c.conrelid, c.confrelid, f.attnum::int8, t.attnum::int8, f.attname::text, t.attname::text, \
           o.oid, format('OPERATOR(%I.%s)', n.nspname, o.oprname), \
@@ -357,14 +322,7 @@ pub fn foreign_keys(tables: &[Oid]) -> Vec<ForeignKey> {
     for (constraint, from, to, column) in rows.into_iter().flatten() {
         match found.last_mut() {
             Some((last, fk)) if *last == constraint => fk.columns.push(column),
-            _ => found.push((
-                constraint,
-                ForeignKey {
-                    from,
-                    to,
-                    columns: vec![column],
-                },
-            )),
+            _ => found.push((constraint, ForeignKey { from, to, columns: vec![column] })),
         }
     }
     found.into_iter().map(|(_, fk)| fk).collect()
@@ -391,13 +349,7 @@ pub fn unique_indexes(tables: &[Oid]) -> Vec<Unique> {
     for (index, table, column) in rows.into_iter().flatten() {
         match found.last_mut() {
             Some((last, unique)) if *last == index => unique.columns.push(column),
-            _ => found.push((
-                index,
-                Unique {
-                    table: table.to_u32(),
-                    columns: vec![column],
-                },
-            )),
+            _ => found.push((index, Unique { table: table.to_u32(), columns: vec![column] })),
         }
     }
     found.into_iter().map(|(_, unique)| unique).collect()
@@ -458,10 +410,7 @@ fn columns(tables: &[Oid], facts: &mut Facts) -> BTreeMap<(u32, i16), Column> {
 /// have then missed nothing.
 pub fn covers(old: &Definition, new: &Definition) -> bool {
     new.tables.iter().all(|t| {
-        let before = old
-            .tables
-            .iter()
-            .find(|o| (&o.schema, &o.name) == (&t.schema, &t.name));
+        let before = old.tables.iter().find(|o| (&o.schema, &o.name) == (&t.schema, &t.name));
         t.links.iter().all(|l| {
             before.is_some_and(|b| {
                 b.links.iter().any(|o| {

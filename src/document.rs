@@ -31,10 +31,7 @@ pub struct Locked {
 
 /// A document, or the SQLSTATE of the view's failure.
 enum Computed {
-    Document {
-        document: Option<Value>,
-        valid_until: Option<i64>,
-    },
+    Document { document: Option<Value>, valid_until: Option<i64> },
     Failed(String),
 }
 
@@ -49,10 +46,7 @@ pub fn try_locks(a: &Attached) -> bool {
 /// finds the rows, before any of these is locked.
 pub fn lock_tables(a: &Attached) -> bool {
     tuple::lock_for_writing(a.profile);
-    let others = a
-        .read
-        .iter()
-        .filter(|r| catalog::table_of_index(**r) != Some(a.profile));
+    let others = a.read.iter().filter(|r| catalog::table_of_index(**r) != Some(a.profile));
     others.copied().all(tuple::try_lock_for_reading)
 }
 
@@ -188,11 +182,7 @@ impl Prepared {
     pub fn write(self, a: &Attached) -> Outcome {
         let mut unwritten = vec![];
         if self.rows.is_empty() {
-            return Outcome {
-                stored: 0,
-                unwritten,
-                late: vec![],
-            };
+            return Outcome { stored: 0, unwritten, late: vec![] };
         }
         if a.fragile {
             // Indexes of the app's may refuse what we write, and must not fail its statement.
@@ -231,11 +221,7 @@ pub fn prepare(a: &Attached, rows: &[Locked]) -> Prepared {
     let mut keys: Vec<Uuid> = rows.iter().filter_map(|r| r.key).collect();
     keys.sort_unstable();
     keys.dedup();
-    let mut prepared = Prepared {
-        rows: vec![],
-        trusted: 0,
-        late: vec![],
-    };
+    let mut prepared = Prepared { rows: vec![], trusted: 0, late: vec![] };
     if keys.is_empty() {
         return prepared;
     }
@@ -254,36 +240,19 @@ pub fn prepare(a: &Attached, rows: &[Locked]) -> Prepared {
             continue;
         };
         let stored = match c {
-            Computed::Document {
-                document,
-                valid_until,
-            } => {
+            Computed::Document { document, valid_until } => {
                 prepared.trusted += u64::from(stamp.is_some());
                 if late {
                     prepared.late.push(key);
                 }
-                Stored {
-                    document,
-                    valid_until,
-                    epoch: stamp,
-                    updated_at,
-                }
+                Stored { document, valid_until, epoch: stamp, updated_at }
             }
             Computed::Failed(sqlstate) => {
                 pending::failed(&key, &sqlstate);
-                Stored {
-                    document: None,
-                    valid_until: None,
-                    epoch: None,
-                    updated_at,
-                }
+                Stored { document: None, valid_until: None, epoch: None, updated_at }
             }
         };
-        prepared.rows.push(Row {
-            tid: row.tid,
-            key,
-            stored,
-        });
+        prepared.rows.push(Row { tid: row.tid, key, stored });
     }
     prepared
 }
@@ -314,11 +283,7 @@ fn write(a: &Attached, work: &[Row]) -> Vec<Uuid> {
 /// Few keys are found by indexes; for many, a plan made for their number may be better.
 fn statement(sql: &str, keys: usize) -> spi::Statement<'_> {
     const FEW: usize = 10;
-    if keys <= FEW {
-        spi::point(sql)
-    } else {
-        sql.into()
-    }
+    if keys <= FEW { spi::point(sql) } else { sql.into() }
 }
 
 /// Stamp and documents, of one snapshot.
@@ -362,15 +327,7 @@ fn view_rows(a: &Attached, keys: &[Uuid]) -> HashMap<Uuid, Computed> {
     let _owner = as_owner(a.owner);
     let mut found: HashMap<Uuid, Computed> = keys
         .iter()
-        .map(|k| {
-            (
-                *k,
-                Computed::Document {
-                    document: None,
-                    valid_until: None,
-                },
-            )
-        })
+        .map(|k| (*k, Computed::Document { document: None, valid_until: None }))
         .collect();
     let mut seen = std::collections::HashSet::new();
     let (sql, asked) = match keys {
@@ -380,10 +337,7 @@ fn view_rows(a: &Attached, keys: &[Uuid]) -> HashMap<Uuid, Computed> {
     spi::query(statement(sql, keys.len()), At::Active, &[asked], |r| {
         if let Some(key) = r.uuid(1) {
             let c = if seen.insert(key) {
-                Computed::Document {
-                    document: r.jsonb(2),
-                    valid_until: r.timestamptz(3),
-                }
+                Computed::Document { document: r.jsonb(2), valid_until: r.timestamptz(3) }
             } else {
                 // cardinality_violation: two rows for one profile, and no telling which is right.
                 Computed::Failed("21000".into())

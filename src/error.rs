@@ -563,19 +563,13 @@ impl Error {
 
     /// Whether reading the view might run another role's code as the tables' owner.
     pub fn is_unsafe(&self) -> bool {
-        matches!(
-            self,
-            Error::OtherOwner { .. } | Error::AnotherLanguage { .. } | Error::TooDeep
-        )
+        matches!(self, Error::OtherOwner { .. } | Error::AnotherLanguage { .. } | Error::TooDeep)
     }
 
     /// The same error for those who read.
     pub fn for_readers(self) -> Error {
         let report = self.report();
-        Error::Unsafe {
-            why: report.message().to_owned(),
-            hint: report.hint().map(str::to_owned),
-        }
+        Error::Unsafe { why: report.message().to_owned(), hint: report.hint().map(str::to_owned) }
     }
 
     /// The message alone.

@@ -36,13 +36,8 @@ const TIMELY: &str = "'now', 'transaction_timestamp', 'age', 'date_in', 'time_in
     'timestamptz_in', 'timetz', 'timezone', 'array_in', 'range_in', 'multirange_in', 'record_in', 'domain_in'";
 
 /// SQL's own words for the same.
-const TIMELY_WORDS: [&str; 5] = [
-    "CURRENT_DATE",
-    "CURRENT_TIME",
-    "CURRENT_TIMESTAMP",
-    "LOCALTIME",
-    "LOCALTIMESTAMP",
-];
+const TIMELY_WORDS: [&str; 5] =
+    ["CURRENT_DATE", "CURRENT_TIME", "CURRENT_TIMESTAMP", "LOCALTIME", "LOCALTIMESTAMP"];
 
 /// Refuses whatever may give another result for the same rows: of what the view itself calls, and of what is
 /// kept behind that as an expression (parsed bodies of functions, arguments' defaults, CHECKs of domains).
@@ -52,11 +47,7 @@ pub fn check_functions(reached: &Reached, uses: &Uses, expires: bool) -> Result<
         return Err(Error::FunctionReads { function, table });
     }
     for Stored { of, tree } in reached.stored() {
-        let behind = |calls: String, which| Error::CallsBehind {
-            of: of.clone(),
-            calls,
-            which,
-        };
+        let behind = |calls: String, which| Error::CallsBehind { of: of.clone(), calls, which };
         let Some(uses) = of_expression(&tree) else {
             return Err(behind("an expression".into(), "nested more than 1000 deep"));
         };

@@ -33,11 +33,7 @@ mod triggers;
 
 pgrx::pg_module_magic!();
 
-pgrx::extension_sql_file!(
-    "../sql/profile_cache.sql",
-    name = "profile_cache",
-    bootstrap
-);
+pgrx::extension_sql_file!("../sql/profile_cache.sql", name = "profile_cache", bootstrap);
 
 /// Runs when a backend loads the library.
 #[pgrx::pg_guard]

@@ -102,10 +102,7 @@ impl Routes<'_> {
 
     fn in_order(&self, table: u32, names: &BTreeSet<String>) -> Vec<String> {
         let columns = self.catalog.columns.range((table, 0)..=(table, i16::MAX));
-        columns
-            .map(|(_, c)| c.name.clone())
-            .filter(|n| names.contains(n))
-            .collect()
+        columns.map(|(_, c)| c.name.clone()).filter(|n| names.contains(n)).collect()
     }
 
     /// The names of the columns an occurrence reads; all of them where that is its whole row, or
@@ -138,16 +135,10 @@ impl Routes<'_> {
         for tie in &self.proof.ties[occurrence] {
             let routes = match tie {
                 Tie::Profile => vec![self.own()],
-                Tie::Constant {
-                    column,
-                    value,
-                    r#type,
-                } => vec![self.constant((table, *column), value, *r#type)],
-                Tie::To {
-                    other,
-                    columns,
-                    child,
-                } => {
+                Tie::Constant { column, value, r#type } => {
+                    vec![self.constant((table, *column), value, *r#type)]
+                }
+                Tie::To { other, columns, child } => {
                     let onward = self.routes(*other, all)?;
                     let is_profile = self.proof.ties[*other] == [Tie::Profile];
                     let through =
@@ -171,9 +162,7 @@ impl Routes<'_> {
 
     /// The profile touches itself.
     fn own(&self) -> Route {
-        let key = self
-            .catalog
-            .name((self.profile.to_u32(), self.proof.key_column));
+        let key = self.catalog.name((self.profile.to_u32(), self.proof.key_column));
         Route {
             columns: vec![self.proof.key_column],
             target_types: vec![routes::UUID.into()],
@@ -222,21 +211,13 @@ impl Routes<'_> {
                 .map(|(mine, n, operator)| StepColumn {
                     collation: self.catalog.collation_beside((theirs, *n), (table, *mine)),
                     column: self.catalog.name((theirs, *n)),
-                    operator: self
-                        .catalog
-                        .operators
-                        .get(operator)
-                        .cloned()
-                        .unwrap_or_default(),
+                    operator: self.catalog.operators.get(operator).cloned().unwrap_or_default(),
                 })
                 .collect(),
             next: if is_profile {
                 vec![]
             } else {
-                next.columns
-                    .iter()
-                    .map(|n| self.catalog.name((theirs, *n)))
-                    .collect()
+                next.columns.iter().map(|n| self.catalog.name((theirs, *n))).collect()
             },
         };
         let target_types = columns.iter().map(|c| self.catalog.type_of((theirs, c.1)));
@@ -260,11 +241,7 @@ impl Routes<'_> {
             && self.catalog.type_of(place) == next.target_types[0]
             && self.catalog.columns.get(&place).is_some_and(|c| c.plain);
         route.steps = vec![];
-        route.everyone = if same {
-            next.everyone
-        } else {
-            vec![routes::ANY_VALUE.to_owned()]
-        };
+        route.everyone = if same { next.everyone } else { vec![routes::ANY_VALUE.to_owned()] };
         route.columns.truncate(1);
         route.target_types.truncate(1);
         route

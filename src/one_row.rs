@@ -89,15 +89,12 @@ impl Prover<'_> {
         let by = |groups: &[Group]| {
             !groups.is_empty()
                 && groups.iter().all(|g| {
-                    query
-                        .targets
-                        .iter()
-                        .enumerate()
-                        .filter(|(_, t)| t.is(g.reference))
-                        .any(|(i, t)| {
+                    query.targets.iter().enumerate().filter(|(_, t)| t.is(g.reference)).any(
+                        |(i, t)| {
                             given.contains(&i16::try_from(i + 1).unwrap_or(0))
                                 || self.is_fixed(scope, &t.expr, &fixed)
-                        })
+                        },
+                    )
                 })
         };
         if by(&query.group_by) || distinct && by(&query.distinct) {
@@ -152,18 +149,10 @@ impl Prover<'_> {
                 if self.spend(1) {
                     return found;
                 }
-                if let Expr::Column {
-                    up,
-                    relation,
-                    number,
-                } = expr
+                if let Expr::Column { up, relation, number } = expr
                     && self.out(scope, *up).is_ok_and(|s| s == home)
                 {
-                    let own = Expr::Column {
-                        up: 0,
-                        relation: *relation,
-                        number: *number,
-                    };
+                    let own = Expr::Column { up: 0, relation: *relation, number: *number };
                     found.insert(self.own_column(home, &own).map_or(*relation, |(r, _)| r));
                 }
                 left.extend(expr.parts());
@@ -224,14 +213,11 @@ impl Prover<'_> {
         }
         match expr {
             Expr::Column { up, .. } if *up > 0 => true,
-            Expr::Column { .. } => self
-                .own_column(scope, expr)
-                .is_some_and(|(r, _)| fixed.contains(&r)),
+            Expr::Column { .. } => {
+                self.own_column(scope, expr).is_some_and(|(r, _)| fixed.contains(&r))
+            }
             Expr::Query { .. } | Expr::Computed(_) => false,
-            _ => expr
-                .parts()
-                .into_iter()
-                .all(|p| self.is_fixed(scope, p, fixed)),
+            _ => expr.parts().into_iter().all(|p| self.is_fixed(scope, p, fixed)),
         }
     }
 
@@ -297,11 +283,7 @@ impl Prover<'_> {
                     found.insert("DISTINCT ON");
                 }
             }
-            if query
-                .numbered
-                .iter()
-                .any(|by| !self.ends_order(number, by, profile))
-            {
+            if query.numbered.iter().any(|by| !self.ends_order(number, by, profile)) {
                 found.insert("row_number()");
             }
         }
@@ -319,8 +301,7 @@ impl Prover<'_> {
         };
         let query = self.scopes[scope].query;
         let given = of(query);
-        self.one_row_of(scope, &given, &given, profile, !query.distinct_on)
-            .is_ok()
+        self.one_row_of(scope, &given, &given, profile, !query.distinct_on).is_ok()
     }
 
     /// Whether a query shows nothing but what it is ordered by, and what is the same in all of its rows.

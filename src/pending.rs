@@ -90,9 +90,7 @@ impl Looked {
         let texts = r.texts(7).unwrap_or_default();
         let mut texts = texts.into_iter();
         let names = a.naming.iter().filter(|n| n.plain);
-        names
-            .map(|n| n.hash(&texts.by_ref().take(n.types.len()).collect::<Vec<_>>()))
-            .collect()
+        names.map(|n| n.hash(&texts.by_ref().take(n.types.len()).collect::<Vec<_>>())).collect()
     }
 }
 
@@ -134,10 +132,7 @@ impl Miss {
 impl Pending {
     /// The state in a snapshot; `current`: what it shows as the current epoch.
     pub fn load(at: At, current: Option<i64>) -> Pending {
-        let mut state = Pending {
-            current,
-            ..Pending::default()
-        };
+        let mut state = Pending { current, ..Pending::default() };
         let _us = as_ourselves();
         let rows = spi::query(
             "SELECT p.epoch, (SELECT d.passed_to::pg_catalog.text::pg_catalog.int8 FROM profile_cache.drain AS d \
@@ -185,9 +180,7 @@ impl Pending {
         let concerned = |e: &PendingEpoch| match e.epoch {
             None => true,
             Some(epoch) => {
-                epoch > stamp
-                    && e.passed_to
-                        .is_none_or(|to| full_xid(l.xmin, next_xid) >= to)
+                epoch > stamp && e.passed_to.is_none_or(|to| full_xid(l.xmin, next_xid) >= to)
             }
         };
         if l.named || self.epochs.iter().any(concerned) {
@@ -264,12 +257,8 @@ impl PendingKeys {
         let (mut conditions, mut args) = (vec![], vec![]);
         for naming in a.naming.iter().filter(|n| !n.plain) {
             let columns = naming.step.column_names();
-            let values: Vec<Vec<String>> = self
-                .loose
-                .iter()
-                .filter(|(c, _)| *c == columns)
-                .map(|(_, v)| v.clone())
-                .collect();
+            let values: Vec<Vec<String>> =
+                self.loose.iter().filter(|(c, _)| *c == columns).map(|(_, v)| v.clone()).collect();
             if !values.is_empty() {
                 conditions.push(Sql::named(&naming.step, &naming.types, n + args.len()));
                 let values = by_column(columns.len(), &values);
@@ -294,11 +283,7 @@ pub fn full_xid(xmin: u32, next: u64) -> u64 {
         return u64::MAX;
     }
     let candidate = (next & !0xffff_ffff) | u64::from(xmin);
-    if candidate < next {
-        candidate
-    } else {
-        candidate.saturating_sub(1 << 32)
-    }
+    if candidate < next { candidate } else { candidate.saturating_sub(1 << 32) }
 }
 
 /// Makes the row of the current epoch where there is none: the first one, Unix time in microseconds, so that it can be
@@ -503,11 +488,7 @@ pub fn failed(key: &Uuid, sqlstate: &str) {
         "INSERT INTO profile_cache.failure (user_id, sqlstate) SELECT $1, $2 \
          WHERE (SELECT count(*) FROM (SELECT FROM profile_cache.failure LIMIT $3) AS f) < $3 \
           AND NOT EXISTS (SELECT FROM profile_cache.failure AS f WHERE f.user_id = $1 AND f.sqlstate = $2)",
-        &[
-            Arg::uuid(Some(key)),
-            Arg::text(sqlstate),
-            Arg::int8(Some(MOST_FAILURES)),
-        ],
+        &[Arg::uuid(Some(key)), Arg::text(sqlstate), Arg::int8(Some(MOST_FAILURES))],
     );
 }
 
@@ -549,10 +530,7 @@ pub fn oldest_key(sets: &[i64], names: &[KeyHash]) -> Option<i64> {
 pub fn failures() -> Vec<(Uuid, String)> {
     let _us = as_ourselves();
     let sql = "SELECT f.user_id, max(f.failed_at)::text FROM profile_cache.failure AS f GROUP BY 1";
-    spi::all(sql, At::New, &[], |r| r.uuid(1).zip(r.text(2)))
-        .into_iter()
-        .flatten()
-        .collect()
+    spi::all(sql, At::New, &[], |r| r.uuid(1).zip(r.text(2))).into_iter().flatten().collect()
 }
 
 /// Profiles whose failure is to be tried again, at most so many.
@@ -661,22 +639,10 @@ impl Judge {
         let pending = if look.pending {
             Pending::load(At::Active, look.current)
         } else {
-            Pending {
-                current: look.current,
-                ..Pending::default()
-            }
+            Pending { current: look.current, ..Pending::default() }
         };
-        let next_xid = if pending.epochs.is_empty() {
-            0
-        } else {
-            xact::next_full_xid()
-        };
-        Judge {
-            pending,
-            first: a.trusted_from,
-            now: xact::now(),
-            next_xid,
-        }
+        let next_xid = if pending.epochs.is_empty() { 0 } else { xact::next_full_xid() };
+        Judge { pending, first: a.trusted_from, now: xact::now(), next_xid }
     }
 
     pub fn of(&self, l: &Looked) -> Result<(), Miss> {
@@ -715,11 +681,9 @@ mod tests {
     fn a_stamp_counts_only_within_the_attachment_s_epochs() {
         let p = pending(&[]);
         assert_eq!(judge(&p, &OK), Ok(()));
-        for (epoch, miss) in [
-            (None, Miss::Null),
-            (Some(7), Miss::Foreign),
-            (Some(13), Miss::Foreign),
-        ] {
+        for (epoch, miss) in
+            [(None, Miss::Null), (Some(7), Miss::Foreign), (Some(13), Miss::Foreign)]
+        {
             assert_eq!(judge(&p, &Looked { epoch, ..OK }), Err(miss));
         }
         assert_eq!(judge(&Pending::default(), &OK), Err(Miss::Foreign));
@@ -728,73 +692,25 @@ mod tests {
     #[test]
     fn time_is_the_reader_s_now() {
         let p = pending(&[]);
-        assert_eq!(
-            judge(
-                &p,
-                &Looked {
-                    valid_until: Some(50),
-                    ..OK
-                }
-            ),
-            Err(Miss::Expired)
-        );
-        assert_eq!(
-            judge(
-                &p,
-                &Looked {
-                    valid_until: Some(51),
-                    ..OK
-                }
-            ),
-            Ok(())
-        );
-        assert_eq!(
-            judge(
-                &p,
-                &Looked {
-                    updated_at: Some(51),
-                    ..OK
-                }
-            ),
-            Err(Miss::Future)
-        );
-        assert_eq!(
-            judge(
-                &p,
-                &Looked {
-                    updated_at: Some(50),
-                    ..OK
-                }
-            ),
-            Ok(())
-        );
+        assert_eq!(judge(&p, &Looked { valid_until: Some(50), ..OK }), Err(Miss::Expired));
+        assert_eq!(judge(&p, &Looked { valid_until: Some(51), ..OK }), Ok(()));
+        assert_eq!(judge(&p, &Looked { updated_at: Some(51), ..OK }), Err(Miss::Future));
+        assert_eq!(judge(&p, &Looked { updated_at: Some(50), ..OK }), Ok(()));
     }
 
     #[test]
     fn a_pending_epoch_concerns_older_stamps_until_a_pass_has_seen_the_row() {
         assert_eq!(judge(&pending(&[(None, None)]), &OK), Err(Miss::Pending));
-        assert_eq!(
-            judge(&pending(&[(Some(11), None)]), &OK),
-            Err(Miss::Pending)
-        );
+        assert_eq!(judge(&pending(&[(Some(11), None)]), &OK), Err(Miss::Pending));
         assert_eq!(judge(&pending(&[(Some(10), None)]), &OK), Ok(()));
         assert_eq!(judge(&pending(&[(Some(11), Some(101))]), &OK), Ok(()));
-        assert_eq!(
-            judge(&pending(&[(Some(11), Some(100))]), &OK),
-            Err(Miss::Pending)
-        );
-        assert_eq!(
-            judge(&pending(&[]), &Looked { named: true, ..OK }),
-            Err(Miss::Pending)
-        );
+        assert_eq!(judge(&pending(&[(Some(11), Some(100))]), &OK), Err(Miss::Pending));
+        assert_eq!(judge(&pending(&[]), &Looked { named: true, ..OK }), Err(Miss::Pending));
     }
 
     #[test]
     fn what_is_not_looked_at_may_concern_anyone() {
-        let p = Pending {
-            overflow: true,
-            ..pending(&[])
-        };
+        let p = Pending { overflow: true, ..pending(&[]) };
         assert_eq!(judge(&p, &OK), Err(Miss::Pending));
     }
 

@@ -77,11 +77,7 @@ pub enum Tie {
         child: bool,
     },
     /// Its column equals a constant, given as text with its type.
-    Constant {
-        column: i16,
-        value: String,
-        r#type: Oid,
-    },
+    Constant { column: i16, value: String, r#type: Oid },
 }
 
 /// What was proven.
@@ -193,23 +189,10 @@ pub fn prove(
         return Err(Error::Unsupported(bounds::MANY_STEPS));
     }
     let (key, key_column, ties, grouped, tied) = proof?;
-    Ok(Proof {
-        tied,
-        occurrences: prover.occurrences,
-        ties,
-        key,
-        key_column,
-        grouped,
-    })
+    Ok(Proof { tied, occurrences: prover.occurrences, ties, key, key_column, grouped })
 }
 
-type Proven = (
-    i16,
-    i16,
-    Vec<Vec<Tie>>,
-    BTreeSet<usize>,
-    BTreeSet<&'static str>,
-);
+type Proven = (i16, i16, Vec<Vec<Tie>>, BTreeSet<usize>, BTreeSet<&'static str>);
 
 impl<'a> Prover<'a> {
     fn prove(
@@ -268,11 +251,7 @@ impl<'a> Prover<'a> {
             return Err(Error::Unsupported(bounds::MANY_QUERIES));
         }
         let scope = self.scopes.len();
-        self.scopes.push(Scope {
-            query,
-            outer,
-            slots: vec![],
-        });
+        self.scopes.push(Scope { query, outer, slots: vec![] });
         for relation in &query.relations {
             let slot = match relation {
                 Relation::Table { oid, alias } => {
@@ -289,11 +268,7 @@ impl<'a> Prover<'a> {
                 Relation::Subquery(q) => Slot::Query(self.enter(q, Some(scope), level + 1)?),
                 Relation::With { name, up } => {
                     let home = self.out(scope, *up)?;
-                    let with = self.scopes[home]
-                        .query
-                        .with
-                        .iter()
-                        .find(|w| w.name == *name);
+                    let with = self.scopes[home].query.with.iter().find(|w| w.name == *name);
                     match with {
                         Some(w) if w.recursive => {
                             return Err(Error::Unsupported("WITH RECURSIVE"));
@@ -322,8 +297,7 @@ impl<'a> Prover<'a> {
         }
         if let Expr::Query { query, .. } = expr {
             let inner = self.enter(query, Some(scope), level + 1)?;
-            self.nested
-                .insert((scope, std::ptr::from_ref(&**query)), inner);
+            self.nested.insert((scope, std::ptr::from_ref(&**query)), inner);
         }
         for part in expr.parts() {
             self.enter_nested(part, scope, level)?;
@@ -343,22 +317,14 @@ impl<'a> Prover<'a> {
     /// Notes which columns of which occurrence a query reads.
     fn read_columns(&mut self, scope: usize) -> Result<(), Error> {
         let query = self.scopes[scope].query;
-        query
-            .expressions()
-            .into_iter()
-            .try_for_each(|e| self.read(e, scope))
+        query.expressions().into_iter().try_for_each(|e| self.read(e, scope))
     }
 
     fn read(&mut self, expr: &'a Expr, scope: usize) -> Result<(), Error> {
         if self.spend(1) {
             return Err(Error::Unsupported(bounds::MANY_STEPS));
         }
-        if let Expr::Column {
-            up,
-            relation,
-            number,
-        } = expr
-        {
+        if let Expr::Column { up, relation, number } = expr {
             let home = self.out(scope, *up)?;
             match (
                 self.scopes[home].slots.get(*relation),
@@ -369,9 +335,7 @@ impl<'a> Prover<'a> {
                 }
                 (_, Some(Relation::Join(columns))) => {
                     // A join's whole row is all that it consists of.
-                    let named = usize::try_from(*number - 1)
-                        .ok()
-                        .and_then(|n| columns.get(n));
+                    let named = usize::try_from(*number - 1).ok().and_then(|n| columns.get(n));
                     match named {
                         Some(column) => self.read(column, home)?,
                         None => columns.iter().try_for_each(|c| self.read(c, home))?,
@@ -380,9 +344,7 @@ impl<'a> Prover<'a> {
                 _ => {}
             }
         }
-        expr.parts()
-            .into_iter()
-            .try_for_each(|p| self.read(p, scope))
+        expr.parts().into_iter().try_for_each(|p| self.read(p, scope))
     }
 
     /// What a value of `expr` in `scope` may be; None where that is computed.
@@ -392,25 +354,15 @@ impl<'a> Prover<'a> {
         }
         match expr {
             Expr::Constant { text: None, .. } => Some(Rc::new([])),
-            Expr::Constant {
-                text: Some(value),
-                r#type,
-            } => Some(Rc::new([Source::Constant {
-                value: value.clone(),
-                r#type: *r#type,
-            }])),
+            Expr::Constant { text: Some(value), r#type } => {
+                Some(Rc::new([Source::Constant { value: value.clone(), r#type: *r#type }]))
+            }
             Expr::Either { results, .. } => self.all_sources(scope, results),
-            Expr::Query {
-                query, value: true, ..
-            } => {
+            Expr::Query { query, value: true, .. } => {
                 let inner = self.nested.get(&(scope, std::ptr::from_ref(&**query)))?;
                 self.output(*inner, 1)
             }
-            Expr::Column {
-                up,
-                relation,
-                number,
-            } => {
+            Expr::Column { up, relation, number } => {
                 let home = self.out(scope, *up).ok()?;
                 match (
                     self.scopes[home].slots[*relation],
@@ -467,9 +419,7 @@ impl<'a> Prover<'a> {
             let arms = self.arms(scope).into_iter();
             self.any_of(arms.map(|arm| self.output(arm?, number)))
         };
-        self.outputs
-            .borrow_mut()
-            .insert((scope, number), found.clone());
+        self.outputs.borrow_mut().insert((scope, number), found.clone());
         found
     }
 
@@ -503,9 +453,7 @@ impl<'a> Prover<'a> {
             return known.clone();
         }
         let found = self.find_passes(scope, number);
-        self.passing
-            .borrow_mut()
-            .insert((scope, number), found.clone());
+        self.passing.borrow_mut().insert((scope, number), found.clone());
         found
     }
 
@@ -580,11 +528,7 @@ impl<'a> Prover<'a> {
                         self.note(by, restricted, sources, o.left.is_of_this_query());
                     }
                 }
-                Expr::Query {
-                    query: inner,
-                    any: Some(any),
-                    ..
-                } => {
+                Expr::Query { query: inner, any: Some(any), .. } => {
                     let Some(inner) = self.nested.get(&(scope, std::ptr::from_ref(&**inner)))
                     else {
                         continue;
@@ -620,12 +564,8 @@ impl<'a> Prover<'a> {
             if self.spend(1 + sources.len()) {
                 return;
             }
-            let equality = Equality {
-                place,
-                sources: sources.clone(),
-                by,
-                outside: grouped && beside,
-            };
+            let equality =
+                Equality { place, sources: sources.clone(), by, outside: grouped && beside };
             if self.noted.insert(equality.clone()) {
                 self.equalities[place.0].push(equality);
             }
@@ -644,32 +584,19 @@ impl<'a> Prover<'a> {
         let shown = query.targets.iter().take_while(|t| t.shown).count();
         for number in 1..=i16::try_from(shown).unwrap_or(i16::MAX) {
             let fits = |p: &Place| self.occurrences[p.0].table == profile && is_key(number, p.1);
-            match self
-                .passes(top, number)
-                .map(|(places, _)| places)
-                .as_deref()
-            {
+            match self.passes(top, number).map(|(places, _)| places).as_deref() {
                 Some([place]) if fits(place) => return Ok((number, *place)),
                 _ => {
                     let column =
                         matches!(query.targets[number as usize - 1].expr, Expr::Column { .. });
                     let plain = column || !query.arms.is_empty();
-                    let shown = self
-                        .output(top, number)
-                        .filter(|_| plain)
-                        .unwrap_or_default();
-                    merely_shown |= shown
-                        .iter()
-                        .any(|s| matches!(s, Source::Place(p) if fits(p)));
+                    let shown = self.output(top, number).filter(|_| plain).unwrap_or_default();
+                    merely_shown |= shown.iter().any(|s| matches!(s, Source::Place(p) if fits(p)));
                 }
             }
         }
         let table = self.table(profile);
-        Err(if merely_shown {
-            Error::KeyDoesNotPass(table)
-        } else {
-            Error::NoKeyInView(table)
-        })
+        Err(if merely_shown { Error::KeyDoesNotPass(table) } else { Error::NoKeyInView(table) })
     }
 
     /// Ties every occurrence, nearest to the profile first.
@@ -750,14 +677,9 @@ impl<'a> Prover<'a> {
                 let to_profile = ties[*other] == [Tie::Profile];
                 let rank = rank * 2 + u8::from(!to_profile);
                 if best.as_ref().is_none_or(|b| rank < b.0) {
-                    let outside = pairs
-                        .iter()
-                        .any(|p| p.2.outside && columns.iter().any(|c| c.0 == p.0));
-                    let tie = Tie::To {
-                        other: *other,
-                        columns,
-                        child,
-                    };
+                    let outside =
+                        pairs.iter().any(|p| p.2.outside && columns.iter().any(|c| c.0 == p.0));
+                    let tie = Tie::To { other: *other, columns, child };
                     best = Some((rank, tie, outside));
                 }
             }
@@ -770,18 +692,12 @@ impl<'a> Prover<'a> {
             if self.spend(1 + e.sources.len()) {
                 return None;
             }
-            let only_constants = e
-                .sources
-                .iter()
-                .all(|s| matches!(s, Source::Constant { .. }));
+            let only_constants = e.sources.iter().all(|s| matches!(s, Source::Constant { .. }));
             if only_constants && !constants {
                 continue;
             }
-            let ties: Option<Vec<Tie>> = e
-                .sources
-                .iter()
-                .map(|s| self.by_source(e, s, ties))
-                .collect();
+            let ties: Option<Vec<Tie>> =
+                e.sources.iter().map(|s| self.by_source(e, s, ties)).collect();
             if let Some(mut ties) = ties
                 && !ties.is_empty()
             {
@@ -800,11 +716,7 @@ impl<'a> Prover<'a> {
                 let table = self.occurrences[occurrence].table;
                 let key =
                     self.is_key(table, column, e.by.1) && self.exact(e.by, &[(table, column)]);
-                key.then(|| Tie::Constant {
-                    column,
-                    value: value.clone(),
-                    r#type: *r#type,
-                })
+                key.then(|| Tie::Constant { column, value: value.clone(), r#type: *r#type })
             }
             Source::Place((other, theirs)) => {
                 if *other == occurrence || ties[*other].is_empty() {
@@ -812,11 +724,7 @@ impl<'a> Prover<'a> {
                 }
                 let pairs = [(column, *theirs, e)];
                 let (rank, columns) = self.tying(occurrence, *other, &pairs).into_iter().next()?;
-                Some(Tie::To {
-                    other: *other,
-                    columns,
-                    child: rank == 0,
-                })
+                Some(Tie::To { other: *other, columns, child: rank == 0 })
             }
         }
     }
@@ -889,8 +797,7 @@ impl<'a> Prover<'a> {
         let families = self.facts.equality.get(&operator);
         let own = |c: &(Oid, i16)| {
             let (own, all) = (self.facts.families.get(c), families);
-            own.zip(all)
-                .is_some_and(|(own, all)| own.iter().any(|f| all.contains(f)))
+            own.zip(all).is_some_and(|(own, all)| own.iter().any(|f| all.contains(f)))
         };
         let collations = || columns.iter().filter_map(|c| self.facts.collations.get(c));
         let blurred = |c: &Oid| self.facts.nondeterministic.contains(c);
@@ -925,15 +832,10 @@ impl<'a> Prover<'a> {
         if self.spend(pairs.len() * self.facts.foreign_keys.len()) {
             return vec![];
         }
-        let (a, b) = (
-            self.occurrences[first].table,
-            self.occurrences[second].table,
-        );
+        let (a, b) = (self.occurrences[first].table, self.occurrences[second].table);
         // By an exact equality, and so by the foreign key's: both are that of the columns' own type.
         let equal = |x: i16, y: i16| {
-            pairs
-                .iter()
-                .any(|(p, q, e)| (*p, *q) == (x, y) && self.exact(e.by, &[(a, x), (b, y)]))
+            pairs.iter().any(|(p, q, e)| (*p, *q) == (x, y) && self.exact(e.by, &[(a, x), (b, y)]))
         };
         let mut found = vec![];
         for fk in self.facts.foreign_keys.iter().filter(|k| self.sound(k)) {
@@ -947,10 +849,7 @@ impl<'a> Prover<'a> {
         }
         // Both refer to the same row of some table, which the view need not read.
         let from = |table: Oid| {
-            self.facts
-                .foreign_keys
-                .iter()
-                .filter(move |k| k.from == table && self.sound(k))
+            self.facts.foreign_keys.iter().filter(move |k| k.from == table && self.sound(k))
         };
         for mine in from(a) {
             for theirs in
@@ -990,12 +889,7 @@ impl<'a> Prover<'a> {
 
     /// The relation and column that an expression is, looked up through joins.
     pub fn own_column(&self, scope: usize, expr: &Expr) -> Option<(usize, i16)> {
-        let Expr::Column {
-            up: 0,
-            relation,
-            number,
-        } = expr
-        else {
+        let Expr::Column { up: 0, relation, number } = expr else {
             return None;
         };
         match &self.scopes[scope].query.relations[*relation] {
@@ -1020,11 +914,7 @@ impl<'a> Prover<'a> {
         let o = &self.occurrences[occurrence];
         let table = self.table(o.table);
         let own = table.rsplit('.').next().unwrap_or_default();
-        if o.alias.is_empty() || own == o.alias {
-            table
-        } else {
-            format!("{table} AS {}", o.alias)
-        }
+        if o.alias.is_empty() || own == o.alias { table } else { format!("{table} AS {}", o.alias) }
     }
 }
 
@@ -1051,10 +941,7 @@ mod tests {
     const FAMILY: Oid = 1976;
 
     fn facts() -> Facts {
-        let unique = |table, column| Unique {
-            table,
-            columns: vec![(column, FAMILY, 0)],
-        };
+        let unique = |table, column| Unique { table, columns: vec![(column, FAMILY, 0)] };
         let fk = |from, to, columns: &[(i16, i16)]| ForeignKey {
             from,
             to,
@@ -1077,20 +964,11 @@ mod tests {
     }
 
     fn outer(up: usize, relation: usize, number: i16) -> Expr {
-        Expr::Column {
-            up,
-            relation,
-            number,
-        }
+        Expr::Column { up, relation, number }
     }
 
     fn compare(oid: Oid, left: Expr, right: Expr) -> Expr {
-        Expr::Operator(Box::new(Operator {
-            oid,
-            collation: 0,
-            left,
-            right: vec![right],
-        }))
+        Expr::Operator(Box::new(Operator { oid, collation: 0, left, right: vec![right] }))
     }
 
     fn equal(left: Expr, right: Expr) -> Expr {
@@ -1098,22 +976,12 @@ mod tests {
     }
 
     fn constant(text: &str) -> Expr {
-        Expr::Constant {
-            r#type: 25,
-            text: Some(text.into()),
-        }
+        Expr::Constant { r#type: 25, text: Some(text.into()) }
     }
 
     fn select(tables: &[Oid], from: Vec<Node>, filter: Option<Expr>, targets: Vec<Expr>) -> Query {
-        let table = |oid: &Oid| Relation::Table {
-            oid: *oid,
-            alias: String::new(),
-        };
-        let target = |(i, expr)| Target {
-            expr,
-            reference: i as u32 + 1,
-            shown: true,
-        };
+        let table = |oid: &Oid| Relation::Table { oid: *oid, alias: String::new() };
+        let target = |(i, expr)| Target { expr, reference: i as u32 + 1, shown: true };
         Query {
             relations: tables.iter().map(table).collect(),
             from,
@@ -1124,29 +992,17 @@ mod tests {
     }
 
     fn groups(references: &[u32]) -> Vec<Group> {
-        let group = |reference: &u32| Group {
-            reference: *reference,
-            by: (EQUAL, 0),
-        };
+        let group = |reference: &u32| Group { reference: *reference, by: (EQUAL, 0) };
         references.iter().map(group).collect()
     }
 
     fn join(kind: JoinKind, left: Node, right: Node, on: Expr) -> Node {
-        Node::Join {
-            kind,
-            sides: Box::new([left, right]),
-            on: Some(on),
-        }
+        Node::Join { kind, sides: Box::new([left, right]), on: Some(on) }
     }
 
     /// The profile and a subquery in its SELECT list.
     fn showing(query: Query) -> Query {
-        let shown = Expr::Query {
-            query: Box::new(query),
-            value: true,
-            any: None,
-            beside: vec![],
-        };
+        let shown = Expr::Query { query: Box::new(query), value: true, any: None, beside: vec![] };
         let targets = vec![column(0, 2), shown];
         select(&[PROFILE], vec![Node::Relation(0)], None, targets)
     }
@@ -1183,24 +1039,12 @@ mod tests {
 
     #[test]
     fn a_member_and_what_it_refers_to_are_tied_step_by_step() {
-        let conditions = vec![
-            equal(column(0, 2), outer(1, 0, 1)),
-            equal(column(1, 1), column(0, 3)),
-        ];
+        let conditions =
+            vec![equal(column(0, 2), outer(1, 0, 1)), equal(column(1, 1), column(0, 3))];
         let view = showing(count(&[MEMBER, PLAN], Expr::And(conditions)));
-        let Ok(proof) = proven(&view) else {
-            panic!("refused: {}", refused(&view))
-        };
-        let member = Tie::To {
-            other: 0,
-            columns: vec![(2, 1, EQUAL)],
-            child: true,
-        };
-        let plan = Tie::To {
-            other: 1,
-            columns: vec![(1, 3, EQUAL)],
-            child: false,
-        };
+        let Ok(proof) = proven(&view) else { panic!("refused: {}", refused(&view)) };
+        let member = Tie::To { other: 0, columns: vec![(2, 1, EQUAL)], child: true };
+        let plan = Tie::To { other: 1, columns: vec![(1, 3, EQUAL)], child: false };
         assert_eq!(proof.ties, [vec![Tie::Profile], vec![member], vec![plan]]);
         assert_eq!(proof.occurrences[1].columns, BTreeSet::from([2, 3]));
     }
@@ -1255,31 +1099,15 @@ mod tests {
 
     #[test]
     fn the_key_passes_only_what_keeps_profiles_apart() {
-        let view = || {
-            select(
-                &[PROFILE],
-                vec![Node::Relation(0)],
-                None,
-                vec![column(0, 2), column(0, 3)],
-            )
-        };
+        let view =
+            || select(&[PROFILE], vec![Node::Relation(0)], None, vec![column(0, 2), column(0, 3)]);
         assert!(proven(&view()).is_ok());
-        let limited = Query {
-            limit: Limit::Some,
-            ..view()
-        };
+        let limited = Query { limit: Limit::Some, ..view() };
         assert_eq!(refused(&limited), "the key does not pass");
         for (partition, result) in [(1, true), (2, false)] {
-            let windowed = Query {
-                windows: vec![groups(&[partition])],
-                ..view()
-            };
+            let windowed = Query { windows: vec![groups(&[partition])], ..view() };
             assert_eq!(proven(&windowed).is_ok(), result);
-            let distinct = Query {
-                distinct: groups(&[partition]),
-                distinct_on: true,
-                ..view()
-            };
+            let distinct = Query { distinct: groups(&[partition]), distinct_on: true, ..view() };
             assert_eq!(proven(&distinct).is_ok(), result);
         }
     }
@@ -1323,18 +1151,9 @@ mod tests {
             showing(counted)
         };
         let shapes: [Shape; 4] = [
-            |q, by| Query {
-                group_by: vec![Group { reference: 1, by }],
-                ..q
-            },
-            |q, by| Query {
-                distinct: vec![Group { reference: 1, by }],
-                ..q
-            },
-            |q, by| Query {
-                windows: vec![vec![Group { reference: 1, by }]],
-                ..q
-            },
+            |q, by| Query { group_by: vec![Group { reference: 1, by }], ..q },
+            |q, by| Query { distinct: vec![Group { reference: 1, by }], ..q },
+            |q, by| Query { windows: vec![vec![Group { reference: 1, by }]], ..q },
             |q, by| Query {
                 relations: vec![Relation::Subquery(Box::new(q.clone()))],
                 from: vec![],
@@ -1356,16 +1175,9 @@ mod tests {
     #[test]
     fn a_unique_index_of_another_collation_is_none_behind_a_subquery() {
         let mut facts = with_others();
-        let under = |collation| Unique {
-            table: MEMBER,
-            columns: vec![(2, FAMILY, collation)],
-        };
-        let inner = select(
-            &[MEMBER],
-            vec![Node::Relation(0)],
-            None,
-            vec![column(0, 2), column(0, 3)],
-        );
+        let under = |collation| Unique { table: MEMBER, columns: vec![(2, FAMILY, collation)] };
+        let inner =
+            select(&[MEMBER], vec![Node::Relation(0)], None, vec![column(0, 2), column(0, 3)]);
         let on = Expr::Operator(Box::new(Operator {
             oid: EQUAL,
             collation: BLURRED,
@@ -1374,12 +1186,7 @@ mod tests {
         }));
         let mut view = select(
             &[PROFILE],
-            vec![join(
-                JoinKind::Left,
-                Node::Relation(0),
-                Node::Relation(1),
-                on,
-            )],
+            vec![join(JoinKind::Left, Node::Relation(0), Node::Relation(1), on)],
             None,
             vec![column(0, 2), column(1, 2)],
         );
@@ -1398,12 +1205,7 @@ mod tests {
         let view = |by| {
             let inner = Query {
                 group_by: vec![Group { reference: 2, by }],
-                ..select(
-                    &[MEMBER],
-                    vec![Node::Relation(0)],
-                    None,
-                    vec![column(0, 2), column(0, 1)],
-                )
+                ..select(&[MEMBER], vec![Node::Relation(0)], None, vec![column(0, 2), column(0, 1)])
             };
             let mut counted = count(&[], equal(column(0, 1), outer(1, 0, 1)));
             counted.relations = vec![Relation::Subquery(Box::new(inner))];
@@ -1411,10 +1213,7 @@ mod tests {
             showing(counted)
         };
         let mut facts = with_others();
-        facts.unique.push(Unique {
-            table: MEMBER,
-            columns: vec![(1, FAMILY, 0)],
-        });
+        facts.unique.push(Unique { table: MEMBER, columns: vec![(1, FAMILY, 0)] });
         assert!(proven_by(&view((EQUAL, 0)), &facts).is_ok());
         assert!(proven_by(&view((EQUAL, BLURRED)), &facts).is_err());
     }
@@ -1435,10 +1234,7 @@ mod tests {
             showing(first)
         };
         let mut facts = facts();
-        facts.unique.push(Unique {
-            table: MEMBER,
-            columns: vec![(2, FAMILY, 0), (1, FAMILY, 0)],
-        });
+        facts.unique.push(Unique { table: MEMBER, columns: vec![(2, FAMILY, 0), (1, FAMILY, 0)] });
         let tied = |order_by: &[u32]| {
             let proof = proven_by(&view(order_by), &facts);
             proof.is_ok_and(|p| !p.tied.is_empty())
@@ -1451,46 +1247,23 @@ mod tests {
     #[test]
     fn one_row_needs_a_unique_index_or_a_group() {
         let on = equal(column(1, 2), column(0, 1));
-        let from = || {
-            join(
-                JoinKind::Left,
-                Node::Relation(0),
-                Node::Relation(1),
-                on.clone(),
-            )
-        };
-        let view = || {
-            select(
-                &[PROFILE, MEMBER],
-                vec![from()],
-                None,
-                vec![column(0, 2), column(1, 3)],
-            )
-        };
+        let from = || join(JoinKind::Left, Node::Relation(0), Node::Relation(1), on.clone());
+        let view =
+            || select(&[PROFILE, MEMBER], vec![from()], None, vec![column(0, 2), column(1, 3)]);
         assert_eq!(refused(&view()), "many rows");
-        let grouped = |group_by: &[u32]| Query {
-            aggregates: true,
-            group_by: groups(group_by),
-            ..view()
-        };
+        let grouped =
+            |group_by: &[u32]| Query { aggregates: true, group_by: groups(group_by), ..view() };
         assert!(proven(&grouped(&[1])).is_ok());
         assert_eq!(refused(&grouped(&[1, 2])), "many rows");
         let mut facts = facts();
-        facts.unique.push(Unique {
-            table: MEMBER,
-            columns: vec![(2, FAMILY, 0)],
-        });
+        facts.unique.push(Unique { table: MEMBER, columns: vec![(2, FAMILY, 0)] });
         assert!(proven_by(&view(), &facts).is_ok());
     }
 
     #[test]
     fn a_constant_needs_a_unique_column() {
         let view = |number| showing(count(&[PLAN], equal(column(0, number), constant("free"))));
-        let free = Tie::Constant {
-            column: 1,
-            value: "free".into(),
-            r#type: 25,
-        };
+        let free = Tie::Constant { column: 1, value: "free".into(), r#type: 25 };
         assert!(proven(&view(1)).is_ok_and(|p| p.ties[1] == [free]));
         assert_eq!(refused(&view(2)), "untied");
     }
@@ -1515,10 +1288,7 @@ mod tests {
     fn subqueries(queries: Vec<Query>, targets: Vec<Expr>) -> Query {
         let from = (0..queries.len()).map(Node::Relation).collect();
         let relations = queries.into_iter().map(|q| Relation::Subquery(Box::new(q)));
-        Query {
-            relations: relations.collect(),
-            ..select(&[], from, None, targets)
-        }
+        Query { relations: relations.collect(), ..select(&[], from, None, targets) }
     }
 
     fn too_complex(view: &Query) -> bool {
@@ -1528,23 +1298,9 @@ mod tests {
     #[test]
     fn with_queries_that_are_used_twice_are_refused_beyond_a_bound() {
         let twice = |below: Query| Query {
-            relations: ["a", "b"]
-                .map(|_| Relation::With {
-                    name: "w".into(),
-                    up: 0,
-                })
-                .to_vec(),
-            with: vec![With {
-                name: "w".into(),
-                query: below,
-                recursive: false,
-            }],
-            ..select(
-                &[],
-                vec![Node::Relation(0), Node::Relation(1)],
-                None,
-                vec![column(0, 1)],
-            )
+            relations: ["a", "b"].map(|_| Relation::With { name: "w".into(), up: 0 }).to_vec(),
+            with: vec![With { name: "w".into(), query: below, recursive: false }],
+            ..select(&[], vec![Node::Relation(0), Node::Relation(1)], None, vec![column(0, 1)])
         };
         let view = |levels| {
             let innermost = select(&[], vec![], None, vec![constant("1")]);
@@ -1570,30 +1326,19 @@ mod tests {
             vec![column(0, 2), column(1, 3)],
         );
         assert_eq!(refused(&doubled(40, many, pair)), "many rows");
-        let one = select(
-            &[PROFILE],
-            vec![Node::Relation(0)],
-            None,
-            vec![column(0, 2), column(0, 3)],
-        );
+        let one =
+            select(&[PROFILE], vec![Node::Relation(0)], None, vec![column(0, 2), column(0, 3)]);
         assert!(proven(&doubled(40, one, pair)).is_ok());
     }
 
     #[test]
     fn what_a_value_may_be_is_found_once_for_each_column() {
         let either = |below: Query| {
-            let twice = Expr::Either {
-                results: vec![column(0, 2), column(0, 2)],
-                beside: vec![],
-            };
+            let twice = Expr::Either { results: vec![column(0, 2), column(0, 2)], beside: vec![] };
             subqueries(vec![below], vec![column(0, 1), twice])
         };
-        let one = select(
-            &[PROFILE],
-            vec![Node::Relation(0)],
-            None,
-            vec![column(0, 2), column(0, 1)],
-        );
+        let one =
+            select(&[PROFILE], vec![Node::Relation(0)], None, vec![column(0, 2), column(0, 1)]);
         let mut view = doubled(40, one, either);
         view.targets.push(Target {
             expr: Expr::Query {
@@ -1621,9 +1366,7 @@ mod tests {
         let joined = |n: usize| {
             let pairs = (1..n).flat_map(|i| (1..i).map(move |j| equal(column(i, 3), column(j, 3))));
             let conditions = pairs.chain([equal(column(1, 2), column(0, 1))]).collect();
-            let tables: Vec<Oid> = (0..n)
-                .map(|i| if i == 0 { PROFILE } else { MEMBER })
-                .collect();
+            let tables: Vec<Oid> = (0..n).map(|i| if i == 0 { PROFILE } else { MEMBER }).collect();
             Query {
                 aggregates: true,
                 group_by: groups(&[1]),

@@ -110,11 +110,7 @@ pub enum JoinKind {
 #[derive(Clone, Debug)]
 pub enum Node {
     Relation(usize),
-    Join {
-        kind: JoinKind,
-        sides: Box<[Node; 2]>,
-        on: Option<Expr>,
-    },
+    Join { kind: JoinKind, sides: Box<[Node; 2]>, on: Option<Expr> },
 }
 
 #[derive(Clone, Debug)]
@@ -174,15 +170,8 @@ pub mod bounds {
     pub const ROUTES: usize = 1000;
     pub const MANY_ROUTES: &str =
         "more than 1000 ways from the tables' rows to the profiles that show them";
-    pub const ALL: [&str; 7] = [
-        MANY_TABLES,
-        MANY_QUERIES,
-        MANY_LEVELS,
-        DEEP,
-        MANY_EXPRESSIONS,
-        MANY_STEPS,
-        MANY_ROUTES,
-    ];
+    pub const ALL: [&str; 7] =
+        [MANY_TABLES, MANY_QUERIES, MANY_LEVELS, DEEP, MANY_EXPRESSIONS, MANY_STEPS, MANY_ROUTES];
 }
 
 /// `left operator right`; with several on the right, `left operator ANY (ARRAY[…])`.
@@ -300,10 +289,11 @@ impl Query {
                 JoinKind::Right => sides[0].relations(),
                 JoinKind::Full => vec![],
             };
-            found.extend(on.iter().flat_map(Expr::conjuncts).map(|expr| Condition {
-                expr,
-                over: over.clone(),
-            }));
+            found.extend(
+                on.iter()
+                    .flat_map(Expr::conjuncts)
+                    .map(|expr| Condition { expr, over: over.clone() }),
+            );
         }
         let mut found = vec![];
         self.from.iter().for_each(|node| walk(node, &mut found));
@@ -312,10 +302,7 @@ impl Query {
             self.filter
                 .iter()
                 .flat_map(Expr::conjuncts)
-                .map(|expr| Condition {
-                    expr,
-                    over: over.clone(),
-                }),
+                .map(|expr| Condition { expr, over: over.clone() }),
         );
         found
     }
@@ -345,19 +332,13 @@ impl Query {
     }
 
     pub fn target(&self, number: i16) -> Option<&Target> {
-        self.targets
-            .get(usize::try_from(number).ok()?.checked_sub(1)?)
+        self.targets.get(usize::try_from(number).ok()?.checked_sub(1)?)
     }
 
     /// All expressions of this level, but for the columns that a join merely has.
     pub fn expressions(&self) -> Vec<&Expr> {
         fn on<'a>(node: &'a Node, found: &mut Vec<&'a Expr>) {
-            if let Node::Join {
-                sides,
-                on: condition,
-                ..
-            } = node
-            {
+            if let Node::Join { sides, on: condition, .. } = node {
                 sides.iter().for_each(|side| on(side, found));
                 found.extend(condition);
             }

@@ -48,17 +48,11 @@ fn look(a: &Attached, key: &Uuid, closely: bool) -> Found {
         None
     };
     if let Some(reason) = reason {
-        return Found::Miss {
-            reason,
-            looked: None,
-        };
+        return Found::Miss { reason, looked: None };
     }
     let state = a.epochs.look();
     if state.unnumbered && !closely {
-        return Found::Miss {
-            reason: Miss::Pending,
-            looked: None,
-        };
+        return Found::Miss { reason: Miss::Pending, looked: None };
     }
     let judge = Judge::after(a, state);
     if let Some(found) = look_directly(a, key, &judge) {
@@ -80,14 +74,8 @@ fn look(a: &Attached, key: &Uuid, closely: bool) -> Found {
 /// A hit or a miss, by the reader's rule.
 fn judged(judge: &Judge, looked: Looked, document: impl FnOnce() -> Option<Value>) -> Found {
     match judge.of(&looked) {
-        Ok(()) => Found::Hit {
-            document: document(),
-            looked,
-        },
-        Err(reason) => Found::Miss {
-            reason,
-            looked: Some(looked),
-        },
+        Ok(()) => Found::Hit { document: document(), looked },
+        Err(reason) => Found::Miss { reason, looked: Some(looked) },
     }
 }
 
@@ -116,10 +104,7 @@ fn look_directly(a: &Attached, key: &Uuid, judge: &Judge) -> Option<Found> {
 /// What names the row: values with a NULL among them name none.
 fn names_of(a: &Attached, row: &Row) -> Vec<KeyHash> {
     let texts = |n: &Naming| -> Option<Vec<String>> {
-        let texts = n
-            .columns
-            .iter()
-            .map(|(column, oid)| row.text(*column, *oid));
+        let texts = n.columns.iter().map(|(column, oid)| row.text(*column, *oid));
         texts.collect()
     };
     let names = a.naming.iter().map(|n| Some(n.hash(&texts(n)?)));
@@ -147,12 +132,8 @@ pub fn get(key: &Uuid) -> Option<Value> {
 /// The view's document, as the tables' owner, under pinned settings, in the caller's snapshot.
 fn live(a: &Attached, key: &Uuid) -> Option<Value> {
     let _owner = as_owner(a.owner);
-    let rows = spi::all(
-        spi::point(&a.sql.live),
-        At::Active,
-        &[Arg::uuid(Some(key))],
-        |r| r.jsonb(1),
-    );
+    let rows =
+        spi::all(spi::point(&a.sql.live), At::Active, &[Arg::uuid(Some(key))], |r| r.jsonb(1));
     if rows.len() > 1 {
         Error::TwoDocuments.raise();
     }
@@ -182,13 +163,7 @@ fn visible(a: &Attached, key: &Uuid) -> bool {
 /// Whether the current user's own query finds the row.
 fn sees(a: &Attached, key: &Uuid) -> bool {
     let sql = a.sql.visible();
-    spi::one(
-        spi::point(&sql),
-        At::Active,
-        &[Arg::uuid(Some(key))],
-        |_| (),
-    )
-    .is_some()
+    spi::one(spi::point(&sql), At::Active, &[Arg::uuid(Some(key))], |_| ()).is_some()
 }
 
 fn exists(a: &Attached, key: &Uuid) -> bool {
@@ -206,12 +181,9 @@ pub fn explain(key: &Uuid) -> serde_json::Value {
     };
     let (served_from, reason, looked, bytes) = match &found {
         Found::Nothing => ("none", "no such profile is visible", None, None),
-        Found::Hit { document, looked } => (
-            "cache",
-            "fresh",
-            Some(looked),
-            document.map(Value::stored_bytes),
-        ),
+        Found::Hit { document, looked } => {
+            ("cache", "fresh", Some(looked), document.map(Value::stored_bytes))
+        }
         Found::Miss { reason, looked } => ("view", reason.name(), looked.as_ref(), None),
     };
     let (since, advice) = match &found {

@@ -137,17 +137,10 @@ pub struct Done {
 
 impl Done {
     fn stored(stored: u64) -> Done {
-        Done {
-            stored,
-            worked: true,
-            held_up: None,
-        }
+        Done { stored, worked: true, held_up: None }
     }
     fn held_up(by: Vec<String>) -> Done {
-        Done {
-            held_up: Some(by),
-            ..Done::default()
-        }
+        Done { held_up: Some(by), ..Done::default() }
     }
 }
 
@@ -541,12 +534,7 @@ impl Listed {
         });
         let mut listed = kept.unwrap_or_else(|| {
             let left = VecDeque::from(list());
-            Listed {
-                pass,
-                taken: position,
-                more: left.len() == LISTED,
-                left,
-            }
+            Listed { pass, taken: position, more: left.len() == LISTED, left }
         });
         let size = listed.left.len().min(size as usize);
         let keys: Vec<Uuid> = listed.left.drain(..size).collect();
@@ -561,12 +549,9 @@ impl Listed {
 /// looked at where more may follow.
 fn window(a: &Attached, wanted: &str, args: &[Arg], size: i32) -> (Vec<Uuid>, Option<Uuid>) {
     let _owner = as_owner(a.owner);
-    let rows = spi::all(
-        spi::planned_anew(&a.sql.window(wanted)),
-        At::New,
-        args,
-        |r| Some((r.uuid(1)?, r.bool(2) == Some(true))),
-    );
+    let rows = spi::all(spi::planned_anew(&a.sql.window(wanted)), At::New, args, |r| {
+        Some((r.uuid(1)?, r.bool(2) == Some(true)))
+    });
     let rows: Vec<(Uuid, bool)> = rows.into_iter().flatten().collect();
     let more = rows.len() == size as usize;
     let last = rows.last().map(|(key, _)| *key).filter(|_| more);
@@ -634,10 +619,7 @@ fn concerned(a: &Attached, epoch: i64) -> Option<(String, Vec<Vec<String>>)> {
 /// The keys that a query of the profile table returns, read as the tables' owner.
 fn read_keys<'a>(a: &Attached, sql: impl Into<spi::Statement<'a>>, args: &[Arg]) -> Vec<Uuid> {
     let _owner = as_owner(a.owner);
-    spi::all(sql, At::New, args, |r| r.uuid(1))
-        .into_iter()
-        .flatten()
-        .collect()
+    spi::all(sql, At::New, args, |r| r.uuid(1)).into_iter().flatten().collect()
 }
 
 /// Locks, computes and writes profiles by their keys; what could not be stored becomes pending keys.
@@ -688,17 +670,8 @@ fn keys(a: &Rc<Attached>, course: &mut Course, most: i32) -> Done {
             "SELECT p.id, p.key_columns::text[], p.key_values FROM profile_cache.pending_key AS p \
              WHERE ($1 IS NULL OR p.id > $1) ORDER BY p.id LIMIT $2",
             At::New,
-            &[
-                Arg::uuid(course.key.as_ref()),
-                Arg::int8(Some(i64::from(size))),
-            ],
-            |r| {
-                Some(Key {
-                    id: r.uuid(1)?,
-                    columns: r.texts(2)?,
-                    values: r.texts(3)?,
-                })
-            },
+            &[Arg::uuid(course.key.as_ref()), Arg::int8(Some(i64::from(size)))],
+            |r| Some(Key { id: r.uuid(1)?, columns: r.texts(2)?, values: r.texts(3)? }),
         )
     };
     let listed: Vec<Key> = listed.into_iter().flatten().collect();
@@ -725,11 +698,7 @@ fn keys(a: &Rc<Attached>, course: &mut Course, most: i32) -> Done {
     }
     let more = listed.len() == size as usize;
     course.key = listed.last().map(|k| k.id).filter(|_| more);
-    Done {
-        stored,
-        worked: stored > 0 || gone > 0 || !strangers.is_empty(),
-        held_up: None,
-    }
+    Done { stored, worked: stored > 0 || gone > 0 || !strangers.is_empty(), held_up: None }
 }
 
 fn any_key() -> bool {
@@ -785,11 +754,7 @@ fn keys_of(a: &Attached, step: &Step, types: &[String], keys: &[&Key]) -> (u64, 
         .collect();
     let done = matching(a, step, types, keys, &ids, &found);
     delete(&done);
-    let left: Vec<&Key> = keys
-        .iter()
-        .copied()
-        .filter(|k| !done.contains(&k.id))
-        .collect();
+    let left: Vec<&Key> = keys.iter().copied().filter(|k| !done.contains(&k.id)).collect();
     let mut gone = done.len();
     if !left.is_empty() {
         gone += absent(a, step, types, &left);
@@ -890,11 +855,7 @@ fn absent(a: &Attached, step: &Step, types: &[String], keys: &[&Key]) -> usize {
     };
     // A later snapshot than the one in which the holders were found gone.
     let still: std::collections::HashSet<Uuid> = no_row().into_iter().collect();
-    let done: Vec<Uuid> = waited
-        .into_iter()
-        .flatten()
-        .filter(|id| still.contains(id))
-        .collect();
+    let done: Vec<Uuid> = waited.into_iter().flatten().filter(|id| still.contains(id)).collect();
     delete(&done);
     done.len()
 }
@@ -906,14 +867,8 @@ fn delete(ids: &[Uuid]) {
     // One of them may be this very transaction's, which must be able to name it again.
     session::forget_keys();
     let _us = as_ourselves();
-    spi::run(
-        "DELETE FROM profile_cache.pending_key WHERE id = ANY ($1)",
-        &[Arg::uuids(ids)],
-    );
-    spi::run(
-        "DELETE FROM profile_cache.absent WHERE pending = ANY ($1)",
-        &[Arg::uuids(ids)],
-    );
+    spi::run("DELETE FROM profile_cache.pending_key WHERE id = ANY ($1)", &[Arg::uuids(ids)]);
+    spi::run("DELETE FROM profile_cache.absent WHERE pending = ANY ($1)", &[Arg::uuids(ids)]);
 }
 
 /// One step of the documents that no reader trusts although nothing pending speaks of them: what has expired, what
@@ -969,11 +924,7 @@ fn everyone_is_pending() -> bool {
 /// The next documents that have expired, in that order, after the one given.
 fn expired(a: &Attached, after: Option<(i64, Uuid)>, size: i32) -> Vec<(i64, Uuid)> {
     let (until, key) = after.unzip();
-    let args = [
-        Arg::timestamptz(until),
-        Arg::uuid(key.as_ref()),
-        Arg::int8(Some(i64::from(size))),
-    ];
+    let args = [Arg::timestamptz(until), Arg::uuid(key.as_ref()), Arg::int8(Some(i64::from(size)))];
     let _owner = as_owner(a.owner);
     let rows = spi::all(spi::planned_anew(&a.sql.expired()), At::New, &args, |r| {
         r.timestamptz(1).zip(r.uuid(2))
@@ -1005,15 +956,8 @@ fn look_through(a: &Attached, course: &mut Course, first: i64, current: i64, mos
     course.looked = next.is_none() && position.is_none();
     let stored = course.by_key(a, &keys);
     let _us = as_ourselves();
-    spi::run(
-        "UPDATE profile_cache.last_refresh SET looked_to = $1",
-        &[Arg::uuid(next.as_ref())],
-    );
-    Done {
-        stored,
-        worked: !keys.is_empty() || !course.looked,
-        held_up: None,
-    }
+    spi::run("UPDATE profile_cache.last_refresh SET looked_to = $1", &[Arg::uuid(next.as_ref())]);
+    Done { stored, worked: !keys.is_empty() || !course.looked, held_up: None }
 }
 
 /// How many profiles one look at the table takes.
@@ -1050,10 +994,7 @@ pub fn check(most: Option<i32>) -> i64 {
 /// Begins a refresh, if no other is under way: says who is at it, and what will cut this one short; mends what is lost.
 pub fn begin(a: &Attached) -> bool {
     if !Turn::take() {
-        notice(&format!(
-            "another refresh is under way: {}",
-            who_has_the_turn()
-        ));
+        notice(&format!("another refresh is under way: {}", who_has_the_turn()));
         return false;
     }
     {
@@ -1132,10 +1073,7 @@ mod tests {
         assert_eq!(next_size(100, 1000), Some(400));
         assert_eq!(next_size(100, 0), Some(400));
         assert_eq!(next_size(0, 1000), None);
-        let course = Course {
-            size: 4000,
-            ..Course::default()
-        };
+        let course = Course { size: 4000, ..Course::default() };
         assert_eq!(course.size(1000), 1000);
         assert_eq!(Course::default().size(5000), FIRST);
         assert_eq!(Course::default().size(1), 1);

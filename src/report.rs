@@ -73,11 +73,7 @@ struct Checked<'a> {
 
 impl<'a> Checked<'a> {
     fn new(a: &'a Attached) -> Checked<'a> {
-        Checked {
-            a,
-            judge: Judge::new(a),
-            keys: PendingKeys::load(a, At::Active),
-        }
+        Checked { a, judge: Judge::new(a), keys: PendingKeys::load(a, At::Active) }
     }
 
     /// Compares these profiles with the view. One for which the view raises is reported, and the others go on.
@@ -117,13 +113,11 @@ impl<'a> Checked<'a> {
         let (named, args) = self.keys.named(self.a, 2);
         let args: Vec<Arg> = std::iter::once(Arg::uuids(keys)).chain(args).collect();
         let _owner = as_owner(self.a.owner);
-        spi::all(&self.a.sql.compared(&named), At::Active, &args, |r| {
-            Compared {
-                looked: self.look(r),
-                stored: r.jsonb(8),
-                expected: r.jsonb(9),
-                n: r.int8(10).unwrap_or(0),
-            }
+        spi::all(&self.a.sql.compared(&named), At::Active, &args, |r| Compared {
+            looked: self.look(r),
+            stored: r.jsonb(8),
+            expected: r.jsonb(9),
+            n: r.int8(10).unwrap_or(0),
         })
     }
 
@@ -133,9 +127,7 @@ impl<'a> Checked<'a> {
         let args: Vec<Arg> = std::iter::once(Arg::uuid(Some(key))).chain(args).collect();
         let _owner = as_owner(self.a.owner);
         let sql = self.a.sql.stored(&named);
-        let row = spi::one(spi::point(&sql), At::Active, &args, |r| {
-            (self.look(r), r.jsonb(8))
-        });
+        let row = spi::one(spi::point(&sql), At::Active, &args, |r| (self.look(r), r.jsonb(8)));
         let (looked, stored) = row?;
         stored.filter(|_| self.trusted(&looked))
     }
@@ -171,13 +163,8 @@ fn same(a: Option<Value>, b: Option<Value>) -> bool {
 fn random_key(a: &Attached) -> Option<Uuid> {
     let _owner = as_owner(a.owner);
     let share = (20.0 / blocks(a).max(1) as f64).min(1.0);
-    spi::one(
-        &a.sql.random_key(),
-        At::Active,
-        &[Arg::float4(100.0 * share as f32)],
-        |r| r.uuid(1),
-    )
-    .flatten()
+    spi::one(&a.sql.random_key(), At::Active, &[Arg::float4(100.0 * share as f32)], |r| r.uuid(1))
+        .flatten()
 }
 
 fn blocks(a: &Attached) -> i64 {
@@ -220,13 +207,7 @@ fn counts(a: &Attached) -> Counts {
     // refresh doubles the blocks of a table, and not its rows.
     let of_all = |n: i64| (n as f64 / share).round() as i64;
     let (rows, cached) = (of_all(rows), of_all(cached));
-    Counts {
-        rows,
-        cached,
-        stale: rows - cached,
-        exact: share >= 1.0,
-        anyone: keys.anyone(),
-    }
+    Counts { rows, cached, stale: rows - cached, exact: share >= 1.0, anyone: keys.anyone() }
 }
 
 /// What is attached, and whether its profile table could be locked for reading: who asks what is the matter
@@ -269,11 +250,7 @@ pub fn status() -> Vec<Option<Value>> {
     }
     let us = !matches!(state, State::None);
     let waiting = if us { waiting() } else { Default::default() };
-    let refreshed = if us {
-        last_refresh()
-    } else {
-        Default::default()
-    };
+    let refreshed = if us { last_refresh() } else { Default::default() };
     let held_up_by = holders();
     let warnings = warnings(&state, count.as_ref(), &waiting, &refreshed, &held_up_by);
     let names: Vec<String> = held_up_by.iter().map(|h| h.name.clone()).collect();
@@ -333,18 +310,13 @@ fn warnings(
             Some(Distrust::Unfit { why, advice }) => {
                 warnings.push(format!("reads use the view: {why}; {advice}"));
             }
-            None if a.epochs.current().is_none() => warnings.push(format!(
-                "the current epoch is lost, so reads use the view: {refresh}"
-            )),
+            None if a.epochs.current().is_none() => warnings
+                .push(format!("the current epoch is lost, so reads use the view: {refresh}")),
             None => warnings.extend(all_live(count, waiting, refreshed, &refresh)),
         },
     }
     if waiting.failures > 0 {
-        let least = if waiting.failures_full {
-            "at least "
-        } else {
-            ""
-        };
+        let least = if waiting.failures_full { "at least " } else { "" };
         warnings.push(format!(
             "the document of {least}{} profile(s) could not be computed or written{}, last with SQLSTATE {}: \
              SELECT * FROM profile_cache.failure",
@@ -358,10 +330,7 @@ fn warnings(
     let distrusted = matches!(state, State::Ready(a) if a.distrust.is_some());
     warnings.extend(refreshed.warning(&refresh).filter(|_| !distrusted));
     for held in held_up_by {
-        warnings.push(format!(
-            "refresh waits for the end of {}",
-            held.and_how_to_end_it()
-        ));
+        warnings.push(format!("refresh waits for the end of {}", held.and_how_to_end_it()));
     }
     if let State::Ready(a) = state
         && something
@@ -372,10 +341,8 @@ fn warnings(
             } else {
                 "changes stay pending, and refresh computes nothing"
             };
-            warnings.push(format!(
-                "{so} while {tables} is locked by {}",
-                holder.and_how_to_end_it()
-            ));
+            warnings
+                .push(format!("{so} while {tables} is locked by {}", holder.and_how_to_end_it()));
         }
         // Whatever refresh could take it has taken: the others' rows are held.
         if let Some(at) = waiting.oldest_key
@@ -407,17 +374,8 @@ fn since(at: Option<i64>) -> String {
 /// What has refresh run.
 fn refresh_call() -> String {
     let _us = as_ourselves();
-    let standby = spi::one(
-        "SELECT pg_catalog.pg_is_in_recovery()",
-        At::Active,
-        &[],
-        |r| r.bool(1),
-    );
-    let place = if standby.flatten() == Some(true) {
-        " on the primary"
-    } else {
-        ""
-    };
+    let standby = spi::one("SELECT pg_catalog.pg_is_in_recovery()", At::Active, &[], |r| r.bool(1));
+    let place = if standby.flatten() == Some(true) { " on the primary" } else { "" };
     format!("CALL profile_cache.refresh(){place}")
 }
 
@@ -592,9 +550,7 @@ impl LastRefresh {
             || "none has come through".into(),
             |at| format!("the last that came through did at {}", iso8601(at)),
         );
-        Some(format!(
-            "the last refresh, begun at {began}, {so_far}, and {before}: {refresh}"
-        ))
+        Some(format!("the last refresh, begun at {began}, {so_far}, and {before}: {refresh}"))
     }
 
     /// Whether one that began after `at` has come through.

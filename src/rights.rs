@@ -33,10 +33,7 @@ pub fn home() -> Option<(Oid, Oid)> {
 
 /// The relcache callback: `relation` changed (or, where invalid, anything may have).
 pub fn relation_changed(relation: Oid) {
-    if HOME
-        .get()
-        .is_some_and(|(table, _)| relation == Oid::INVALID || relation == table)
-    {
+    if HOME.get().is_some_and(|(table, _)| relation == Oid::INVALID || relation == table) {
         HOME.set(None);
     }
 }
@@ -84,11 +81,7 @@ pub fn check_extension_member() {
 pub fn check_may_watch(tables_owner: Option<Oid>) {
     let (user, owner) = (current_user(), extension_owner());
     let watchers = [owner, tables_owner, Some(catalog::PG_MONITOR)];
-    if !watchers
-        .into_iter()
-        .flatten()
-        .any(|role| catalog::is_member_of(user, role))
-    {
+    if !watchers.into_iter().flatten().any(|role| catalog::is_member_of(user, role)) {
         Error::NotExtensionMember(owner.map(catalog::role_name).unwrap_or_default()).raise();
     }
 }
@@ -126,10 +119,7 @@ pub fn set(tables_owner: Option<Oid>, revoke: Revoke) {
     let statements = spi::all(
         RIGHTS,
         At::New,
-        &[
-            Arg::oid(tables_owner.unwrap_or(Oid::INVALID)),
-            Arg::bool(revoke == Revoke::All),
-        ],
+        &[Arg::oid(tables_owner.unwrap_or(Oid::INVALID)), Arg::bool(revoke == Revoke::All)],
         |r| r.text(1),
     );
     // Event triggers of others, which DDL of ours would run as ourselves, are not for this.

@@ -40,15 +40,7 @@ const fn after(
     new_table: &'static str,
 ) -> Trigger {
     let (level, function) = ("STATEMENT", "after_statement");
-    Trigger {
-        name,
-        when,
-        level,
-        old_table,
-        new_table,
-        function,
-        tgtype,
-    }
+    Trigger { name, when, level, old_table, new_table, function, tgtype }
 }
 
 /// The statement triggers of every used table.
@@ -63,22 +55,14 @@ pub static STATEMENT_TRIGGERS: [Trigger; 5] = [
         tgtype: 2 + 4 + 8 + 16 + 32,
     },
     after("profile_cache_insert", "AFTER INSERT", 4, "", "new_rows"),
-    after(
-        "profile_cache_update",
-        "AFTER UPDATE",
-        16,
-        "old_rows",
-        "new_rows",
-    ),
+    after("profile_cache_update", "AFTER UPDATE", 16, "old_rows", "new_rows"),
     after("profile_cache_delete", "AFTER DELETE", 8, "old_rows", ""),
     after("profile_cache_truncate", "AFTER TRUNCATE", 32, "", ""),
 ];
 
 /// The triggers that a used table must have.
 pub fn triggers(is_profile: bool) -> impl Iterator<Item = &'static Trigger> {
-    STATEMENT_TRIGGERS
-        .iter()
-        .chain(is_profile.then_some(&DISTRUST))
+    STATEMENT_TRIGGERS.iter().chain(is_profile.then_some(&DISTRUST))
 }
 
 impl Trigger {
@@ -183,11 +167,7 @@ fn is_qualified(text: &str) -> bool {
 
 /// What puts a comparison under a collation; of none, nothing.
 pub fn collate(collation: &str) -> String {
-    if collation.is_empty() {
-        String::new()
-    } else {
-        format!(" COLLATE {collation}")
-    }
+    if collation.is_empty() { String::new() } else { format!(" COLLATE {collation}") }
 }
 
 /// Whether a text is a type as `format_type` prints it without a length.
@@ -287,9 +267,7 @@ impl Link {
     /// Whether a changed row with this value of the column concerns every profile. Padding of
     /// character(n) does not count.
     pub fn concerns_everyone(&self, value: &str) -> bool {
-        self.everyone
-            .iter()
-            .any(|e| e == ANY_VALUE || e.trim_end() == value.trim_end())
+        self.everyone.iter().any(|e| e == ANY_VALUE || e.trim_end() == value.trim_end())
     }
 
     /// The step of a member's link.
@@ -342,9 +320,8 @@ impl Step {
     /// That two rows of values, of columns c0, c1…, are the same to the step.
     pub fn equal(&self, a: &str, b: &str) -> String {
         let columns = self.columns.iter().enumerate();
-        let equal: Vec<String> = columns
-            .map(|(i, c)| format!("{a}.c{i} {} {b}.c{i}", c.operator))
-            .collect();
+        let equal: Vec<String> =
+            columns.map(|(i, c)| format!("{a}.c{i} {} {b}.c{i}", c.operator)).collect();
         equal.join(" AND ")
     }
 
@@ -353,10 +330,7 @@ impl Step {
     fn among(&self, row: &str, types: &[String], n: usize) -> String {
         if let ([c], [t]) = (&self.columns[..], types) {
             let column = quote_identifier(&c.column);
-            return format!(
-                "{row}.{column} {} ANY (${n}::pg_catalog.text[]::{t}[])",
-                c.operator
-            );
+            return format!("{row}.{column} {} ANY (${n}::pg_catalog.text[]::{t}[])", c.operator);
         }
         format!(
             "EXISTS (SELECT FROM {} AS k({}) WHERE {})",
@@ -379,9 +353,8 @@ pub fn value_rows(types: &[String], n: usize) -> String {
 
 /// Rows of `columns` arrays in the parameters from `$n` on.
 pub fn array_rows(columns: usize, n: usize) -> String {
-    let arrays: Vec<String> = (n..n + columns)
-        .map(|i| format!("pg_catalog.unnest(${i})"))
-        .collect();
+    let arrays: Vec<String> =
+        (n..n + columns).map(|i| format!("pg_catalog.unnest(${i})")).collect();
     format!("ROWS FROM ({})", arrays.join(", "))
 }
 
@@ -393,9 +366,7 @@ pub fn value_columns(n: usize) -> String {
 
 /// Rows of values, as pending rows hold them: one after the other in one array.
 pub fn by_column(columns: usize, rows: &[Vec<String>]) -> Vec<Vec<String>> {
-    (0..columns)
-        .map(|i| rows.iter().filter_map(|r| r.get(i).cloned()).collect())
-        .collect()
+    (0..columns).map(|i| rows.iter().filter_map(|r| r.get(i).cloned()).collect()).collect()
 }
 
 /// An identifier, always quoted: reserved words need no list of their own then.
@@ -417,23 +388,13 @@ pub fn qualified(schema: &str, name: &str) -> String {
 
 /// A qualified name as people write it: quoted only where it must be. For messages and `status`.
 pub fn display(schema: &str, name: &str) -> String {
-    format!(
-        "{}.{}",
-        display_identifier(schema),
-        display_identifier(name)
-    )
+    format!("{}.{}", display_identifier(schema), display_identifier(name))
 }
 
 pub fn display_identifier(name: &str) -> String {
     let plain = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
-        && name
-            .chars()
-            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
-    if plain {
-        name.to_owned()
-    } else {
-        quote_identifier(name)
-    }
+        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+    if plain { name.to_owned() } else { quote_identifier(name) }
 }
 
 /// The statements on one attached profile table.
@@ -456,11 +417,7 @@ pub struct Sql {
 impl Sql {
     pub fn new(profile: String, document: String, d: &Definition, names: Vec<String>) -> Sql {
         let view_key = quote_identifier(&d.view_key);
-        let until = if d.expires {
-            "v.valid_until"
-        } else {
-            "NULL::pg_catalog.timestamptz"
-        };
+        let until = if d.expires { "v.valid_until" } else { "NULL::pg_catalog.timestamptz" };
         let rows = |columns: &str, keys: &str| {
             format!(
                 "SELECT {columns} FROM {document} AS v WHERE v.{view_key} OPERATOR(pg_catalog.=) {keys}"
@@ -482,11 +439,8 @@ impl Sql {
     /// $1, $2…: for each of the step's columns, an array of values. Returns ctid, key, the columns;
     /// of several columns also rows that mix values of different rows.
     pub fn find(&self, step: &Step) -> String {
-        let columns: Vec<String> = step
-            .columns
-            .iter()
-            .map(|c| format!("p.{}", quote_identifier(&c.column)))
-            .collect();
+        let columns: Vec<String> =
+            step.columns.iter().map(|c| format!("p.{}", quote_identifier(&c.column))).collect();
         let conditions: Vec<String> = columns
             .iter()
             .zip(&step.columns)
@@ -530,12 +484,10 @@ impl Sql {
     /// that has no hash names the row, key, the texts of the columns that name it otherwise; then the
     /// document. `named` is a condition on p, or false.
     fn looked_at(&self, named: &str) -> String {
-        let names = self.names.iter().map(|column| {
-            format!(
-                "coalesce(p.{}::pg_catalog.text, '')",
-                quote_identifier(column)
-            )
-        });
+        let names = self
+            .names
+            .iter()
+            .map(|column| format!("coalesce(p.{}::pg_catalog.text, '')", quote_identifier(column)));
         format!(
             "p.cached_profile_epoch, p.cached_profile_valid_until, p.profile_cache_updated_at, \
              p.xmin::pg_catalog.text::pg_catalog.int8, {named}, p.{key}, ARRAY[{names}]::pg_catalog.text[], \
@@ -787,16 +739,9 @@ mod tests {
 
     #[test]
     fn a_route_of_one_step_compares_the_profile_itself() {
-        let link = link(
-            &[("user_id", "bigint")],
-            true,
-            vec![step("p", &["id"], &[])],
-        );
+        let link = link(&[("user_id", "bigint")], true, vec![step("p", &["id"], &[])]);
         assert!(link.direct().is_some());
-        assert_eq!(
-            sql().dependents(&link, 4),
-            "p.\"id\" = ANY ($4::pg_catalog.text[]::bigint[])"
-        );
+        assert_eq!(sql().dependents(&link, 4), "p.\"id\" = ANY ($4::pg_catalog.text[]::bigint[])");
     }
 
     #[test]

@@ -57,10 +57,7 @@ impl Session {
     fn level(&mut self) -> &mut Level {
         let subtransaction = subtransaction_id();
         if self.levels.last().map(|l| l.subtransaction) != Some(subtransaction) {
-            self.levels.push(Level {
-                subtransaction,
-                ..Level::default()
-            });
+            self.levels.push(Level { subtransaction, ..Level::default() });
         }
         let last = self.levels.len() - 1;
         &mut self.levels[last]

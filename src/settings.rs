@@ -56,7 +56,6 @@ pub fn max_immediate() -> usize {
 /// Whether `shared_preload_libraries` names the library.
 pub fn preloaded() -> bool {
     identity::setting(c"shared_preload_libraries").is_some_and(|list| {
-        list.split(',')
-            .any(|l| l.trim().trim_matches('"').ends_with("profile_cache"))
+        list.split(',').any(|l| l.trim().trim_matches('"').ends_with("profile_cache"))
     })
 }

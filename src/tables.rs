@@ -30,13 +30,7 @@ pub fn named(oid: Oid) -> Named {
     let Some((schema, name)) = catalog::relation_name(oid) else {
         Error::NoProfileTable(format!("with OID {oid}")).raise()
     };
-    Named {
-        oid,
-        sql: qualified(&schema, &name),
-        display: display(&schema, &name),
-        schema,
-        name,
-    }
+    Named { oid, sql: qualified(&schema, &name), display: display(&schema, &name), schema, name }
 }
 
 /// Raises where PostgreSQL will not alter the table, since this transaction has changed rows of it that are still
@@ -55,17 +49,12 @@ pub fn lock(exclusive: &[Named], others: &[Named]) {
     /// lock_timeout, and a circle.
     const GIVEN_UP: [&str; 2] = ["55P03", "40P01"];
     let deadlock = milliseconds(c"deadlock_timeout").unwrap_or(1000);
-    let callers = milliseconds(c"lock_timeout")
-        .filter(|t| *t > 0)
-        .unwrap_or(i64::MAX);
+    let callers = milliseconds(c"lock_timeout").filter(|t| *t > 0).unwrap_or(i64::MAX);
     let turn = (deadlock / 2).clamp(1, 500).min(callers);
     let until = xact::clock() + PATIENCE.min(callers.saturating_mul(1000));
     // The first waits for DDL under way, which may concern what is to be attached; the second for a step of
     // refresh, which has pending rows in hand.
-    let ours = [
-        ("attachment", Mode::ShareRowExclusive),
-        ("drain", Mode::ShareUpdateExclusive),
-    ];
+    let ours = [("attachment", Mode::ShareRowExclusive), ("drain", Mode::ShareUpdateExclusive)];
     let ours: Vec<(Named, Mode)> = ours
         .into_iter()
         .filter_map(|(name, mode)| Some((named(catalog::relation("profile_cache", name)?), mode)))
@@ -180,29 +169,18 @@ pub fn check_key(profile: &Named, key: &str) -> i16 {
     let _us = as_ourselves();
     let (table, key_sql) = (profile.display.clone(), display_identifier(key));
     let Some(number) = catalog::column_number(profile.oid, key) else {
-        Error::NoKeyColumn {
-            table,
-            key: key_sql,
-        }
-        .raise()
+        Error::NoKeyColumn { table, key: key_sql }.raise()
     };
     if ["document", "valid_until"].contains(&key) {
         Error::KeyName(key_sql).raise();
     }
     let oid = catalog::column_type(profile.oid, number);
     if oid != pg_sys::UUIDOID {
-        let is = spi::one(
-            "SELECT pg_catalog.format_type($1, NULL)",
-            At::New,
-            &[Arg::oid(oid)],
-            |r| r.text(1),
-        );
-        Error::KeyNotUuid {
-            table,
-            key: key_sql,
-            is: is.flatten().unwrap_or_default(),
-        }
-        .raise();
+        let is =
+            spi::one("SELECT pg_catalog.format_type($1, NULL)", At::New, &[Arg::oid(oid)], |r| {
+                r.text(1)
+            });
+        Error::KeyNotUuid { table, key: key_sql, is: is.flatten().unwrap_or_default() }.raise();
     }
     let args = || [Arg::oid(profile.oid), Arg::int8(Some(number.into()))];
     if spi::one(attachment::UNIQUE_KEY, At::New, &args(), |_| ()).is_none() {
@@ -213,29 +191,19 @@ pub fn check_key(profile: &Named, key: &str) -> i16 {
             &args(),
             |r| r.text(1),
         );
-        Error::KeyNotUnique {
-            table,
-            key: key_sql,
-            found: found.flatten(),
-        }
-        .raise();
+        Error::KeyNotUnique { table, key: key_sql, found: found.flatten() }.raise();
     }
     number
 }
 
 /// The conventional tables that stand beside the profile table.
 pub fn conventional_tables(profile: &Named) -> Vec<Named> {
-    [
-        "user_subscription",
-        "subscription_plan",
-        "user_role",
-        "role",
-    ]
-    .iter()
-    .filter(|name| **name != profile.name)
-    .filter_map(|name| catalog::relation(&profile.schema, name))
-    .map(named)
-    .collect()
+    ["user_subscription", "subscription_plan", "user_role", "role"]
+        .iter()
+        .filter(|name| **name != profile.name)
+        .filter_map(|name| catalog::relation(&profile.schema, name))
+        .map(named)
+        .collect()
 }
 
 fn columns(oid: Oid) -> Vec<Column> {
@@ -274,13 +242,13 @@ pub fn find_tables(profile: &Named, others: &[Named], request: &Request) -> Tabl
         needed.iter().all(|c| f.has(c)).then_some((t, f))
     };
     let tie = |from: &Named, column: &str, to: &Named| {
-        let fk = keys
-            .iter()
-            .filter(|fk| fk.from == from.oid && fk.to == to.oid)
-            .find_map(|fk| match &fk.columns[..] {
-                [one] if one.from_name == column => Some(one),
-                _ => None,
-            });
+        let fk =
+            keys.iter().filter(|fk| fk.from == from.oid && fk.to == to.oid).find_map(
+                |fk| match &fk.columns[..] {
+                    [one] if one.from_name == column => Some(one),
+                    _ => None,
+                },
+            );
         match fk {
             Some(fk) => ForeignKey {
                 column: fk.from_name.clone(),
@@ -297,11 +265,9 @@ pub fn find_tables(profile: &Named, others: &[Named], request: &Request) -> Tabl
                     fk.to_collation.clone()
                 },
             },
-            None => Error::NoForeignKey {
-                table: from.display.clone(),
-                to: to.display.clone(),
+            None => {
+                Error::NoForeignKey { table: from.display.clone(), to: to.display.clone() }.raise()
             }
-            .raise(),
         }
     };
     let profile_found = found(profile);
@@ -351,11 +317,7 @@ pub fn find_tables(profile: &Named, others: &[Named], request: &Request) -> Tabl
         exclude: request.exclude.clone(),
         subscription: member(subscription),
         plan,
-        user_role: if role.is_some() {
-            member(user_role)
-        } else {
-            None
-        },
+        user_role: if role.is_some() { member(user_role) } else { None },
         role,
         profile: profile_found,
     }

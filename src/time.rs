@@ -18,16 +18,9 @@ pub fn iso8601(micros: i64) -> String {
     let (year, month, day) = civil(days);
     let (seconds, fraction) = (of_day / 1_000_000, of_day % 1_000_000);
     let (h, m, s) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    let year = if (0..=9999).contains(&year) {
-        format!("{year:04}")
-    } else {
-        format!("{year:+05}")
-    };
-    let fraction = if fraction == 0 {
-        String::new()
-    } else {
-        format!(".{fraction:06}")
-    };
+    let year =
+        if (0..=9999).contains(&year) { format!("{year:04}") } else { format!("{year:+05}") };
+    let fraction = if fraction == 0 { String::new() } else { format!(".{fraction:06}") };
     format!("{year}-{month:02}-{day:02}T{h:02}:{m:02}:{s:02}{fraction}Z")
 }
 
@@ -72,9 +65,6 @@ mod tests {
         assert_eq!(iso8601(-730_119 * 86_400_000_000), "0001-01-01T00:00:00Z");
         assert_eq!(iso8601(-730_485 * 86_400_000_000), "0000-01-01T00:00:00Z");
         assert_eq!(iso8601(-730_487 * 86_400_000_000), "-0001-12-30T00:00:00Z");
-        assert_eq!(
-            iso8601(2_921_940 * 86_400_000_000),
-            "+10000-01-01T00:00:00Z"
-        );
+        assert_eq!(iso8601(2_921_940 * 86_400_000_000), "+10000-01-01T00:00:00Z");
     }
 }

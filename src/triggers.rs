@@ -144,10 +144,7 @@ fn hand_on(a: &Rc<Attached>, t: usize, firing: &Firing) {
     // A BEFORE trigger behind ours could have put an old stamp back: on the profile, our own columns
     // are looked at too.
     let ours: Vec<Column> = if is_profile {
-        a.columns
-            .iter()
-            .map(|n| Column::of(a.profile, *n))
-            .collect()
+        a.columns.iter().map(|n| Column::of(a.profile, *n)).collect()
     } else {
         vec![]
     };
@@ -176,18 +173,11 @@ fn hand_on(a: &Rc<Attached>, t: usize, firing: &Firing) {
             over |= leads.0.len() > LINKED;
         }
         if let Some(new) = new.filter(|_| changed)
-            && !referenced
-                .iter()
-                .flatten()
-                .all(|c| old.is_some_and(|old| c.same(old, new)))
+            && !referenced.iter().flatten().all(|c| old.is_some_and(|old| c.same(old, new)))
         {
             taken.add(new, &key);
         }
-        if over {
-            ControlFlow::Break(())
-        } else {
-            ControlFlow::Continue(())
-        }
+        if over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
     if over {
         return pending::everything("more rows changed than are named one by one");
@@ -220,9 +210,7 @@ struct Leads(HashMap<Vec<Vec<u8>>, Vec<Value>>);
 impl Leads {
     fn add(&mut self, row: &Tuple, columns: &[Column]) {
         if let Some((images, values)) = row.values(columns) {
-            self.0
-                .entry(images)
-                .or_insert_with(|| Column::copy(columns, &values));
+            self.0.entry(images).or_insert_with(|| Column::copy(columns, &values));
         }
     }
 
@@ -256,9 +244,7 @@ fn follow_later(table: &UsedTable, link: &UsedLink, texts: Vec<Vec<String>>) {
 fn settle(a: &Attached) {
     let _pinned = Pinned::new();
     let touched = session::take_touched();
-    let many = touched
-        .iter()
-        .any(|(_, values)| values.len() > settings::max_immediate());
+    let many = touched.iter().any(|(_, values)| values.len() > settings::max_immediate());
     if touched.is_empty() || session::everything_is_pending() {
         return;
     }
@@ -272,10 +258,7 @@ fn settle(a: &Attached) {
     let a = &*a;
     let mut links = vec![];
     for ((t, l), values) in touched {
-        let link = a
-            .tables
-            .get(t)
-            .and_then(|table| Some((table, table.links.get(l)?)));
+        let link = a.tables.get(t).and_then(|table| Some((table, table.links.get(l)?)));
         let Some((table, link)) = link else {
             return pending::everything("the attachment is broken");
         };
@@ -306,13 +289,7 @@ fn settle(a: &Attached) {
         }
         let found = document::lock(a, step, &values, link.probe.as_ref());
         let missing = document::not_locked(a, step, &values, &found);
-        name_pending(
-            a,
-            link,
-            step,
-            missing,
-            "locked by another transaction, or not there",
-        );
+        name_pending(a, link, step, missing, "locked by another transaction, or not there");
         locked.extend(found);
     }
     let prepared = document::prepare(a, &locked);
@@ -384,10 +361,6 @@ fn record_deleted(a: &Attached, firing: &Firing) {
             }
         }
         left = left.saturating_sub(1);
-        if left == 0 {
-            ControlFlow::Break(())
-        } else {
-            ControlFlow::Continue(())
-        }
+        if left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
 }

@@ -13,10 +13,7 @@ const NAME: &str = "RUST_LIB_BACKTRACE";
 /// what it has seen; each library has its own copy of it. So other extensions and child processes find the
 /// environment as it was.
 pub fn switch_off() {
-    if ["RUST_BACKTRACE", NAME]
-        .iter()
-        .all(|n| env::var_os(n).is_none())
-    {
+    if ["RUST_BACKTRACE", NAME].iter().all(|n| env::var_os(n).is_none()) {
         return;
     }
     let was = env::var_os(NAME);

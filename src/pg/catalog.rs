@@ -13,11 +13,7 @@ pub fn relation(schema: &str, name: &str) -> Option<Oid> {
     // SAFETY: cache look-ups by C strings that live through the calls.
     let oid = unsafe {
         let n = pg_sys::get_namespace_oid(schema.as_ptr(), true);
-        if n == Oid::INVALID {
-            n
-        } else {
-            pg_sys::get_relname_relid(name.as_ptr(), n)
-        }
+        if n == Oid::INVALID { n } else { pg_sys::get_relname_relid(name.as_ptr(), n) }
     };
     (oid != Oid::INVALID).then_some(oid)
 }
@@ -118,15 +114,8 @@ pub fn type_name(oid: Oid) -> String {
 /// The name of a system column, by its (negative) number.
 pub fn system_column(number: i16) -> String {
     // SAFETY: the stored query refers to no system column that does not exist.
-    unsafe {
-        string(
-            (*pg_sys::SystemAttributeDefinition(number))
-                .attname
-                .data
-                .as_ptr(),
-        )
-    }
-    .unwrap_or_default()
+    unsafe { string((*pg_sys::SystemAttributeDefinition(number)).attname.data.as_ptr()) }
+        .unwrap_or_default()
 }
 
 /// Whether a type's values are labels, which can be renamed.

@@ -57,10 +57,7 @@ pub enum Kind {
 pub fn commands() -> Vec<Told> {
     let sql = "SELECT c.classid, c.objid, c.objsubid <> 0, c.command_tag, coalesce(c.schema_name, c.object_identity), c.command \
          FROM pg_event_trigger_ddl_commands() AS c";
-    spi::all(sql, At::Latest, &[], |r| Told {
-        parts: parts(r, 6),
-        ..told(r)
-    })
+    spi::all(sql, At::Latest, &[], |r| Told { parts: parts(r, 6), ..told(r) })
 }
 
 /// What they have dropped.
@@ -86,11 +83,7 @@ fn told(r: &Row) -> Told {
 }
 
 fn parts(r: &Row, column: i32) -> Vec<Part> {
-    let other = || Part {
-        kind: Kind::Other,
-        name: String::new(),
-        other: Oid::INVALID,
-    };
+    let other = || Part { kind: Kind::Other, name: String::new(), other: Oid::INVALID };
     let Some(command) = r.typed(column, pg_sys::PG_DDL_COMMANDOID) else {
         return vec![other()];
     };
@@ -105,10 +98,9 @@ fn parts(r: &Row, column: i32) -> Vec<Part> {
                     .map(|part| table_part(part))
                     .collect()
             }
-            pg_sys::CollectedCommandType::SCT_Simple => vec![Part {
-                kind: simple((*command).parsetree),
-                ..other()
-            }],
+            pg_sys::CollectedCommandType::SCT_Simple => {
+                vec![Part { kind: simple((*command).parsetree), ..other() }]
+            }
             _ => vec![other()],
         }
     }
@@ -121,22 +113,14 @@ unsafe fn table_part(part: *mut pg_sys::CollectedATSubcmd) -> Part {
     unsafe {
         let command: *mut pg_sys::AlterTableCmd = (*part).parsetree.cast();
         if command.is_null() || (*command).type_ != pg_sys::NodeTag::T_AlterTableCmd {
-            return Part {
-                kind: Kind::Other,
-                name: String::new(),
-                other: Oid::INVALID,
-            };
+            return Part { kind: Kind::Other, name: String::new(), other: Oid::INVALID };
         }
         let address = (*part).address;
         let relation = address.classId == pg_sys::RelationRelationId && address.objectSubId == 0;
         Part {
             kind: of_table((*command).subtype),
             name: text((*command).name),
-            other: if relation {
-                address.objectId
-            } else {
-                Oid::INVALID
-            },
+            other: if relation { address.objectId } else { Oid::INVALID },
         }
     }
 }

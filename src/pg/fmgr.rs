@@ -63,10 +63,7 @@ impl Call {
                 return None;
             }
             let text = |s| CStr::from_ptr(s).to_string_lossy().into_owned();
-            Some((
-                text((*data).event),
-                text(pg_sys::GetCommandTagName((*data).tag)),
-            ))
+            Some((text((*data).event), text(pg_sys::GetCommandTagName((*data).tag))))
         }
     }
 
@@ -87,9 +84,7 @@ impl Call {
                     &mut nulls,
                     &mut count,
                 );
-                (0..count as usize)
-                    .map(|i| (!*nulls.add(i)).then(|| name(*items.add(i))))
-                    .collect()
+                (0..count as usize).map(|i| (!*nulls.add(i)).then(|| name(*items.add(i)))).collect()
             }
         })
     }
@@ -109,10 +104,8 @@ impl Call {
     }
 
     fn record(&self, fields: Vec<Option<Value>>) -> Datum {
-        let mut values: Vec<Datum> = fields
-            .iter()
-            .map(|f| f.map_or(Datum::null(), |v| v.datum))
-            .collect();
+        let mut values: Vec<Datum> =
+            fields.iter().map(|f| f.map_or(Datum::null(), |v| v.datum)).collect();
         let mut nulls: Vec<bool> = fields.iter().map(Option::is_none).collect();
         // SAFETY: the fields match the declared row type (a regress test calls each such function).
         unsafe {
@@ -137,18 +130,13 @@ impl RowSet {
         unsafe {
             pg_sys::InitMaterializedSRF(call.fcinfo, 0);
             let info: *mut pg_sys::ReturnSetInfo = (*call.fcinfo).resultinfo.cast();
-            RowSet {
-                store: (*info).setResult,
-                desc: (*info).setDesc,
-            }
+            RowSet { store: (*info).setResult, desc: (*info).setDesc }
         }
     }
 
     pub fn put(&mut self, fields: &[Option<Value>]) {
-        let mut values: Vec<Datum> = fields
-            .iter()
-            .map(|f| f.map_or(Datum::null(), |v| v.datum))
-            .collect();
+        let mut values: Vec<Datum> =
+            fields.iter().map(|f| f.map_or(Datum::null(), |v| v.datum)).collect();
         let mut nulls: Vec<bool> = fields.iter().map(Option::is_none).collect();
         // SAFETY: the fields match the declared row type; the tuplestore copies them.
         unsafe {
@@ -170,22 +158,13 @@ impl Value {
         value::into(v.to_vec(), pg_sys::TEXTARRAYOID)
     }
     pub fn bool(v: bool) -> Value {
-        Value {
-            datum: Datum::from(v),
-            oid: pg_sys::BOOLOID,
-        }
+        Value { datum: Datum::from(v), oid: pg_sys::BOOLOID }
     }
     pub fn timestamptz(v: i64) -> Value {
-        Value {
-            datum: Datum::from(v),
-            oid: pg_sys::TIMESTAMPTZOID,
-        }
+        Value { datum: Datum::from(v), oid: pg_sys::TIMESTAMPTZOID }
     }
     pub fn int8(v: i64) -> Value {
-        Value {
-            datum: Datum::from(v),
-            oid: pg_sys::INT8OID,
-        }
+        Value { datum: Datum::from(v), oid: pg_sys::INT8OID }
     }
     pub fn jsonb(v: &serde_json::Value) -> Option<Value> {
         value::into(pgrx::JsonB(v.clone()), pg_sys::JSONBOID)
@@ -196,9 +175,5 @@ impl Value {
 /// `d` is a `name`.
 unsafe fn name(d: Datum) -> String {
     // SAFETY: a NameData is NUL-terminated within its 64 bytes.
-    unsafe {
-        CStr::from_ptr(d.cast_mut_ptr())
-            .to_string_lossy()
-            .into_owned()
-    }
+    unsafe { CStr::from_ptr(d.cast_mut_ptr()).to_string_lossy().into_owned() }
 }

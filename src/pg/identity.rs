@@ -70,12 +70,7 @@ impl Guard {
             level
         });
         SETTINGS.set(inside);
-        Guard {
-            user: before,
-            context,
-            level,
-            around,
-        }
+        Guard { user: before, context, level, around }
     }
 
     /// With one more setting until the guard goes: attach's `lock_timeout`, a planner's switch.

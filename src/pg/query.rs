@@ -57,10 +57,7 @@ pub fn pause() {
 /// `wait`: for another transaction that is changing the view, or one that it reads. DDL must not:
 /// it holds locks that others wait for. Such a view is one that cannot be proven.
 pub fn of_view(view: Oid, wait: bool) -> Option<(Query, Uses)> {
-    let mut uses = Uses {
-        wait,
-        ..Uses::default()
-    };
+    let mut uses = Uses { wait, ..Uses::default() };
     let mut query = read_view(view, &mut uses)?;
     query.unsupported = uses.beyond.or(query.unsupported);
     uses.print_fields();
@@ -96,13 +93,7 @@ pub fn simplified(tree: &str) -> Option<Simplified> {
     let mut depth = 0;
     let tree = CString::new(tree).ok()?;
     // SAFETY: the text is one that the server itself has written.
-    let whole = unsafe {
-        fold(
-            pg_sys::stringToNode(tree.as_ptr()).cast(),
-            &mut found,
-            &mut depth,
-        )
-    };
+    let whole = unsafe { fold(pg_sys::stringToNode(tree.as_ptr()).cast(), &mut found, &mut depth) };
     whole.then_some(found)
 }
 
@@ -128,9 +119,7 @@ unsafe fn fold(n: *mut pg_sys::Node, found: &mut Simplified, depth: &mut usize) 
             return false;
         }
         if (*n).type_ == NodeTag::T_List {
-            let all = arguments(n.cast())
-                .into_iter()
-                .all(|n| fold(n, found, depth));
+            let all = arguments(n.cast()).into_iter().all(|n| fold(n, found, depth));
             *depth -= 1;
             return all;
         }
@@ -188,12 +177,8 @@ pub fn of_expression(tree: &str) -> Option<Uses> {
     }
     let tree = CString::new(tree).ok()?;
     let mut uses = Uses::default();
-    let mut reader = Reader {
-        uses: &mut uses,
-        view: Oid::INVALID,
-        aggregate: None,
-        numbers: vec![],
-    };
+    let mut reader =
+        Reader { uses: &mut uses, view: Oid::INVALID, aggregate: None, numbers: vec![] };
     // SAFETY: the text is one that the server itself has written.
     unsafe {
         let tree = pg_sys::stringToNode(tree.as_ptr());
@@ -225,12 +210,7 @@ fn read_view(view: Oid, uses: &mut Uses) -> Option<Query> {
         }
         uses.views.insert(view.to_u32());
         let relation = pg_sys::relation_open(view, pg_sys::NoLock as i32);
-        let mut reader = Reader {
-            uses,
-            view,
-            aggregate: None,
-            numbers: vec![],
-        };
+        let mut reader = Reader { uses, view, aggregate: None, numbers: vec![] };
         let query = reader.query(pg_sys::get_view_query(relation));
         pg_sys::relation_close(relation, pg_sys::NoLock as i32);
         Some(query)
@@ -347,9 +327,7 @@ impl Reader<'_> {
             let sorted = relations
                 .iter()
                 .any(|r| matches!(r, Relation::Subquery(s) if !s.order_by.is_empty()));
-            self.uses
-                .unordered
-                .extend(self.aggregate.take().filter(|_| !sorted));
+            self.uses.unordered.extend(self.aggregate.take().filter(|_| !sorted));
             self.aggregate = outer;
             if q.sortClause.is_null() && limit != Limit::None {
                 self.uses.unordered.insert("LIMIT".into());
@@ -411,24 +389,20 @@ impl Reader<'_> {
                 // A view's rule carries entries for OLD and NEW, the view itself.
                 pg_sys::RTEKind::RTE_RELATION if r.relid == self.view => Relation::Empty,
                 pg_sys::RTEKind::RTE_RELATION if !r.tablesample.is_null() => {
-                    Relation::Unsupported {
-                        what: "TABLESAMPLE",
-                    }
+                    Relation::Unsupported { what: "TABLESAMPLE" }
                 }
                 pg_sys::RTEKind::RTE_RELATION => match read_view(r.relid, self.uses) {
                     Some(query) => Relation::Subquery(Box::new(query)),
-                    None => Relation::Table {
-                        oid: r.relid.to_u32(),
-                        alias: text((*r.eref).aliasname),
-                    },
+                    None => {
+                        Relation::Table { oid: r.relid.to_u32(), alias: text((*r.eref).aliasname) }
+                    }
                 },
                 pg_sys::RTEKind::RTE_SUBQUERY => {
                     Relation::Subquery(Box::new(self.query(r.subquery)))
                 }
-                pg_sys::RTEKind::RTE_CTE => Relation::With {
-                    name: text(r.ctename),
-                    up: r.ctelevelsup as usize,
-                },
+                pg_sys::RTEKind::RTE_CTE => {
+                    Relation::With { name: text(r.ctename), up: r.ctelevelsup as usize }
+                }
                 pg_sys::RTEKind::RTE_JOIN => {
                     // Only looked at where something refers to the join's own columns: what they
                     // call is counted there too. Whoever uses one has a value of its type.
@@ -456,13 +430,9 @@ impl Reader<'_> {
                 ),
                 pg_sys::RTEKind::RTE_RESULT => Relation::Empty,
                 pg_sys::RTEKind::RTE_FUNCTION | pg_sys::RTEKind::RTE_TABLEFUNC => {
-                    Relation::Unsupported {
-                        what: "a function in FROM",
-                    }
+                    Relation::Unsupported { what: "a function in FROM" }
                 }
-                _ => Relation::Unsupported {
-                    what: "a kind of relation that is not known",
-                },
+                _ => Relation::Unsupported { what: "a kind of relation that is not known" },
             }
         }
     }
@@ -509,10 +479,7 @@ impl Reader<'_> {
     unsafe fn sorting(&mut self, clauses: *mut pg_sys::List) -> Vec<u32> {
         // SAFETY: see above.
         unsafe {
-            list::<pg_sys::SortGroupClause>(clauses)
-                .into_iter()
-                .map(|c| self.sorted(&*c))
-                .collect()
+            list::<pg_sys::SortGroupClause>(clauses).into_iter().map(|c| self.sorted(&*c)).collect()
         }
     }
 
@@ -526,12 +493,7 @@ impl Reader<'_> {
         unsafe {
             let collations: Vec<(u32, Oid)> = list::<pg_sys::TargetEntry>(targets)
                 .into_iter()
-                .map(|t| {
-                    (
-                        (*t).ressortgroupref,
-                        pg_sys::exprCollation((*t).expr.cast()),
-                    )
-                })
+                .map(|t| ((*t).ressortgroupref, pg_sys::exprCollation((*t).expr.cast())))
                 .collect();
             let group = |c: *mut pg_sys::SortGroupClause| {
                 let reference = self.sorted(&*c);
@@ -550,9 +512,7 @@ impl Reader<'_> {
 
     /// The target that one refers to; its operators are used.
     fn sorted(&mut self, c: &pg_sys::SortGroupClause) -> u32 {
-        let operators = [c.eqop, c.sortop]
-            .into_iter()
-            .filter(|o| *o != Oid::INVALID);
+        let operators = [c.eqop, c.sortop].into_iter().filter(|o| *o != Oid::INVALID);
         self.uses.operators.extend(operators.map(|o| o.to_u32()));
         c.tleSortGroupRef
     }
@@ -591,10 +551,7 @@ impl Reader<'_> {
                 }
                 NodeTag::T_Const => {
                     let c = &*n.cast::<pg_sys::Const>();
-                    let value = Value {
-                        datum: c.constvalue,
-                        oid: c.consttype,
-                    };
+                    let value = Value { datum: c.constvalue, oid: c.consttype };
                     Expr::Constant {
                         r#type: c.consttype.to_u32(),
                         text: (!c.constisnull).then(|| value.to_text()),
@@ -605,11 +562,7 @@ impl Reader<'_> {
                     let c = &*n.cast::<pg_sys::CollateExpr>();
                     let below: *mut pg_sys::Node = c.arg.cast();
                     let expr = self.expr(below);
-                    if collates_alike(n, below) {
-                        expr
-                    } else {
-                        Expr::Other(vec![expr])
-                    }
+                    if collates_alike(n, below) { expr } else { Expr::Other(vec![expr]) }
                 }
                 _ if let Some(same) = uncast(n) => self.expr(same),
                 NodeTag::T_BoolExpr => {
@@ -681,16 +634,9 @@ impl Reader<'_> {
                 },
                 tag => {
                     let parts = children(n).into_iter().map(|n| self.expr(n)).collect();
-                    let computed = [
-                        NodeTag::T_Aggref,
-                        NodeTag::T_WindowFunc,
-                        NodeTag::T_GroupingFunc,
-                    ];
-                    if computed.contains(&tag) {
-                        Expr::Computed(parts)
-                    } else {
-                        Expr::Other(parts)
-                    }
+                    let computed =
+                        [NodeTag::T_Aggref, NodeTag::T_WindowFunc, NodeTag::T_GroupingFunc];
+                    if computed.contains(&tag) { Expr::Computed(parts) } else { Expr::Other(parts) }
                 }
             }
         }
@@ -792,10 +738,9 @@ impl Reader<'_> {
                 let name = text(pg_sys::get_func_name(a.aggfnoid));
                 // Sums of floats are rounded, in whatever order they are added up.
                 let types = PgList::<c_void>::from_pg(a.aggargtypes);
-                let float = types
-                    .iter_oid()
-                    .any(|t| t == pg_sys::FLOAT4OID || t == pg_sys::FLOAT8OID)
-                    && !["min", "max", "count"].contains(&&*name);
+                let float =
+                    types.iter_oid().any(|t| t == pg_sys::FLOAT4OID || t == pg_sys::FLOAT8OID)
+                        && !["min", "max", "count"].contains(&&*name);
                 if a.aggorder.is_null() && (float || ORDERED.contains(&&*name)) {
                     self.aggregate = Some(name);
                 }
@@ -809,17 +754,13 @@ impl Reader<'_> {
             let mut printed: Vec<Oid> = vec![];
             match (*n).type_ {
                 NodeTag::T_CoerceViaIO => {
-                    printed.push(pg_sys::exprType(
-                        (*n.cast::<pg_sys::CoerceViaIO>()).arg.cast(),
-                    ));
+                    printed.push(pg_sys::exprType((*n.cast::<pg_sys::CoerceViaIO>()).arg.cast()));
                 }
                 NodeTag::T_XmlExpr => {
                     printed.extend(children(n).into_iter().map(|c| pg_sys::exprType(c)));
                 }
                 NodeTag::T_RowExpr => {
-                    let fields = children(n)
-                        .into_iter()
-                        .map(|c| pg_sys::exprType(c).to_u32());
+                    let fields = children(n).into_iter().map(|c| pg_sys::exprType(c).to_u32());
                     self.uses.fields.extend(fields);
                 }
                 NodeTag::T_Aggref if found.iter().any(|f| polymorphic(*f)) => {
@@ -840,14 +781,8 @@ impl Reader<'_> {
 }
 
 /// Aggregates whose result depends on the order of the rows.
-const ORDERED: [&str; 6] = [
-    "array_agg",
-    "json_agg",
-    "json_object_agg",
-    "jsonb_agg",
-    "string_agg",
-    "xmlagg",
-];
+const ORDERED: [&str; 6] =
+    ["array_agg", "json_agg", "json_object_agg", "jsonb_agg", "string_agg", "xmlagg"];
 
 /// Expressions of a List.
 ///
@@ -882,18 +817,12 @@ unsafe fn uncast(n: *mut pg_sys::Node) -> Option<*mut pg_sys::Node> {
             _ => return None,
         };
         const TEXTS: [Oid; 2] = [pg_sys::TEXTOID, pg_sys::VARCHAROID];
-        const NUMBERS: [Oid; 4] = [
-            pg_sys::INT2OID,
-            pg_sys::INT4OID,
-            pg_sys::INT8OID,
-            pg_sys::NUMERICOID,
-        ];
+        const NUMBERS: [Oid; 4] =
+            [pg_sys::INT2OID, pg_sys::INT4OID, pg_sys::INT8OID, pg_sys::NUMERICOID];
         let from = pg_sys::getBaseType(pg_sys::exprType(below));
         let to = pg_sys::getBaseType(pg_sys::exprType(n));
         let place = |oid| NUMBERS.iter().position(|n| *n == oid);
-        let wider = place(from)
-            .zip(place(to))
-            .is_some_and(|(from, to)| from <= to);
+        let wider = place(from).zip(place(to)).is_some_and(|(from, to)| from <= to);
         let kept = from == to || TEXTS.contains(&from) && TEXTS.contains(&to) || wider;
         (kept && collates_alike(n, below)).then_some(below)
     }
@@ -995,20 +924,14 @@ unsafe fn elements(n: *mut pg_sys::Node) -> Option<Vec<Element>> {
                 if c.constisnull {
                     return Some(vec![]);
                 }
-                let value = Value {
-                    datum: c.constvalue,
-                    oid: c.consttype,
-                };
+                let value = Value { datum: c.constvalue, oid: c.consttype };
                 let element = pg_sys::get_element_type(c.consttype);
                 let texts = value.elements(element)?;
                 Some(
                     texts
                         .into_iter()
                         .map(|text| {
-                            Element::Constant(Expr::Constant {
-                                r#type: element.to_u32(),
-                                text,
-                            })
+                            Element::Constant(Expr::Constant { r#type: element.to_u32(), text })
                         })
                         .collect(),
                 )

@@ -52,13 +52,9 @@ impl Epochs {
                     Size::Nothing => {}
                     Size::Pages => match usable(self.index) {
                         Some(index) => {
-                            walk(
-                                relation,
-                                index,
-                                snapshot,
-                                self.horizon_in(snapshot),
-                                |row| enough(row.int8(self.number)),
-                            );
+                            walk(relation, index, snapshot, self.horizon_in(snapshot), |row| {
+                                enough(row.int8(self.number))
+                            });
                             pg_sys::index_close(index, pg_sys::NoLock as i32);
                         }
                         None => {
@@ -69,11 +65,7 @@ impl Epochs {
                 }
                 pg_sys::table_close(relation, pg_sys::NoLock as i32);
             }
-            Look {
-                current: self.current_in(snapshot),
-                pending: rows > 0,
-                unnumbered,
-            }
+            Look { current: self.current_in(snapshot), pending: rows > 0, unnumbered }
         }
     }
 
@@ -314,28 +306,18 @@ impl Keys {
     ) -> bool {
         type Condition = (i16, u32, u32, i64);
         let equal = |column, value| -> Condition {
-            (
-                column,
-                pg_sys::BTEqualStrategyNumber,
-                pg_sys::F_INT8EQ,
-                value,
-            )
+            (column, pg_sys::BTEqualStrategyNumber, pg_sys::F_INT8EQ, value)
         };
         let above =
             |value| -> Condition { (1, pg_sys::BTGreaterStrategyNumber, pg_sys::F_INT8GT, value) };
         let below =
             |value| -> Condition { (1, pg_sys::BTLessStrategyNumber, pg_sys::F_INT8LT, value) };
         let gaps = (0..=sets.len()).map(|i| {
-            let from = i
-                .checked_sub(1)
-                .and_then(|i| sets.get(i))
-                .map(|s| above(*s));
+            let from = i.checked_sub(1).and_then(|i| sets.get(i)).map(|s| above(*s));
             let to = sets.get(i).map(|s| below(*s));
             from.or(to).zip(to.or(from))
         });
-        let names = names
-            .iter()
-            .map(|name| Some((equal(1, name.set), equal(2, name.hash))));
+        let names = names.iter().map(|name| Some((equal(1, name.set), equal(2, name.hash))));
         // SAFETY: index and slot are open during the scan; the keys are of the index's two columns.
         unsafe {
             let slot = pg_sys::table_slot_create(relation, std::ptr::null_mut());
@@ -481,11 +463,7 @@ impl Row {
         let mut null = false;
         // SAFETY: as above; a heap's slot knows its tuple's header.
         let datum = unsafe {
-            pg_sys::slot_getsysattr(
-                self.slot,
-                pg_sys::MinTransactionIdAttributeNumber,
-                &mut null,
-            )
+            pg_sys::slot_getsysattr(self.slot, pg_sys::MinTransactionIdAttributeNumber, &mut null)
         };
         datum.value() as u32
     }
@@ -510,10 +488,7 @@ impl Row {
     /// A copy of a jsonb as it is stored, in the current memory context.
     pub fn jsonb(&self, column: i16) -> Option<Value> {
         let datum = self.get(column)?;
-        Some(Value {
-            datum: Storage::of(pg_sys::JSONBOID).copy(datum),
-            oid: pg_sys::JSONBOID,
-        })
+        Some(Value { datum: Storage::of(pg_sys::JSONBOID).copy(datum), oid: pg_sys::JSONBOID })
     }
 }
 

@@ -29,64 +29,40 @@ pub struct Arg {
 
 impl Arg {
     pub fn value(v: Value) -> Arg {
-        Arg {
-            oid: v.oid,
-            datum: Some(v.datum),
-        }
+        Arg { oid: v.oid, datum: Some(v.datum) }
     }
     pub fn int8(v: Option<i64>) -> Arg {
-        Arg {
-            oid: pg_sys::INT8OID,
-            datum: v.map(Datum::from),
-        }
+        Arg { oid: pg_sys::INT8OID, datum: v.map(Datum::from) }
     }
     pub fn int8s(v: &[i64]) -> Arg {
         let items: Vec<Datum> = v.iter().map(|n| Datum::from(*n)).collect();
         Arg::value(value::array(pg_sys::INT8OID, &items))
     }
     pub fn float4(v: f32) -> Arg {
-        Arg {
-            oid: pg_sys::FLOAT4OID,
-            datum: value::into(v, pg_sys::FLOAT4OID).map(|v| v.datum),
-        }
+        Arg { oid: pg_sys::FLOAT4OID, datum: value::into(v, pg_sys::FLOAT4OID).map(|v| v.datum) }
     }
     pub fn bool(v: bool) -> Arg {
-        Arg {
-            oid: pg_sys::BOOLOID,
-            datum: Some(Datum::from(v)),
-        }
+        Arg { oid: pg_sys::BOOLOID, datum: Some(Datum::from(v)) }
     }
     pub fn oid(v: Oid) -> Arg {
-        Arg {
-            oid: pg_sys::OIDOID,
-            datum: Some(Datum::from(v)),
-        }
+        Arg { oid: pg_sys::OIDOID, datum: Some(Datum::from(v)) }
     }
     pub fn oids(v: &[Oid]) -> Arg {
         let items: Vec<Datum> = v.iter().map(|o| Datum::from(*o)).collect();
         Arg::value(value::array(pg_sys::OIDOID, &items))
     }
     pub fn text(v: &str) -> Arg {
-        Arg {
-            oid: pg_sys::TEXTOID,
-            datum: value::into(v, pg_sys::TEXTOID).map(|v| v.datum),
-        }
+        Arg { oid: pg_sys::TEXTOID, datum: value::into(v, pg_sys::TEXTOID).map(|v| v.datum) }
     }
     /// A text, or NULL.
     pub fn optional_text(v: Option<&str>) -> Arg {
         match v {
             Some(v) => Arg::text(v),
-            None => Arg {
-                oid: pg_sys::TEXTOID,
-                datum: None,
-            },
+            None => Arg { oid: pg_sys::TEXTOID, datum: None },
         }
     }
     pub fn timestamptz(v: Option<i64>) -> Arg {
-        Arg {
-            oid: pg_sys::TIMESTAMPTZOID,
-            datum: v.map(Datum::from),
-        }
+        Arg { oid: pg_sys::TIMESTAMPTZOID, datum: v.map(Datum::from) }
     }
     pub fn texts(v: &[String]) -> Arg {
         let items: Vec<Datum> = v
@@ -96,10 +72,7 @@ impl Arg {
         Arg::value(value::array(pg_sys::TEXTOID, &items))
     }
     pub fn uuid(v: Option<&Uuid>) -> Arg {
-        Arg {
-            oid: pg_sys::UUIDOID,
-            datum: v.map(|u| Value::uuid(u).datum),
-        }
+        Arg { oid: pg_sys::UUIDOID, datum: v.map(|u| Value::uuid(u).datum) }
     }
     pub fn uuids(v: &[Uuid]) -> Arg {
         let items: Vec<Datum> = v.iter().map(|u| Value::uuid(u).datum).collect();
@@ -149,8 +122,7 @@ impl Row {
     }
     /// Microseconds since 2000-01-01 UTC.
     pub fn timestamptz(&self, column: i32) -> Option<i64> {
-        self.typed(column, pg_sys::TIMESTAMPTZOID)
-            .map(|d| d.value() as i64)
+        self.typed(column, pg_sys::TIMESTAMPTZOID).map(|d| d.value() as i64)
     }
     /// Any type's text form; text itself as it is.
     pub fn text(&self, column: i32) -> Option<String> {
@@ -266,38 +238,27 @@ pub struct Statement<'a> {
 
 impl<'a, T: AsRef<str> + ?Sized> From<&'a T> for Statement<'a> {
     fn from(text: &'a T) -> Statement<'a> {
-        Statement {
-            text: text.as_ref(),
-            planned: Planned::AsPostgresSees,
-        }
+        Statement { text: text.as_ref(), planned: Planned::AsPostgresSees }
     }
 }
 
 /// A statement that goes to a few rows by an index whatever its parameters are: without a plan of
 /// its own for each call (planning the document view takes longer than running it for one key).
 pub fn point(text: &str) -> Statement<'_> {
-    Statement {
-        text,
-        planned: Planned::OnceForAll,
-    }
+    Statement { text, planned: Planned::OnceForAll }
 }
 
 /// A statement that is planned for its parameters each time: arrays that may be long, which a plan that does not
 /// know them takes for ten elements; a position that may be NULL, which only its value makes a condition of an index.
 pub fn planned_anew(text: &str) -> Statement<'_> {
-    Statement {
-        text,
-        planned: Planned::EachTime,
-    }
+    Statement { text, planned: Planned::EachTime }
 }
 
 fn plan(statement: Statement, args: &[Arg]) -> pg_sys::SPIPlanPtr {
     let matches =
         |k: &Kept| k.planned == statement.planned && k.types.iter().eq(args.iter().map(|a| &a.oid));
     let known = PLANS.with(|p| {
-        p.borrow()
-            .get(statement.text)
-            .and_then(|v| v.iter().find(|k| matches(k)).map(|k| k.plan))
+        p.borrow().get(statement.text).and_then(|v| v.iter().find(|k| matches(k)).map(|k| k.plan))
     });
     if let Some(plan) = known {
         return plan;
@@ -316,17 +277,8 @@ fn plan(statement: Statement, args: &[Arg]) -> pg_sys::SPIPlanPtr {
         pg_sys::SPI_keepplan(plan);
         plan
     };
-    let kept = Kept {
-        types,
-        planned: statement.planned,
-        plan,
-    };
-    PLANS.with(|m| {
-        m.borrow_mut()
-            .entry(statement.text.to_owned())
-            .or_default()
-            .push(kept)
-    });
+    let kept = Kept { types, planned: statement.planned, plan };
+    PLANS.with(|m| m.borrow_mut().entry(statement.text.to_owned()).or_default().push(kept));
     plan
 }
 
@@ -340,14 +292,9 @@ pub fn query<'a>(
 ) -> u64 {
     let _connection = Connection::open();
     let plan = plan(statement.into(), args);
-    let mut values: Vec<Datum> = args
-        .iter()
-        .map(|a| a.datum.unwrap_or(Datum::null()))
-        .collect();
-    let nulls: Vec<std::ffi::c_char> = args
-        .iter()
-        .map(|a| if a.datum.is_some() { b' ' } else { b'n' } as _)
-        .collect();
+    let mut values: Vec<Datum> = args.iter().map(|a| a.datum.unwrap_or(Datum::null())).collect();
+    let nulls: Vec<std::ffi::c_char> =
+        args.iter().map(|a| if a.datum.is_some() { b' ' } else { b'n' } as _).collect();
     // SAFETY: values and nulls match the plan's parameters; results are read before SPI_finish.
     unsafe {
         let rc = match at {
@@ -382,10 +329,7 @@ pub fn query<'a>(
         let (table, n) = (pg_sys::SPI_tuptable, pg_sys::SPI_processed);
         if !table.is_null() {
             for i in 0..n as usize {
-                each(&Row {
-                    tuple: *(*table).vals.add(i),
-                    desc: (*table).tupdesc,
-                });
+                each(&Row { tuple: *(*table).vals.add(i), desc: (*table).tupdesc });
             }
         }
         n

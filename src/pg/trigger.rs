@@ -39,10 +39,7 @@ impl Tuple {
     /// The values of these columns, and their images; None with a NULL among them.
     pub fn values(&self, columns: &[Column]) -> Option<(Vec<Vec<u8>>, Vec<Value>)> {
         let value = |c: &Column| {
-            let value = Value {
-                datum: self.get(c.number)?,
-                oid: c.oid,
-            };
+            let value = Value { datum: self.get(c.number)?, oid: c.oid };
             Some((value.image(&c.storage), value))
         };
         columns.iter().map(value).collect()
@@ -60,26 +57,19 @@ pub struct Column {
 impl Column {
     pub fn of(relation: Oid, number: i16) -> Column {
         let oid = catalog::base_type(catalog::column_type(relation, number));
-        Column {
-            number,
-            oid,
-            storage: Storage::of(oid),
-        }
+        Column { number, oid, storage: Storage::of(oid) }
     }
 
     /// Copies of the columns' values in the current memory context.
     pub fn copy(columns: &[Column], values: &[Value]) -> Vec<Value> {
-        let copied = columns.iter().zip(values).map(|(c, v)| Value {
-            datum: c.storage.copy(v.datum),
-            ..*v
-        });
+        let copied =
+            columns.iter().zip(values).map(|(c, v)| Value { datum: c.storage.copy(v.datum), ..*v });
         copied.collect()
     }
 
     /// Whether the column has one image in both rows.
     pub fn same(&self, a: &Tuple, b: &Tuple) -> bool {
-        self.storage
-            .same_image(a.get(self.number), b.get(self.number))
+        self.storage.same_image(a.get(self.number), b.get(self.number))
     }
 }
 
@@ -147,11 +137,7 @@ impl Firing {
             let desc = (*(*self.data).tg_relation).rd_att;
             let old = (*self.data).tg_trigtuple;
             let update = self.event() == Event::Update;
-            let new = if update {
-                (*self.data).tg_newtuple
-            } else {
-                old
-            };
+            let new = if update { (*self.data).tg_newtuple } else { old };
             let get = |tuple, column: i16| {
                 let mut null = false;
                 let d = pg_sys::heap_getattr(tuple, i32::from(column), desc, &mut null);
@@ -190,19 +176,12 @@ impl Firing {
         // SAFETY: an AFTER STATEMENT firing carries the transition tables that its trigger names,
         // alive during the firing.
         let (old, new, desc) = unsafe {
-            (
-                (*self.data).tg_oldtable,
-                (*self.data).tg_newtable,
-                (*(*self.data).tg_relation).rd_att,
-            )
+            ((*self.data).tg_oldtable, (*self.data).tg_newtable, (*(*self.data).tg_relation).rd_att)
         };
         let old = Reader::open(old, desc);
         let new = Reader::open(new, desc);
         loop {
-            let (o, n) = (
-                old.as_ref().and_then(Reader::next),
-                new.as_ref().and_then(Reader::next),
-            );
+            let (o, n) = (old.as_ref().and_then(Reader::next), new.as_ref().and_then(Reader::next));
             if o.is_none() && n.is_none() {
                 break;
             }
@@ -232,11 +211,7 @@ impl Reader {
             pg_sys::tuplestore_select_read_pointer(store, pointer);
             pg_sys::tuplestore_rescan(store);
             let slot = pg_sys::MakeSingleTupleTableSlot(desc, &pg_sys::TTSOpsMinimalTuple);
-            Some(Reader {
-                store,
-                pointer,
-                slot,
-            })
+            Some(Reader { store, pointer, slot })
         }
     }
 

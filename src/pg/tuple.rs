@@ -167,10 +167,7 @@ impl Locker {
         // SAFETY: closed in `close`, or by the abort.
         unsafe {
             let relation = pg_sys::table_open(table, pg_sys::RowExclusiveLock as i32);
-            Locker {
-                relation,
-                slot: pg_sys::table_slot_create(relation, std::ptr::null_mut()),
-            }
+            Locker { relation, slot: pg_sys::table_slot_create(relation, std::ptr::null_mut()) }
         }
     }
 
@@ -252,9 +249,7 @@ impl Writer {
     /// Whether a unique index has our columns in it: to PostgreSQL a write of ours then changes a key of the row,
     /// which waits for whoever refers to it, and it never fits in place.
     pub fn keeps_ours_apart(&self) -> bool {
-        self.indexes()
-            .iter()
-            .any(|index| index.keeps_apart(&self.columns))
+        self.indexes().iter().any(|index| index.keeps_apart(&self.columns))
     }
 
     /// Whether there is an index into which a new version may not go, or not unchecked.
@@ -343,8 +338,7 @@ impl Writer {
                 relation: *result.ri_IndexRelationDescs.add(i),
                 info: *result.ri_IndexRelationInfo.add(i),
             });
-            all.filter(|i| !i.relation.is_null() && (*i.info).ii_ReadyForInserts)
-                .collect()
+            all.filter(|i| !i.relation.is_null() && (*i.info).ii_ReadyForInserts).collect()
         }
     }
 

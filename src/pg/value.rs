@@ -35,11 +35,7 @@ unsafe extern "C-unwind" {
 
 impl Storage {
     pub fn of(oid: Oid) -> Storage {
-        let mut s = Storage {
-            len: 0,
-            by_value: false,
-            align: 0,
-        };
+        let mut s = Storage { len: 0, by_value: false, align: 0 };
         // SAFETY: out parameters of the declared types; an unknown type is a PostgreSQL error.
         unsafe { pg_sys::get_typlenbyvalalign(oid, &mut s.len, &mut s.by_value, &mut s.align) };
         s
@@ -74,10 +70,7 @@ impl Value {
             std::ptr::copy_nonoverlapping(u.as_ptr(), p, 16);
             Datum::from(p)
         };
-        Value {
-            datum,
-            oid: pg_sys::UUIDOID,
-        }
+        Value { datum, oid: pg_sys::UUIDOID }
     }
 
     /// The type's own text form, under the settings in force.
@@ -116,13 +109,7 @@ impl Value {
                 (0..n as usize)
                     .map(|i| {
                         let datum = *items.add(i);
-                        (!*nulls.add(i)).then(|| {
-                            Value {
-                                datum,
-                                oid: element,
-                            }
-                            .to_text()
-                        })
+                        (!*nulls.add(i)).then(|| Value { datum, oid: element }.to_text())
                     })
                     .collect(),
             )
@@ -137,9 +124,7 @@ impl Value {
         // SAFETY: `s` describes the value: a C string, a varlena, or `len` bytes by reference.
         unsafe {
             match s.len {
-                -2 => CStr::from_ptr(self.datum.cast_mut_ptr())
-                    .to_bytes()
-                    .to_vec(),
+                -2 => CStr::from_ptr(self.datum.cast_mut_ptr()).to_bytes().to_vec(),
                 -1 => {
                     let v = pg_sys::pg_detoast_datum_packed(self.datum.cast_mut_ptr());
                     let bytes = pgrx::varlena::vardata_any(v).cast::<u8>();

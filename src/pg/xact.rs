@@ -54,10 +54,7 @@ unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _arg:
     if event == XACT_EVENT_PRE_COMMIT {
         triggers::announce();
     }
-    if matches!(
-        event,
-        XACT_EVENT_COMMIT | XACT_EVENT_ABORT | XACT_EVENT_PREPARE
-    ) {
+    if matches!(event, XACT_EVENT_COMMIT | XACT_EVENT_ABORT | XACT_EVENT_PREPARE) {
         session::transaction_ended();
     }
 }
@@ -209,10 +206,7 @@ fn within<R>(f: impl FnOnce() -> R, undo: bool) -> Result<R, Failure> {
         // SAFETY: the failed subtransaction is the current one.
         unsafe { pg_sys::RollbackAndReleaseCurrentSubTransaction() };
         restore();
-        Err(Failure {
-            sqlstate,
-            error: Box::new(error),
-        })
+        Err(Failure { sqlstate, error: Box::new(error) })
     })
     .execute()
 }
