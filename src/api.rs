@@ -3,6 +3,8 @@
 use crate::attach;
 use crate::attachment::{self, Attached};
 use crate::error::Error;
+use crate::iso8601;
+use crate::monitor;
 use crate::pending;
 use crate::pg::fmgr::{Call, Return, RowSet};
 use crate::pg::identity::current_user;
@@ -11,9 +13,7 @@ use crate::pg::xact;
 use crate::pg::{catalog, tuple};
 use crate::read;
 use crate::refresh::{self, Course, Phase};
-use crate::report;
 use crate::rights::{self, Revoke};
-use crate::time;
 use std::rc::Rc;
 
 /// `get_profile(user_id uuid) RETURNS jsonb`
@@ -106,7 +106,7 @@ pub fn verify(call: &Call) -> Return {
         Error::Sample(n).raise();
     }
     let mut rows = RowSet::new(call);
-    report::verify(&a, sample, |key: &Uuid, problem, served, expected| {
+    monitor::verify(&a, sample, |key: &Uuid, problem, served, expected| {
         rows.put(&[Some(Value::uuid(key)), Value::text(problem), served, expected]);
     });
     Return::Null
@@ -139,12 +139,12 @@ pub fn set_rights(_: &Call) -> Return {
 pub fn status(_: &Call) -> Return {
     let recorded = attachment::recorded();
     rights::check_may_watch(recorded.and_then(|r| catalog::owner(r.profile)));
-    Return::Record(report::status())
+    Return::Record(monitor::status())
 }
 
 /// `profile_cache.iso8601(timestamptz) RETURNS text`
 pub fn iso8601(call: &Call) -> Return {
-    call.timestamptz(0).map_or(Return::Null, |t| Return::Text(time::iso8601(t)))
+    call.timestamptz(0).map_or(Return::Null, |t| Return::Text(iso8601::iso8601(t)))
 }
 
 fn value(v: Option<Value>) -> Return {

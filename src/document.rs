@@ -7,6 +7,7 @@
 //! ARCHITECTURE.md has the interleaving that breaks each shorter form.
 
 use crate::attachment::{self, Attached, State};
+use crate::definition::{Sql, Step};
 use crate::error::check_interrupts;
 use crate::pending;
 use crate::pg::identity::Pinned;
@@ -17,7 +18,6 @@ use crate::pg::value::{Uuid, Value, array};
 use crate::pg::xact::Failure;
 use crate::pg::{Oid, catalog, xact};
 use crate::rights::as_owner;
-use crate::routes::{Sql, Step};
 use pgrx::pg_sys::ItemPointerData;
 use std::collections::HashMap;
 

@@ -1,6 +1,6 @@
 //! Every error a user can meet: what happened, its SQLSTATE, and what to do.
 
-use crate::query::bounds;
+use crate::query_tree::bounds;
 use pgrx::PgLogLevel;
 use pgrx::PgSqlErrorCode as Code;
 use pgrx::pg_sys::panic::ErrorReport;

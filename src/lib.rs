@@ -2,34 +2,25 @@
 //! it out with `get_profile(uuid)`: one indexed read, never stale. README.md says how to use it,
 //! ARCHITECTURE.md why it is never stale.
 
-mod advice;
 mod api;
 mod attach;
 mod attachment;
 mod blockers;
-mod closure;
-mod conventional;
-mod ddl;
-mod discovery;
+mod definition;
 mod document;
 mod error;
-mod functions;
-mod links;
-mod one_row;
+mod iso8601;
+mod monitor;
 mod pending;
 mod pg;
 mod proof;
-mod query;
+mod query_tree;
 mod read;
 mod refresh;
-mod report;
 mod rights;
-mod routes;
-mod session;
 mod settings;
-mod tables;
-mod time;
-mod triggers;
+mod write;
+mod xact_state;
 
 pgrx::pg_module_magic!();
 

@@ -5,11 +5,11 @@
 //! owner, by constant SQL. Both are a [`Guard`]: security-restricted, all settings pinned, undone at
 //! its end. The one other way is [`as_caller`], for what the caller could ask himself.
 
+use crate::definition::display;
 use crate::error::Error;
 use crate::pg::identity::{Guard, current_user};
 use crate::pg::spi::{self, Arg, At};
 use crate::pg::{Oid, catalog};
-use crate::routes::display;
 use std::cell::Cell;
 
 /// Name of the extension and of its schema.

@@ -4,7 +4,8 @@
 //! symbol.
 
 use super::fmgr::{Call, Return};
-use crate::{api, ddl, triggers};
+use crate::attach::ddl;
+use crate::{api, write};
 use pgrx::pg_sys::{self, Datum};
 
 /// What a function behind a symbol may return: a trigger function a tuple or nothing, never an SQL
@@ -59,10 +60,10 @@ entry! {
     profile_cache_iso8601, pg_finfo_profile_cache_iso8601 => api::iso8601;
     profile_cache_on_ddl, pg_finfo_profile_cache_on_ddl => ddl::on_ddl;
     profile_cache_attachment_changed, pg_finfo_profile_cache_attachment_changed
-        => triggers::attachment_changed;
-    profile_cache_distrust, pg_finfo_profile_cache_distrust => triggers::distrust;
+        => write::attachment_changed;
+    profile_cache_distrust, pg_finfo_profile_cache_distrust => write::distrust;
     profile_cache_before_statement, pg_finfo_profile_cache_before_statement
-        => triggers::before_statement;
+        => write::before_statement;
     profile_cache_after_statement, pg_finfo_profile_cache_after_statement
-        => triggers::after_statement;
+        => write::after_statement;
 }

@@ -12,7 +12,7 @@ pub mod ddl;
 pub mod entry;
 pub mod fmgr;
 pub mod identity;
-pub mod query;
+pub mod parse_tree;
 pub mod scan;
 pub mod spi;
 pub mod trigger;

@@ -1,10 +1,10 @@
 //! Transactions: callbacks, subtransactions, command ids.
 //!
-//! Invariant: what [`crate::session`] keeps for a transaction follows its subtransactions exactly:
+//! Invariant: what [`crate::xact_state`] keeps for a transaction follows its subtransactions exactly:
 //! gone with the one that made it, handed to the parent when it commits.
 
 use super::Oid;
-use crate::{rights, session, settings, triggers};
+use crate::{rights, settings, write, xact_state};
 use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
 use pgrx::pg_sys::{self, PgTryBuilder, panic::CaughtError};
 use pgrx::{PgSqlErrorCode, pg_guard};
@@ -37,7 +37,7 @@ pub fn register_callbacks() {
 unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _arg: *mut c_void) {
     use pg_sys::XactEvent::*;
     if matches!(event, XACT_EVENT_PRE_COMMIT | XACT_EVENT_PRE_PREPARE)
-        && session::unsettled()
+        && xact_state::unsettled()
         && ours_are_there()
     {
         // Behind the last deferred trigger: nothing that is done here may queue one. The transaction
@@ -47,15 +47,15 @@ unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _arg:
         let read_only = unsafe { pg_sys::XactReadOnly };
         // SAFETY: as above.
         unsafe { pg_sys::XactReadOnly = false };
-        super::value::scratch(triggers::before_commit);
+        super::value::scratch(write::before_commit);
         // SAFETY: as above.
         unsafe { pg_sys::XactReadOnly = read_only };
     }
     if event == XACT_EVENT_PRE_COMMIT {
-        triggers::announce();
+        write::announce();
     }
     if matches!(event, XACT_EVENT_COMMIT | XACT_EVENT_ABORT | XACT_EVENT_PREPARE) {
-        session::transaction_ended();
+        xact_state::transaction_ended();
     }
 }
 
@@ -73,9 +73,9 @@ unsafe extern "C-unwind" fn on_subtransaction(
     _arg: *mut c_void,
 ) {
     match event {
-        pg_sys::SubXactEvent::SUBXACT_EVENT_ABORT_SUB => session::subtransaction_aborted(mine),
+        pg_sys::SubXactEvent::SUBXACT_EVENT_ABORT_SUB => xact_state::subtransaction_aborted(mine),
         pg_sys::SubXactEvent::SUBXACT_EVENT_COMMIT_SUB => {
-            session::subtransaction_committed(mine, parent);
+            xact_state::subtransaction_committed(mine, parent);
         }
         _ => {}
     }

@@ -16,7 +16,7 @@
 //! is not in pg_depend, so nobody hears of its replacement. A parsed body names objects, not names.
 
 use crate::error::Error;
-use crate::pg::query::simplified;
+use crate::pg::parse_tree::simplified;
 use crate::pg::spi::{self, Arg, At};
 use crate::pg::{Oid, catalog};
 use pgrx::pg_sys;

@@ -6,9 +6,10 @@
 //! and lock holders are noted and asked for again later. Steps exclude each other by a lock on `drain`, whole
 //! refreshes by a session's lock.
 
+use crate::attach::ddl;
 use crate::attachment::{self, Attached, Naming};
 use crate::blockers::{Mode, blockers};
-use crate::ddl;
+use crate::definition::{Sql, Step, array_rows, by_column, value_columns, value_rows};
 use crate::document;
 use crate::error::{Error, check_interrupts, notice, warning};
 use crate::pending;
@@ -18,8 +19,7 @@ use crate::pg::tuple::Turn;
 use crate::pg::value::{Uuid, Value};
 use crate::pg::{catalog, xact};
 use crate::rights::{self, Revoke, as_ourselves, as_owner, check_owner, home};
-use crate::routes::{Sql, Step, array_rows, by_column, value_columns, value_rows};
-use crate::session;
+use crate::xact_state;
 use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -275,7 +275,7 @@ fn epochs(a: &Rc<Attached>, course: &mut Course, most: i32) -> Done {
     if assign() {
         return Done::stored(0);
     }
-    if session::assigned() {
+    if xact_state::assigned() {
         // Not committed yet: nobody else can have seen it.
         return Done::default();
     }
@@ -367,7 +367,7 @@ fn assign() -> bool {
     if waiting.is_none() {
         return false;
     }
-    session::assign();
+    xact_state::assign();
     // One statement, one snapshot: what it numbers is what it has looked at, and a definition that it
     // does not see yet stays without a number.
     let numbered = format!(
@@ -718,7 +718,7 @@ fn tidy_keys() {
     );
     // One of each is enough: whoever sees the others go sees it, committed before. But it waits
     // for the holders of now: those that were noted for it may have been gone when the others came.
-    session::forget_keys();
+    xact_state::forget_keys();
     spi::run(
         "WITH twice AS MATERIALIZED (SELECT r.id, r.n FROM (SELECT q.id, row_number() OVER \
            (PARTITION BY q.key_columns, q.key_values ORDER BY q.id) AS n, count(*) OVER \
@@ -865,7 +865,7 @@ fn delete(ids: &[Uuid]) {
         return;
     }
     // One of them may be this very transaction's, which must be able to name it again.
-    session::forget_keys();
+    xact_state::forget_keys();
     let _us = as_ourselves();
     spi::run("DELETE FROM profile_cache.pending_key WHERE id = ANY ($1)", &[Arg::uuids(ids)]);
     spi::run("DELETE FROM profile_cache.absent WHERE pending = ANY ($1)", &[Arg::uuids(ids)]);

@@ -3,14 +3,14 @@
 //! Invariant: only reads the catalogs and plans, and says what to do.
 
 use crate::attach::Request;
+use crate::attach::tables::{Named, named};
 use crate::attachment;
-use crate::closure;
+use crate::definition::{self, Definition, display, display_identifier, quote_identifier};
 use crate::error::{notice, warning};
 use crate::pg::spi::{self, Arg, At};
 use crate::pg::{Oid, catalog};
+use crate::proof::reach;
 use crate::rights::{as_ourselves, as_owner};
-use crate::routes::{self, Definition, display, display_identifier, quote_identifier};
-use crate::tables::{Named, named};
 use std::collections::BTreeSet;
 
 /// Columns that an earlier attach() was told to exclude and this one is not. `noted`: those that the generated
@@ -73,7 +73,7 @@ pub fn warn_of_later_triggers(profile: &Named) {
         "SELECT g.tgname::text FROM pg_catalog.pg_trigger AS g WHERE g.tgrelid = $1 AND NOT g.tgisinternal \
          AND g.tgtype & 3 = 3 AND g.tgname > $2::pg_catalog.name ORDER BY 1",
         At::New,
-        &[Arg::oid(profile.oid), Arg::text(routes::DISTRUST.name)],
+        &[Arg::oid(profile.oid), Arg::text(definition::DISTRUST.name)],
         |r| r.text(1).unwrap_or_default(),
     ) {
         warning(
@@ -84,7 +84,7 @@ pub fn warn_of_later_triggers(profile: &Named) {
             ),
             &format!(
                 "Give it a name that sorts before {}, unless it leaves the four cache columns alone.",
-                routes::DISTRUST.name
+                definition::DISTRUST.name
             ),
         );
     }
@@ -94,7 +94,7 @@ pub fn warn_of_later_triggers(profile: &Named) {
 /// them is left unwritten, since whoever writes it would run that.
 pub fn warn_of_foreign_indexes(profile: &Named) {
     let _us = as_ourselves();
-    for index in closure::foreign_indexes(profile.oid) {
+    for index in reach::foreign_indexes(profile.oid) {
         warning(
             &format!(
                 "index {} runs code that the cache does not: a document whose row cannot be updated in place stays uncached",
@@ -157,7 +157,7 @@ pub fn warn_of_whole_reads(owner: Oid, document: Oid, d: &Definition) {
         let (shown, oid) = (display(&schema, &name), catalog::relation(&schema, &name));
         let links = d.tables.iter().filter(|t| t.schema == schema && t.name == name);
         let missing: Vec<Vec<String>> = links
-            .flat_map(|t| t.links.iter().map(routes::Link::column_names))
+            .flat_map(|t| t.links.iter().map(definition::Link::column_names))
             .filter(|columns| oid.is_some_and(|oid| !indexed(oid, columns)))
             .collect();
         // PostgreSQL may well prefer to read a small table whole.

@@ -1,18 +1,18 @@
 //! From the document view to what it depends on: what the catalogs know of its tables, the proof over
-//! that (`proof.rs`), and the definition that follows (`links.rs`).
+//! that (`mod.rs`), and the definition that follows (`routes.rs`).
 //!
 //! Invariant: everything is read from the catalogs by OID, so renames carry over; what cannot be
 //! proven is an error.
 
-use crate::closure::Reached;
+use crate::definition::{self, Definition, Link, Step};
 use crate::error::Error;
-use crate::functions::check_functions;
-use crate::links::Routes;
-use crate::pg::query::{of_view, pause};
+use crate::pg::parse_tree::{of_view, pause};
 use crate::pg::spi::{self, Arg, At};
 use crate::pg::{Oid, catalog};
+use crate::proof::reach::Reached;
+use crate::proof::routes::Routes;
+use crate::proof::volatility::check_functions;
 use crate::proof::{self, Facts, Proof, Unique};
-use crate::routes::{self, Definition, Link, Step};
 use pgrx::pg_sys;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -111,7 +111,7 @@ pub fn discover(profile: Oid, document: Oid, key: Key) -> Result<Discovered, Err
         |e| match (e, &key) {
             (Error::NoKeyInView(table), Key::Column(n)) => {
                 let column = catalog.name((profile.to_u32(), *n));
-                let column = routes::display_identifier(&column);
+                let column = definition::display_identifier(&column);
                 Error::NoKeyInView(format!("{table}.{column}"))
             }
             (other, _) => other,
@@ -125,7 +125,7 @@ pub fn discover(profile: Oid, document: Oid, key: Key) -> Result<Discovered, Err
         return Err(Error::NoKeyInView(name_of(profile)));
     };
     if view_key.oid != pg_sys::UUIDOID {
-        let column = routes::display_identifier(&view_key.name);
+        let column = definition::display_identifier(&view_key.name);
         let why = format!("its column {column} is not of type uuid");
         return Err(Error::DocumentShape(why));
     }
@@ -143,7 +143,8 @@ pub fn discover(profile: Oid, document: Oid, key: Key) -> Result<Discovered, Err
 }
 
 fn name_of(oid: Oid) -> String {
-    catalog::relation_name(oid).map_or_else(|| oid.to_string(), |(s, t)| routes::display(&s, &t))
+    catalog::relation_name(oid)
+        .map_or_else(|| oid.to_string(), |(s, t)| definition::display(&s, &t))
 }
 
 /// Whether there is a valid_until; and that the columns are of their types.
@@ -177,7 +178,8 @@ fn check_columns(proof: &Proof, catalog: &Catalog, profile: Oid) -> Result<(), E
             return Err(Error::WholeProfile(table));
         }
         let names = o.columns.iter().map(|n| catalog.name((o.table, *n)));
-        if let Some(ours) = names.into_iter().find(|n| routes::COLUMNS.iter().any(|(c, _)| c == n))
+        if let Some(ours) =
+            names.into_iter().find(|n| definition::COLUMNS.iter().any(|(c, _)| c == n))
         {
             return Err(Error::OwnColumn(ours));
         }

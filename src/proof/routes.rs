@@ -3,13 +3,13 @@
 //! Invariant: each way in which the view reads a table has a link, which watches every column that is
 //! read that way. A link's route goes through the columns that the view itself compares.
 
-use crate::discovery::Catalog;
+use crate::definition::{self, Link, LinkColumn, Step, StepColumn, Table};
 use crate::error::Error;
-use crate::pg::query::pause;
+use crate::pg::parse_tree::pause;
 use crate::pg::{Oid, catalog};
+use crate::proof::discover::Catalog;
 use crate::proof::{Proof, Tie};
-use crate::query::bounds;
-use crate::routes::{self, Link, LinkColumn, Step, StepColumn, Table};
+use crate::query_tree::bounds;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// From ties to links.
@@ -115,7 +115,8 @@ impl Routes<'_> {
             .filter(|((_, n), _)| all || numbers.contains(n))
             .map(|(_, c)| c.name.clone())
             .filter(|name| {
-                table != self.profile.to_u32() || !routes::COLUMNS.iter().any(|(c, _)| c == name)
+                table != self.profile.to_u32()
+                    || !definition::COLUMNS.iter().any(|(c, _)| c == name)
             })
             .collect()
     }
@@ -165,10 +166,10 @@ impl Routes<'_> {
         let key = self.catalog.name((self.profile.to_u32(), self.proof.key_column));
         Route {
             columns: vec![self.proof.key_column],
-            target_types: vec![routes::UUID.into()],
+            target_types: vec![definition::UUID.into()],
             member: true,
             everyone: vec![],
-            steps: vec![Step::profile(&key, routes::BUILT_IN_EQUALS)],
+            steps: vec![Step::profile(&key, definition::BUILT_IN_EQUALS)],
         }
     }
 
@@ -186,7 +187,7 @@ impl Routes<'_> {
             columns: vec![place.1],
             target_types: vec![mine],
             member: false,
-            everyone: vec![if plain { value } else { routes::ANY_VALUE }.to_owned()],
+            everyone: vec![if plain { value } else { definition::ANY_VALUE }.to_owned()],
             steps: vec![],
         }
     }
@@ -241,7 +242,7 @@ impl Routes<'_> {
             && self.catalog.type_of(place) == next.target_types[0]
             && self.catalog.columns.get(&place).is_some_and(|c| c.plain);
         route.steps = vec![];
-        route.everyone = if same { next.everyone } else { vec![routes::ANY_VALUE.to_owned()] };
+        route.everyone = if same { next.everyone } else { vec![definition::ANY_VALUE.to_owned()] };
         route.columns.truncate(1);
         route.target_types.truncate(1);
         route

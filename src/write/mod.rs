@@ -6,6 +6,7 @@
 //! Whatever cannot be done is left pending; the app's write never waits for it and never fails by it.
 
 use crate::attachment::{self, Attached, State, UsedLink, UsedTable};
+use crate::definition::{self, Sql, Step};
 use crate::document;
 use crate::pending;
 use crate::pg::catalog;
@@ -16,15 +17,14 @@ use crate::pg::trigger::{Column, Event, Firing, Tuple};
 use crate::pg::value::Value;
 use crate::pg::xact;
 use crate::rights::as_owner;
-use crate::routes::{self, Sql, Step};
-use crate::session;
 use crate::settings;
+use crate::xact_state;
 use pgrx::pg_sys::Datum;
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::rc::Rc;
 
-/// Where the epoch stands among [`routes::COLUMNS`].
+/// Where the epoch stands among [`definition::COLUMNS`].
 const EPOCH: usize = 2;
 
 /// BEFORE INSERT OR UPDATE FOR EACH ROW on the profile: keeps the four columns as they were whatever
@@ -38,7 +38,7 @@ pub fn distrust(call: &Call) -> Datum {
         }
         // Without a usable attachment nothing says what changed: take the stamp away at once.
         _ => {
-            let columns = routes::COLUMNS.map(|(c, _)| catalog::column_number(relation, c));
+            let columns = definition::COLUMNS.map(|(c, _)| catalog::column_number(relation, c));
             match columns {
                 [Some(a), Some(b), Some(c), Some(d)] => {
                     firing.keep_old(&[a, b, c, d], EPOCH, &[], true)
@@ -52,14 +52,14 @@ pub fn distrust(call: &Call) -> Datum {
 /// BEFORE … FOR EACH STATEMENT on every used table: the statement is in flight.
 pub fn before_statement(call: &Call) -> Datum {
     let firing = Firing::new(call, "profile_cache.before_statement()", true, false);
-    session::raise_mark(firing.relation());
+    xact_state::raise_mark(firing.relation());
     Datum::null()
 }
 
 /// AFTER … FOR EACH STATEMENT on every used table.
 pub fn after_statement(call: &Call) -> Datum {
     let firing = Firing::new(call, "profile_cache.after_statement()", false, false);
-    session::lower_mark(firing.relation());
+    xact_state::lower_mark(firing.relation());
     match attachment::load() {
         State::Ready(a) => {
             if let Some(t) = a.tables.iter().position(|t| t.oid == firing.relation()) {
@@ -71,24 +71,26 @@ pub fn after_statement(call: &Call) -> Datum {
         // What is missing may be there again before this transaction commits, and refresh have passed.
         State::Gone(_) => pending::everything("the attachment is broken"),
         // Or our own tables are out of sight, and may be there again.
-        State::None => session::lose_sight(),
+        State::None => xact_state::lose_sight(),
     }
     Datum::null()
 }
 
 /// At the end of a transaction that leaves something unsettled, behind all of its triggers.
 pub fn before_commit() {
-    if session::in_flight() {
+    if xact_state::in_flight() {
         // Its caller stopped it early (SPI's row limit): its AFTER STATEMENT trigger never fired.
         return pending::everything("a statement ended without its trigger");
     }
     match attachment::load() {
-        State::Ready(a) if session::touches_links_of(&a) && !session::lost_sight() => settle(&a),
+        State::Ready(a) if xact_state::touches_links_of(&a) && !xact_state::lost_sight() => {
+            settle(&a)
+        }
         // Detached meanwhile.
         State::None => return,
         _ => pending::everything("what is attached has changed"),
     }
-    if session::unsettled() {
+    if xact_state::unsettled() {
         // The app's code in an index expression has changed something.
         pending::everything("changed while the transaction ended");
     }
@@ -107,7 +109,7 @@ pub fn announce() {
     if !settings::notify() {
         return;
     }
-    match session::changed() {
+    match xact_state::changed() {
         Some(keys) if keys.len() <= settings::max_immediate() => {
             let texts = keys.iter().map(|key| Value::uuid(key).to_text());
             texts.for_each(|key| xact::notify(c"profile_cache", &key));
@@ -121,15 +123,15 @@ fn hand_on(a: &Rc<Attached>, t: usize, firing: &Firing) {
     if event == Event::Truncate {
         return pending::everything("TRUNCATE");
     }
-    if !session::touches_links_of(a) {
+    if !xact_state::touches_links_of(a) {
         return pending::everything("what is attached has changed");
     }
     let is_profile = table.oid == a.profile;
     if is_profile && event == Event::Delete {
-        session::many();
+        xact_state::many();
         record_deleted(a, firing);
     }
-    if session::everything_is_pending() {
+    if xact_state::everything_is_pending() {
         return;
     }
     // Of a deleted profile there is nothing to compute: its document went with it.
@@ -189,8 +191,8 @@ fn hand_on(a: &Rc<Attached>, t: usize, firing: &Firing) {
     );
     for (l, link, leads) in links {
         if link.link.member && leads.0.len() <= settings::max_immediate() {
-            session::touch((t, l), &link.columns, leads.0);
-            if session::touched() > LINKED {
+            xact_state::touch((t, l), &link.columns, leads.0);
+            if xact_state::touched() > LINKED {
                 pending::everything("more rows changed than are named one by one");
             }
         } else {
@@ -243,9 +245,9 @@ fn follow_later(table: &UsedTable, link: &UsedLink, texts: Vec<Vec<String>>) {
 /// Lock, compute and write what this transaction has touched; what cannot be is pending.
 fn settle(a: &Attached) {
     let _pinned = Pinned::new();
-    let touched = session::take_touched();
+    let touched = xact_state::take_touched();
     let many = touched.iter().any(|(_, values)| values.len() > settings::max_immediate());
-    if touched.is_empty() || session::everything_is_pending() {
+    if touched.is_empty() || xact_state::everything_is_pending() {
         return;
     }
     // The server's lock table may be full.
@@ -294,7 +296,7 @@ fn settle(a: &Attached) {
     }
     let prepared = document::prepare(a, &locked);
     if settings::notify() {
-        session::computed(prepared.keys());
+        xact_state::computed(prepared.keys());
     }
     for (reason, keys) in prepared.write(a).left() {
         let texts = keys.iter().map(|key| vec![Value::uuid(key).to_text()]);
@@ -330,7 +332,7 @@ fn name_pending(
             }
         }
     }
-    texts.retain(|v| !session::was_deleted(&link.targets, v));
+    texts.retain(|v| !xact_state::was_deleted(&link.targets, v));
     if link.renamable && !texts.is_empty() {
         return pending::everything("a key that has an enum in it");
     }
@@ -357,7 +359,7 @@ fn record_deleted(a: &Attached, firing: &Firing) {
                 Some(Value { datum, oid: c.oid }.to_text())
             };
             if let Some(texts) = columns.iter().map(text).collect() {
-                session::record_deleted(columns.iter().map(|c| c.number).collect(), texts);
+                xact_state::record_deleted(columns.iter().map(|c| c.number).collect(), texts);
             }
         }
         left = left.saturating_sub(1);

@@ -8,14 +8,14 @@
 //! at SERIALIZABLE by what they add.
 
 use crate::attachment::{Attached, Naming};
+use crate::definition::{Sql, by_column};
+use crate::iso8601::UNIX_TO_POSTGRES;
 use crate::pg::scan::{KeyHash, Look};
 use crate::pg::spi::{self, Arg, At};
 use crate::pg::{Oid, catalog, tuple, value::Uuid, xact};
 use crate::rights::{as_ourselves, home};
-use crate::routes::{Sql, by_column};
-use crate::session;
 use crate::settings;
-use crate::time::UNIX_TO_POSTGRES;
+use crate::xact_state;
 use std::collections::HashSet;
 
 /// A change that may touch many profiles.
@@ -303,8 +303,8 @@ pub const OVER: &str = "NOT EXISTS (SELECT FROM pg_locks AS l WHERE l.locktype =
 
 /// Everything is to be computed anew. O(1), once a transaction.
 pub fn everything(reason: &str) {
-    session::many();
-    if session::distrust_everything() {
+    xact_state::many();
+    if xact_state::distrust_everything() {
         insert_everything(reason, false);
     }
 }
@@ -312,9 +312,9 @@ pub fn everything(reason: &str) {
 /// The same where the document's definition has changed, which older snapshots see at once (catalogs
 /// are not theirs): no stamp is trusted in any of them until refresh has numbered this.
 pub fn redefined(reason: &str) {
-    session::many();
-    session::distrust_everything();
-    if session::redefine() {
+    xact_state::many();
+    xact_state::distrust_everything();
+    if xact_state::redefine() {
         insert_everything(reason, true);
     }
     if let Some((home, _)) = home() {
@@ -326,7 +326,7 @@ pub fn redefined(reason: &str) {
 /// stamp is trusted until refresh, or attach(), has looked whether it concerns the document. `about`: the
 /// objects. More than one row in a transaction, since each may turn out to concern nobody.
 pub fn unseen(about: &[Oid]) {
-    session::many();
+    xact_state::many();
     {
         let _us = as_ourselves();
         spi::run(
@@ -342,8 +342,8 @@ pub fn unseen(about: &[Oid]) {
 /// The same where a table may no longer be a target of logical replication: its apply fires no statement
 /// triggers, so nothing speaks of what it has under way, and refresh numbers this only when that is over.
 pub fn applied(reason: &str) {
-    session::many();
-    session::distrust_everything();
+    xact_state::many();
+    xact_state::distrust_everything();
     let _us = as_ourselves();
     spi::run(
         "INSERT INTO profile_cache.pending_epoch (redefined, apply, reason, horizon) VALUES (false, true, $1, $2)",
@@ -361,8 +361,8 @@ fn insert_everything(reason: &str, redefined: bool) {
 
 /// The profiles that rows of a table lead to, by old and new values of its `columns`.
 pub fn linked(schema: &str, table: &str, columns: &[String], values: &[Vec<String>]) {
-    session::many();
-    if session::everything_is_pending() {
+    xact_state::many();
+    if xact_state::everything_is_pending() {
         return;
     }
     let _us = as_ourselves();
@@ -420,7 +420,7 @@ pub fn advance() {
 /// become others go from the rows before it. Those that a refresh has in hand stay: it must not wait
 /// for DDL, nor DDL for it.
 pub fn forget_values() {
-    session::forget_keys();
+    xact_state::forget_keys();
     let _us = as_ourselves();
     spi::run(
         "DELETE FROM profile_cache.pending_key WHERE id IN \
@@ -442,8 +442,8 @@ pub fn keys(naming: &Naming, values: impl Iterator<Item = Vec<String>>, reason: 
     if new.is_empty() {
         return;
     }
-    session::many();
-    if session::keys_named() > settings::max_immediate().max(1) {
+    xact_state::many();
+    if xact_state::keys_named() > settings::max_immediate().max(1) {
         return everything("more pending keys than profile_cache.max_immediate in one transaction");
     }
     insert_keys(naming, &new, reason);
@@ -460,7 +460,7 @@ pub fn leftovers(naming: &Naming, values: impl Iterator<Item = Vec<String>>, rea
 /// Those that this transaction has not named yet.
 fn unnamed(naming: &Naming, values: impl Iterator<Item = Vec<String>>) -> Vec<Vec<String>> {
     let columns = naming.step.column_names();
-    values.filter(|v| session::name_key(&columns, v)).collect()
+    values.filter(|v| xact_state::name_key(&columns, v)).collect()
 }
 
 fn insert_keys(naming: &Naming, values: &[Vec<String>], reason: &str) {

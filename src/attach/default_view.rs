@@ -4,7 +4,7 @@
 //! exactly one row for each profile, reads other tables by their foreign keys only, and changes by
 //! itself only at `valid_until`.
 
-use crate::routes::{
+use crate::definition::{
     COLUMNS, collate, qualified, quote_identifier as quote, quote_literal as literal,
 };
 

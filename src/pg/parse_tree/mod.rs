@@ -1,14 +1,14 @@
-//! From the server's parse tree of a view to [`crate::query`], and what it calls and prints.
+//! From the server's parse tree of a view to [`crate::query_tree`], and what it calls and prints.
 //!
 //! Invariant: nothing of the tree is left out. A node that has no form of its own there is walked
 //! by PostgreSQL's expression_tree_walker; the functions it calls come from check_functions_in_node.
-//! (What a type brings along, as the comparison behind GREATEST and the CHECK of a domain, is `closure.rs`'s.) The view stays locked (ACCESS SHARE) to the end of
+//! (What a type brings along, as the comparison behind GREATEST and the CHECK of a domain, is `reach.rs`'s.) The view stays locked (ACCESS SHARE) to the end of
 //! the transaction, nested ones too, so that what was proven of it stays so until then.
 
 use super::value::Value;
 use super::xact;
 use crate::error::check_interrupts;
-use crate::query::{
+use crate::query_tree::{
     Any, By, Expr, Group, JoinKind, Limit, Node, Operator, Query, Relation, Target, With, bounds,
 };
 use pgrx::pg_sys::{self, NodeTag, Oid};

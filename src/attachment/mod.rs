@@ -4,16 +4,16 @@
 //! before a statement that could see the difference runs; it is loaded from the newest committed
 //! state, so a transaction that began before attach finds it too.
 
-use crate::closure;
-use crate::closure::Reached;
-use crate::discovery;
+use crate::definition::{self, Definition, Link, Sql, Step, qualified};
 use crate::error::{Error, check_interrupts};
 use crate::pg::scan::{self, Epochs, KeyHash, Keys, Probe};
 use crate::pg::spi::{self, Arg, At};
 use crate::pg::trigger::Column;
 use crate::pg::{Oid, catalog, tuple};
+use crate::proof::discover;
+use crate::proof::reach;
+use crate::proof::reach::Reached;
 use crate::rights::{as_ourselves, home};
-use crate::routes::{self, Definition, Link, Sql, Step, qualified};
 use pgrx::pg_sys::{INT8OID, JSONBOID, TIMESTAMPTZOID, UUIDOID};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -97,7 +97,7 @@ impl Naming {
         });
         let columns: Vec<(i16, Oid)> = columns.collect();
         let plain = columns.len() == names.len()
-            && step.columns.iter().all(|c| c.operator == routes::BUILT_IN_EQUALS)
+            && step.columns.iter().all(|c| c.operator == definition::BUILT_IN_EQUALS)
             && columns.iter().all(|(number, _)| catalog::has_one_text(profile, *number));
         Naming { set: scan::hash(&names), plain, columns, types, step }
     }
@@ -128,7 +128,7 @@ pub struct Attached {
     pub definition: Definition,
     pub sql: Sql,
     pub key: i16,
-    /// Numbers of the four columns, in the order of [`routes::COLUMNS`].
+    /// Numbers of the four columns, in the order of [`definition::COLUMNS`].
     pub columns: [i16; 4],
     /// Empty where the definition cannot be resolved.
     pub tables: Vec<UsedTable>,
@@ -195,8 +195,8 @@ impl Attached {
 
 /// The key, and the members' steps, one for each set of referenced columns; with the columns' types.
 fn naming(profile: Oid, d: &Definition) -> Vec<Naming> {
-    let key = Step::profile(&d.key, routes::BUILT_IN_EQUALS);
-    let mut found: Vec<(Step, Vec<String>)> = vec![(key, vec![routes::UUID.into()])];
+    let key = Step::profile(&d.key, definition::BUILT_IN_EQUALS);
+    let mut found: Vec<(Step, Vec<String>)> = vec![(key, vec![definition::UUID.into()])];
     for link in d.tables.iter().flat_map(|t| &t.links) {
         if let Some(step) = link.direct()
             && !found.iter().any(|(s, _)| s.column_names() == step.column_names())
@@ -469,7 +469,7 @@ fn read() -> (State, Vec<Oid>) {
     let of_type = |name: &str, oid: Oid| {
         catalog::column_number(profile, name).filter(|n| catalog::column_type(profile, *n) == oid)
     };
-    let columns = routes::COLUMNS.map(|(name, _)| name);
+    let columns = definition::COLUMNS.map(|(name, _)| name);
     let types = [JSONBOID, TIMESTAMPTZOID, INT8OID, TIMESTAMPTZOID];
     let numbers = [0, 1, 2, 3].map(|i| of_type(columns[i], types[i]));
     let (Some(key), [Some(a), Some(b), Some(c), Some(d)], Some(owner)) =
@@ -515,7 +515,7 @@ fn read() -> (State, Vec<Oid>) {
         keys,
         naming,
         sets,
-        foreign_indexes: closure::foreign_indexes(profile),
+        foreign_indexes: reach::foreign_indexes(profile),
         fragile: fragile(profile, &[a, b, c, d]),
         expiry_indexed: expiry_indexed(profile, b),
         definition,
@@ -661,7 +661,7 @@ fn our_tables() -> Option<(Epochs, Keys)> {
 /// Triggers of ours that do not fire.
 fn triggers_off(profile: Oid, tables: &[UsedTable]) -> Option<Distrust> {
     let oids: Vec<Oid> = tables.iter().map(|t| t.oid).collect();
-    let name = |oid| catalog::relation_name(oid).map(|(s, t)| routes::display(&s, &t));
+    let name = |oid| catalog::relation_name(oid).map(|(s, t)| definition::display(&s, &t));
     let missing: Vec<String> = missing_triggers(&oids, profile)
         .into_iter()
         .map(|(oid, trigger)| format!("{trigger} on {}", name(oid).unwrap_or_default()))
@@ -717,7 +717,7 @@ fn unhealthy(profile: Oid, key: i16, tables: &[UsedTable]) -> Option<Distrust> {
 /// CONCURRENTLY lets duplicates in long before its event, and for good where it is cancelled.
 fn not_unique(definition: &Definition, tables: &[UsedTable]) -> Option<Distrust> {
     let oids: Vec<Oid> = tables.iter().map(|t| t.oid).collect();
-    let valid = discovery::unique_indexes(&oids);
+    let valid = discover::unique_indexes(&oids);
     for (table, used) in definition.tables.iter().zip(tables) {
         for columns in &table.unique {
             let numbers: Option<Vec<i16>> =
@@ -729,7 +729,7 @@ fn not_unique(definition: &Definition, tables: &[UsedTable]) -> Option<Distrust>
             if !held {
                 return Some(Distrust::Problem(format!(
                     "the unique index on {} ({}) is no longer valid",
-                    routes::display(&table.schema, &table.name),
+                    definition::display(&table.schema, &table.name),
                     columns.join(", ")
                 )));
             }
@@ -778,11 +778,11 @@ fn fragile(profile: Oid, columns: &[i16; 4]) -> bool {
 
 /// The triggers of ours that these tables should have and do not have just so, ENABLE ALWAYS.
 pub fn missing_triggers(tables: &[Oid], profile: Oid) -> Vec<(Oid, String)> {
-    let wanted: Vec<(Oid, &routes::Trigger)> = tables
+    let wanted: Vec<(Oid, &definition::Trigger)> = tables
         .iter()
-        .flat_map(|t| routes::triggers(*t == profile).map(move |trigger| (*t, trigger)))
+        .flat_map(|t| definition::triggers(*t == profile).map(move |trigger| (*t, trigger)))
         .collect();
-    let texts = |f: fn(&routes::Trigger) -> String| {
+    let texts = |f: fn(&definition::Trigger) -> String| {
         Arg::texts(&wanted.iter().map(|(_, t)| f(t)).collect::<Vec<_>>())
     };
     spi::all(

@@ -9,8 +9,16 @@
 //! what was found out of a query once is remembered ([`Prover::outputs`] and its like), every step counts
 //! against a bound, and at each the server may end the work ([`Prover::spend`]).
 
+pub mod discover;
+pub mod one_row;
+pub mod reach;
+pub mod routes;
+pub mod volatility;
+
 use crate::error::Error;
-use crate::query::{By, Condition, Expr, JoinKind, Node, Oid, Query, Relation, Target, bounds};
+use crate::query_tree::{
+    By, Condition, Expr, JoinKind, Node, Oid, Query, Relation, Target, bounds,
+};
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
@@ -930,7 +938,7 @@ fn has_full_join(node: &Node) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::query::{Group, Limit, Operator, With};
+    use crate::query_tree::{Group, Limit, Operator, With};
 
     // profile (1 id, 2 key, 3 tenant), member (1 id, 2 profile, 3 plan, 4 tenant), plan (1 id, 2 name).
     const PROFILE: Oid = 1;

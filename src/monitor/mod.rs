@@ -4,8 +4,10 @@
 //! rows in memory.
 
 use crate::attachment::{self, Attached, Distrust, State};
+use crate::definition::display;
 use crate::document;
 use crate::error::check_interrupts;
+use crate::iso8601::iso8601;
 use crate::pending::{self, Anyone, Judge, Looked, PendingKeys};
 use crate::pg::identity::Pinned;
 use crate::pg::spi::{self, Arg, At};
@@ -13,10 +15,8 @@ use crate::pg::value::{Uuid, Value, scratch};
 use crate::pg::{catalog, tuple};
 use crate::refresh::{RUN, TURN};
 use crate::rights::{as_ourselves, as_owner};
-use crate::routes::display;
-use crate::session;
 use crate::settings;
-use crate::time::iso8601;
+use crate::xact_state;
 
 const PAGE: i64 = 500;
 /// Blocks of the profile table that `status` reads at most; of a larger one it takes a sample.
@@ -138,7 +138,7 @@ impl<'a> Checked<'a> {
 
     /// Whether a reader would be served the stored document.
     fn trusted(&self, looked: &Looked) -> bool {
-        self.a.distrust.is_none() && !session::unsure() && self.judge.of(looked).is_ok()
+        self.a.distrust.is_none() && !xact_state::unsure() && self.judge.of(looked).is_ok()
     }
 }
 

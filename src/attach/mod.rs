@@ -4,22 +4,24 @@
 //! proportion to a table's size. Running attach() again mends whatever is missing and, where nothing
 //! is, changes nothing.
 
-use crate::advice;
+pub mod ddl;
+pub mod default_view;
+pub mod tables;
+pub mod warnings;
+
+use crate::attach::tables::{
+    Named, check_key, conventional_tables, find_tables, lock, named, refuse_events_pending,
+    refuse_unfit,
+};
 use crate::attachment::{self, State};
-use crate::conventional;
-use crate::ddl;
-use crate::discovery::{self, Key};
+use crate::definition::{self, Definition, display, qualified, quote_identifier, quote_literal};
 use crate::error::{Error, notice};
 use crate::pending;
 use crate::pg::identity::current_user;
 use crate::pg::spi::{self, Arg, At};
 use crate::pg::{Oid, catalog, xact};
+use crate::proof::discover::{self, Key};
 use crate::rights::{self, Revoke, as_ourselves, as_owner, check_extension_member, check_owner};
-use crate::routes::{self, Definition, display, qualified, quote_identifier, quote_literal};
-use crate::tables::{
-    Named, check_key, conventional_tables, find_tables, lock, named, refuse_events_pending,
-    refuse_unfit,
-};
 
 /// The generated view's name, beside the profile table, and how its comment begins.
 const VIEW: &str = "profile_document";
@@ -97,13 +99,13 @@ pub fn attach(request: &Request) {
     };
     let found = {
         let _us = as_ourselves();
-        discovery::discover(profile.oid, document, Key::Column(key)).unwrap_or_else(|e| e.raise())
+        discover::discover(profile.oid, document, Key::Column(key)).unwrap_or_else(|e| e.raise())
     };
     let definition = &found.definition;
     ddl::hold_row_types(profile.oid, document);
-    advice::warn_of_whole_reads(owner, document, definition);
+    warnings::warn_of_whole_reads(owner, document, definition);
     for table in exclusive.iter().filter(|t| t.oid != profile.oid) {
-        let used = |d: &routes::Table| (&d.schema, &d.name) == (&table.schema, &table.name);
+        let used = |d: &definition::Table| (&d.schema, &d.name) == (&table.schema, &table.name);
         if !definition.tables.iter().any(used) {
             drop_triggers(table);
         }
@@ -114,14 +116,14 @@ pub fn attach(request: &Request) {
         // What was committed before the locks were there, this has seen.
         ddl::settle(&recorded, &unseen, || ());
     }
-    advice::warn_of_later_triggers(&profile);
-    advice::warn_of_foreign_indexes(&profile);
-    advice::warn_of_readers(&profile, &others);
-    advice::name_expiry_index(&profile, definition);
-    advice::warn_of_open_order(&found.unordered);
+    warnings::warn_of_later_triggers(&profile);
+    warnings::warn_of_foreign_indexes(&profile);
+    warnings::warn_of_readers(&profile, &others);
+    warnings::name_expiry_index(&profile, definition);
+    warnings::warn_of_open_order(&found.unordered);
     // Where the generated view's rows tie, they show the same.
     if own.is_some() {
-        advice::warn_of_ties(&found.tied);
+        warnings::warn_of_ties(&found.tied);
     }
 }
 
@@ -130,17 +132,15 @@ fn tables_of_view(document: Oid, user: Oid, profile: &Named) -> Vec<Named> {
     let view = named(document);
     check_owner(user, document);
     let _us = as_ourselves();
-    let Some(tables) = discovery::tables_of(document) else {
-        Error::NotAView(view.display).raise()
-    };
+    let Some(tables) = discover::tables_of(document) else { Error::NotAView(view.display).raise() };
     tables.into_iter().filter(|t| *t != profile.oid).map(named).collect()
 }
 
 /// Writes the view of the conventional tables; whether that changed anything.
 fn generate(profile: &Named, owner: Oid, others: &[Named], request: &Request) -> (Oid, bool) {
     let found = find_tables(profile, others, request);
-    let view = conventional::view(&found);
-    advice::warn_of_shown_again(request, excluded_by(profile));
+    let view = default_view::view(&found);
+    warnings::warn_of_shown_again(request, excluded_by(profile));
     let left_out = |why: &str, columns: &[String]| {
         if !columns.is_empty() {
             notice(&format!("left out of the document because {why}: {}", columns.join(", ")));
@@ -175,7 +175,7 @@ fn attached_profile() -> Option<Oid> {
 /// last: where the stamp before it changes, WAL need not repeat it.
 fn add_columns(profile: &Named) -> bool {
     let mut added = vec![];
-    for (name, wanted) in routes::COLUMNS.into_iter().rev() {
+    for (name, wanted) in definition::COLUMNS.into_iter().rev() {
         match catalog::column_number(profile.oid, name) {
             None => added.push(format!("ADD COLUMN {} {wanted}", quote_identifier(name))),
             Some(number) => {
@@ -325,7 +325,7 @@ fn make_triggers(definition: &Definition, profile: Oid, owner: Oid) -> bool {
         let table = named(*oid);
         refuse_events_pending(&table);
         let sql = table.sql;
-        let Some(trigger) = routes::triggers(true).find(|t| t.name == name) else {
+        let Some(trigger) = definition::triggers(true).find(|t| t.name == name) else {
             continue;
         };
         spi::utility(&trigger.create(&sql));
@@ -383,7 +383,7 @@ fn record(
 }
 
 fn forget_everything() {
-    crate::session::forget_pending();
+    crate::xact_state::forget_pending();
     for table in [
         "attachment",
         "epoch",
@@ -430,7 +430,7 @@ pub fn detach(drop_columns: bool) {
     }
     if let Some(oid) = profile.filter(|_| drop_columns) {
         let _owner = as_owner(catalog::owner(oid).unwrap_or(user));
-        let drops: Vec<String> = routes::COLUMNS
+        let drops: Vec<String> = definition::COLUMNS
             .iter()
             .filter(|(c, _)| catalog::column_number(oid, c).is_some())
             .map(|(c, _)| format!("DROP COLUMN {}", quote_identifier(c)))
@@ -465,7 +465,7 @@ fn drop_triggers(table: &Named) {
         return;
     };
     let _owner = as_owner(owner);
-    for name in routes::triggers(true).map(|t| t.name) {
+    for name in definition::triggers(true).map(|t| t.name) {
         if trigger_of_ours(table.oid, name) {
             spi::utility(&format!("DROP TRIGGER {} ON {}", quote_identifier(name), table.sql));
         }

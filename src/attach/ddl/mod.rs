@@ -13,8 +13,7 @@
 
 use crate::attachment::{self, Attached, Distrust, Recorded, State};
 use crate::blockers::{Mode, blockers};
-use crate::closure;
-use crate::discovery::{self, Key};
+use crate::definition::{self, Definition, Link};
 use crate::error::{Error, warning};
 use crate::pending;
 use crate::pg::ddl::{self, Kind, Part, Told};
@@ -23,8 +22,9 @@ use crate::pg::spi::{self, Arg, At};
 use crate::pg::value::Uuid;
 use crate::pg::{Oid, catalog};
 use crate::pg::{tuple, xact};
+use crate::proof::discover::{self, Key};
+use crate::proof::reach;
 use crate::rights::{as_ourselves, home};
-use crate::routes::{self, Definition, Link};
 use pgrx::pg_sys;
 use std::collections::{HashMap, HashSet};
 
@@ -274,7 +274,9 @@ fn of_part(t: &Told, part: &Part) -> Effect {
         // What that proves or runs, is asked below; and of what has gone, the other event tells.
         Kind::NewConstraint | Kind::OldConstraint if table() => Effect::Nothing,
         Kind::Constraint if table() => Effect::Proof,
-        Kind::Trigger if table() && routes::triggers(true).all(|ours| ours.name != part.name) => {
+        Kind::Trigger
+            if table() && definition::triggers(true).all(|ours| ours.name != part.name) =>
+        {
             Effect::Proof
         }
         _ => Effect::Document,
@@ -447,7 +449,7 @@ fn find(recorded: &Recorded) -> Result<Definition, Error> {
     let looked = xact::look(|| {
         let _us = as_ourselves();
         let key = recorded.definition.as_ref().map_or("", |d| &d.view_key);
-        discovery::discover(recorded.profile, recorded.document, Key::Shown(key))
+        discover::discover(recorded.profile, recorded.document, Key::Shown(key))
     });
     match looked {
         Ok(found) => found.map(|f| f.definition),
@@ -510,7 +512,7 @@ fn rediscover(recorded: &Recorded, found: Result<Definition, Error>, replaced: b
     // is still the one that writers have gone by.
     let covered = |d: &Definition| {
         let before = recorded.definition.as_ref();
-        !(replaced || recorded.problem) || before.is_some_and(|before| discovery::covers(before, d))
+        !(replaced || recorded.problem) || before.is_some_and(|before| discover::covers(before, d))
     };
     if let Ok(d) = &found
         && recorded.definition.as_ref().map(led_by) != Some(led_by(d))
@@ -567,8 +569,8 @@ fn changes_of_reached(recorded: &Recorded) -> Option<Changes> {
             spi::all(sql, At::Latest, &[arg], |r| Some(((r.oid(1)?, r.oid(2)?), r.bool(3)?)));
         found.into_iter().flatten().collect()
     };
-    let mut now = read(&closure::concerned_beside(), Arg::oids(&relations));
-    now.extend(read(&closure::concerned(), Arg::oids(&relations)));
+    let mut now = read(&reach::concerned_beside(), Arg::oids(&relations));
+    now.extend(read(&reach::concerned(), Arg::oids(&relations)));
     now.insert(here(), true);
     let before = read(
         "SELECT r.classid, r.objid, r.shown FROM profile_cache.reached AS r WHERE r.server = $1",
@@ -627,7 +629,7 @@ fn write_reached(recorded: &Recorded) -> bool {
 /// prints a row opens its type's relation.
 pub fn hold_row_types(profile: Oid, document: Oid) {
     let _us = as_ourselves();
-    let types = closure::Reached::by_view(profile, document).types();
+    let types = reach::Reached::by_view(profile, document).types();
     let rows = spi::all(
         "SELECT t.typrelid FROM pg_type AS t WHERE t.oid = ANY ($1) AND t.typrelid <> 0",
         At::Latest,

@@ -1,15 +1,15 @@
 //! Which functions, operators, casts and printed types a document view may use, as to their results. Whose
-//! they are and what they are written in is `closure.rs`'s.
+//! they are and what they are written in is `reach.rs`'s.
 //!
 //! Invariant: what passes has the same result for the same rows, in any session, under the pinned
 //! settings; or depends on now() beside, and the view says until when it is valid. Only of a function in C
 //! is it believed that it is IMMUTABLE if it says so.
 
-use crate::closure::{Reached, Stored};
 use crate::error::Error;
 use crate::pg::Oid;
-use crate::pg::query::{Uses, of_expression};
+use crate::pg::parse_tree::{Uses, of_expression};
 use crate::pg::spi::{self, Arg, At};
+use crate::proof::reach::{Reached, Stored};
 use std::collections::BTreeSet;
 
 /// STABLE built-ins whose result depends on nothing but their arguments and the pinned settings.

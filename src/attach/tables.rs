@@ -4,16 +4,16 @@
 //! and each member and dimension is tied by a valid foreign key. Nothing is changed.
 
 use crate::attach::Request;
+use crate::attach::default_view::{Column, ForeignKey, Found, Tables};
 use crate::attachment;
 use crate::blockers::{Mode, blockers};
-use crate::conventional::{Column, ForeignKey, Found, Tables};
-use crate::discovery;
+use crate::definition::{self, display, display_identifier, qualified};
 use crate::error::Error;
 use crate::pg::identity::setting;
 use crate::pg::spi::{self, Arg, At};
 use crate::pg::{Oid, catalog, tuple, xact};
+use crate::proof::discover;
 use crate::rights::as_ourselves;
-use crate::routes::{self, display, display_identifier, qualified};
 use pgrx::pg_sys;
 
 /// A relation and how to write its name.
@@ -230,7 +230,7 @@ fn columns(oid: Oid) -> Vec<Column> {
 pub fn find_tables(profile: &Named, others: &[Named], request: &Request) -> Tables {
     let _us = as_ourselves();
     let all: Vec<Oid> = others.iter().map(|t| t.oid).chain([profile.oid]).collect();
-    let keys = discovery::foreign_keys(&all);
+    let keys = discover::foreign_keys(&all);
     let found = |t: &Named| Found {
         schema: t.schema.clone(),
         name: t.name.clone(),
@@ -254,7 +254,7 @@ pub fn find_tables(profile: &Named, others: &[Named], request: &Request) -> Tabl
                 column: fk.from_name.clone(),
                 references: fk.to_name.clone(),
                 // Under the pinned search_path a plain = is the built-in one.
-                equals: if fk.operator == routes::BUILT_IN_EQUALS {
+                equals: if fk.operator == definition::BUILT_IN_EQUALS {
                     "=".into()
                 } else {
                     fk.operator.clone()

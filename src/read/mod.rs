@@ -5,7 +5,9 @@
 //! whose `cached_profile` the caller may SELECT, and nothing is written.
 
 use crate::attachment::{self, Attached, Naming};
+use crate::definition::display;
 use crate::error::Error;
+use crate::iso8601::iso8601;
 use crate::pending::{self, Judge, Looked, Miss, PendingKeys};
 use crate::pg::identity::current_user;
 use crate::pg::scan::{KeyHash, Row};
@@ -13,10 +15,8 @@ use crate::pg::spi::{self, Arg, At};
 use crate::pg::value::{Uuid, Value};
 use crate::pg::{catalog, tuple};
 use crate::rights::{as_caller, as_owner};
-use crate::routes::display;
-use crate::session;
 use crate::settings;
-use crate::time::iso8601;
+use crate::xact_state;
 
 /// What the reader's rule found for one key.
 pub enum Found {
@@ -42,7 +42,7 @@ fn look(a: &Attached, key: &Uuid, closely: bool) -> Found {
         Some(Miss::Disabled)
     } else if a.distrust.is_some() {
         Some(Miss::Triggers)
-    } else if session::unsure() {
+    } else if xact_state::unsure() {
         Some(Miss::Unsettled)
     } else {
         None

@@ -5,7 +5,7 @@
 
 use crate::error::Error;
 use crate::proof::{Place, Prover, Slot};
-use crate::query::{By, Condition, Expr, Group, Limit, Node, Oid, Query, Relation, bounds};
+use crate::query_tree::{By, Condition, Expr, Group, Limit, Node, Oid, Query, Relation, bounds};
 use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
 
