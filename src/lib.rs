@@ -8,6 +8,7 @@ mod attachment;
 mod blockers;
 mod definition;
 mod document;
+mod entry;
 mod error;
 mod iso8601;
 mod monitor;
@@ -29,6 +30,5 @@ pgrx::extension_sql_file!("../sql/profile_cache.sql", name = "profile_cache", bo
 /// Runs when a backend loads the library.
 #[pgrx::pg_guard]
 pub extern "C-unwind" fn _PG_init() {
-    pg::backtrace::switch_off();
-    pg::xact::register_callbacks();
+    entry::init();
 }

@@ -1,18 +1,36 @@
 //! Transactions: callbacks, subtransactions, command ids.
 //!
-//! Invariant: what [`crate::xact_state`] keeps for a transaction follows its subtransactions exactly:
-//! gone with the one that made it, handed to the parent when it commits.
+//! Invariant: whoever keeps something for a transaction ([`Callbacks`]) is told of each end of it and of its
+//! subtransactions, exactly once.
 
 use super::Oid;
-use crate::{rights, settings, write, xact_state};
 use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
 use pgrx::pg_sys::{self, PgTryBuilder, panic::CaughtError};
 use pgrx::{PgSqlErrorCode, pg_guard};
 use std::ffi::{CStr, CString, c_void};
 use std::panic::AssertUnwindSafe;
+use std::sync::OnceLock;
+
+/// Who is told of what happens to the transaction and in the catalogs. They neither panic nor register anything.
+pub struct Callbacks {
+    /// Before a transaction commits or is prepared, behind its last deferred trigger.
+    pub before_commit_or_prepare: fn(),
+    /// Before it commits, after the above.
+    pub before_commit: fn(),
+    /// It has been committed, aborted or prepared.
+    pub ended: fn(),
+    pub subtransaction_aborted: fn(pg_sys::SubTransactionId),
+    /// One, and its parent.
+    pub subtransaction_committed: fn(pg_sys::SubTransactionId, pg_sys::SubTransactionId),
+    /// What the catalogs say of a relation may have changed; of any, where it is InvalidOid.
+    pub relation_changed: fn(Oid),
+}
+
+static CALLBACKS: OnceLock<Callbacks> = OnceLock::new();
 
 /// Registers the backend's callbacks; once, from `_PG_init`.
-pub fn register_callbacks() {
+pub fn register_callbacks(callbacks: Callbacks) {
+    let _ = CALLBACKS.set(callbacks);
     // SAFETY: the callbacks live as long as the library; they neither panic nor call back.
     unsafe {
         pg_sys::RegisterXactCallback(Some(on_transaction), std::ptr::null_mut());
@@ -30,39 +48,35 @@ pub fn register_callbacks() {
             pg_sys::Datum::from(0),
         );
     }
-    settings::define();
 }
 
 #[pg_guard]
 unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _arg: *mut c_void) {
     use pg_sys::XactEvent::*;
-    if matches!(event, XACT_EVENT_PRE_COMMIT | XACT_EVENT_PRE_PREPARE)
-        && xact_state::unsettled()
-        && ours_are_there()
-    {
-        // Behind the last deferred trigger: nothing that is done here may queue one. The transaction
-        // may have been made read only since it wrote.
-        let _snapshot = super::spi::Pushed::new();
-        // SAFETY: a backend variable, put back here, or by the abort that an error brings.
-        let read_only = unsafe { pg_sys::XactReadOnly };
-        // SAFETY: as above.
-        unsafe { pg_sys::XactReadOnly = false };
-        super::value::scratch(write::before_commit);
-        // SAFETY: as above.
-        unsafe { pg_sys::XactReadOnly = read_only };
+    let Some(callbacks) = CALLBACKS.get() else { return };
+    if matches!(event, XACT_EVENT_PRE_COMMIT | XACT_EVENT_PRE_PREPARE) {
+        (callbacks.before_commit_or_prepare)();
     }
     if event == XACT_EVENT_PRE_COMMIT {
-        write::announce();
+        (callbacks.before_commit)();
     }
     if matches!(event, XACT_EVENT_COMMIT | XACT_EVENT_ABORT | XACT_EVENT_PREPARE) {
-        xact_state::transaction_ended();
+        (callbacks.ended)();
     }
 }
 
-/// Whether our own tables are there, as far as others have committed: COMMIT itself asks nobody.
-fn ours_are_there() -> bool {
-    super::catalog::accept_invalidations();
-    rights::home().is_some()
+/// Does the work that is left at COMMIT, with a snapshot, also in a transaction that has been made read only since it
+/// wrote.
+pub fn before_commit(work: fn()) {
+    // Behind the last deferred trigger: nothing that is done here may queue one.
+    let _snapshot = super::spi::Pushed::new();
+    // SAFETY: a backend variable, put back here, or by the abort that an error brings.
+    let read_only = unsafe { pg_sys::XactReadOnly };
+    // SAFETY: as above.
+    unsafe { pg_sys::XactReadOnly = false };
+    super::value::scratch(work);
+    // SAFETY: as above.
+    unsafe { pg_sys::XactReadOnly = read_only };
 }
 
 #[pg_guard]
@@ -72,10 +86,11 @@ unsafe extern "C-unwind" fn on_subtransaction(
     parent: pg_sys::SubTransactionId,
     _arg: *mut c_void,
 ) {
+    let Some(callbacks) = CALLBACKS.get() else { return };
     match event {
-        pg_sys::SubXactEvent::SUBXACT_EVENT_ABORT_SUB => xact_state::subtransaction_aborted(mine),
+        pg_sys::SubXactEvent::SUBXACT_EVENT_ABORT_SUB => (callbacks.subtransaction_aborted)(mine),
         pg_sys::SubXactEvent::SUBXACT_EVENT_COMMIT_SUB => {
-            xact_state::subtransaction_committed(mine, parent);
+            (callbacks.subtransaction_committed)(mine, parent);
         }
         _ => {}
     }
@@ -83,14 +98,16 @@ unsafe extern "C-unwind" fn on_subtransaction(
 
 #[pg_guard]
 unsafe extern "C-unwind" fn on_relcache(_arg: pg_sys::Datum, relation: Oid) {
-    crate::attachment::relation_changed(relation);
-    rights::relation_changed(relation);
+    if let Some(callbacks) = CALLBACKS.get() {
+        (callbacks.relation_changed)(relation);
+    }
 }
 
 #[pg_guard]
 unsafe extern "C-unwind" fn on_syscache(_arg: pg_sys::Datum, _cache: i32, _hash: u32) {
-    crate::attachment::relation_changed(Oid::INVALID);
-    rights::relation_changed(Oid::INVALID);
+    if let Some(callbacks) = CALLBACKS.get() {
+        (callbacks.relation_changed)(Oid::INVALID);
+    }
 }
 
 pub fn subtransaction_id() -> u32 {
