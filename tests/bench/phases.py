@@ -6,7 +6,7 @@ Each phase leaves its databases as it found them: attached, and nothing pending.
 
 import dataclasses
 
-from peers import redis, served_from, unused_is_unused, verified
+from peers import ROOT, redis, served_from, unused_is_unused, verified
 
 
 @dataclasses.dataclass
@@ -339,8 +339,10 @@ def pending(bench):
 
 def ddl(bench):
     """DDL with and without the extension: on what the document has nothing to do with, and on the profile table."""
-    s = bench.tiny
-    for database in (s.bare, s.cached):
+    s, bare = bench.tiny, "without"
+    bench.server.sql("postgres", f"CREATE DATABASE {bare} OWNER app")
+    bench.server.file(bare, ROOT / "tests/demo/tables.sql")
+    for database in (bare, s.cached):
         bench.server.run(database, "CREATE TABLE unrelated (id int)")
     statements = [  # what, and to be repeated
         ("COMMENT ON TABLE unrelated", "COMMENT ON TABLE unrelated IS 'x';"),
@@ -355,12 +357,12 @@ def ddl(bench):
     ]
     for what, statement in statements:
         for how, first in (("", False), (", first in its session", True)):
-            against = {f"{what}{how}: bare": None}
+            against = {f"{what}{how}: without the extension": None}
             bench.measure("ddl", [
-                bench.ddl(f"{what}{how}: bare", s.bare, statement, first),
+                bench.ddl(f"{what}{how}: without the extension", bare, statement, first),
                 bench.ddl(f"{what}{how}: cached", s.cached, statement, first, against),
             ])  # fmt: skip
-    for database in (s.bare, s.cached):
+    for database in (bare, s.cached):
         bench.server.run(database, "DROP TABLE unrelated; DROP FUNCTION unrelated(); ALTER TABLE user_profile RESET (fillfactor)")
     served_from(bench.server, s, "cache", "fresh")
 
