@@ -21,12 +21,82 @@ use crate::rights::as_owner;
 use pgrx::pg_sys::ItemPointerData;
 use std::collections::HashMap;
 
+/// Profiles that are to be computed anew: those whose `step` columns equal one of `values`.
+pub struct Request<'a> {
+    pub step: &'a Step,
+    pub values: &'a [Vec<Value>],
+    /// A way to find the row of one value without SQL.
+    pub lookup: Option<&'a Probe>,
+}
+
+/// Computes and stores the documents of all profiles that are asked for, of those whose row can be locked. The only
+/// way to store one: the stages are types, each made of the one before, so that none can be left out.
+pub fn recompute<'r>(a: &Attached, requests: &'r [Request<'r>]) -> Outcome<'r> {
+    let found: Vec<Vec<Locked>> = requests.iter().map(|request| lock(a, request)).collect();
+    let (stored, unwritten, late, computed) = {
+        let prepared = prepare(a, found.iter().flatten());
+        let computed: Vec<Uuid> = prepared.rows.iter().map(|row| row.key).collect();
+        let (stored, unwritten, late) = prepared.write(a);
+        (stored, unwritten, late, computed)
+    };
+    Outcome { requests, found, stored, unwritten, late, computed }
+}
+
+/// What came of it. What is left, the caller turns into pending keys.
+pub struct Outcome<'r> {
+    requests: &'r [Request<'r>],
+    /// For each request, the rows that were locked.
+    found: Vec<Vec<Locked>>,
+    /// Documents stored as trusted.
+    pub stored: u64,
+    /// Profiles whose row could not be written; what is stored there may still bear an old stamp.
+    unwritten: Vec<Uuid>,
+    /// Profiles whose document has no stamp, since an epoch came while it was computed.
+    late: Vec<Uuid>,
+    computed: Vec<Uuid>,
+}
+
+impl Outcome<'_> {
+    /// The profiles for which something was computed.
+    pub fn computed(&self) -> impl Iterator<Item = Uuid> {
+        self.computed.iter().copied()
+    }
+
+    /// Why profiles are to be computed once more, and their keys, as texts.
+    pub fn left(&self) -> [(&'static str, impl Iterator<Item = Vec<String>>); 2] {
+        let texts = |keys: &[Uuid]| {
+            let keys = keys.to_vec().into_iter();
+            keys.map(|key| vec![Value::uuid(&key).to_text()])
+        };
+        [
+            ("its row could not be written", texts(&self.unwritten)),
+            ("an epoch came while it was computed", texts(&self.late)),
+        ]
+    }
+
+    /// The values of the request of this number by which a row was found that has now what was computed.
+    pub fn done(&self, n: usize) -> Vec<Vec<Value>> {
+        let undone = |key: &Uuid| self.unwritten.contains(key) || self.late.contains(key);
+        let rows = self.found.get(n).into_iter().flatten();
+        let done = rows.filter(|row| row.key.is_none_or(|key| !undone(&key)));
+        done.filter_map(|row| row.found_by.clone()).collect()
+    }
+
+    /// Its values for which no row was locked, as texts.
+    pub fn unlocked(&self, a: &Attached, n: usize) -> Vec<Vec<String>> {
+        match (self.requests.get(n), self.found.get(n)) {
+            (Some(request), Some(locked)) => not_locked(a, request.step, request.values, locked),
+            _ => vec![],
+        }
+    }
+}
+
 /// A profile row, found, and once it is locked at its newest version.
-pub struct Locked {
+struct Locked {
     tid: ItemPointerData,
-    pub key: Option<Uuid>,
+    key: Option<Uuid>,
     /// The values of the step's columns that it was found by.
-    pub found_by: Option<Vec<Value>>,
+    found_by: Option<Vec<Value>>,
 }
 
 /// A document, or the SQLSTATE of the view's failure.
@@ -50,14 +120,10 @@ pub fn lock_tables(a: &Attached) -> bool {
     others.copied().all(tuple::try_lock_for_reading)
 }
 
-/// Locks the rows whose `step` columns equal some of `values`, but for those that another transaction
-/// holds or, where this one keeps one snapshot, has written since. `probe`: a way to find one of them.
-pub fn lock(
-    a: &Attached,
-    step: &Step,
-    values: &[Vec<Value>],
-    probe: Option<&Probe>,
-) -> Vec<Locked> {
+/// Locks the rows that are asked for, but for those that another transaction
+/// holds or, where this one keeps one snapshot, has written since.
+fn lock(a: &Attached, request: &Request) -> Vec<Locked> {
+    let Request { step, values, lookup } = *request;
     if values.is_empty() {
         return vec![];
     }
@@ -72,8 +138,8 @@ pub fn lock(
         }
     }
     let _snapshot = Pushed::new();
-    let found = match (probe, values) {
-        (Some(probe), [one]) => find_one(a, probe, one),
+    let found = match (lookup, values) {
+        (Some(lookup), [one]) => find_one(a, lookup, one),
         _ => None,
     };
     let found = match found {
@@ -138,33 +204,8 @@ fn find(a: &Attached, step: &Step, values: &[Vec<Value>]) -> Vec<Locked> {
     rows.unwrap_or_default().into_iter().flatten().collect()
 }
 
-/// What writing came to.
-pub struct Outcome {
-    /// Documents stored as trusted.
-    pub stored: u64,
-    /// Profiles whose row could not be written; what is stored there may still bear an old stamp.
-    pub unwritten: Vec<Uuid>,
-    /// Profiles whose document has no stamp, since an epoch came while it was computed.
-    pub late: Vec<Uuid>,
-}
-
-impl Outcome {
-    /// The profiles that are to be computed again, and why.
-    pub fn left(&self) -> [(&'static str, &[Uuid]); 2] {
-        [
-            ("its row could not be written", &self.unwritten),
-            ("an epoch came while it was computed", &self.late),
-        ]
-    }
-
-    /// Whether this profile's document is what its row has now.
-    pub fn is_done(&self, key: &Uuid) -> bool {
-        self.left().iter().all(|(_, keys)| !keys.contains(key))
-    }
-}
-
 /// Documents computed for locked rows and not written yet.
-pub struct Prepared {
+struct Prepared {
     rows: Vec<Row>,
     /// How many of them will be trusted.
     trusted: u64,
@@ -173,17 +214,15 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    /// Their keys.
-    pub fn keys(&self) -> impl Iterator<Item = Uuid> {
-        self.rows.iter().map(|row| row.key)
-    }
-
-    /// Writes them.
-    pub fn write(self, a: &Attached) -> Outcome {
+    /// Writes them: how many documents are stored as trusted, whose row could not be written, who came late.
+    fn write(self, a: &Attached) -> (u64, Vec<Uuid>, Vec<Uuid>) {
         let mut unwritten = vec![];
         if self.rows.is_empty() {
-            return Outcome { stored: 0, unwritten, late: vec![] };
+            return (0, unwritten, vec![]);
         }
+        // Nobody trusts a number that has not been assigned, until it is.
+        let newest = self.rows.iter().filter_map(|row| row.stored.epoch).max();
+        debug_assert!(newest.is_none_or(|stamp| a.epochs.latest() >= Some(stamp)));
         if a.fragile {
             // Indexes of the app's may refuse what we write, and must not fail its statement.
             match xact::subtransaction(|| write(a, &self.rows)) {
@@ -201,11 +240,7 @@ impl Prepared {
         } else {
             unwritten = write(a, &self.rows);
         }
-        Outcome {
-            stored: self.trusted.saturating_sub(unwritten.len() as u64),
-            unwritten,
-            late: self.late,
-        }
+        (self.trusted.saturating_sub(unwritten.len() as u64), unwritten, self.late)
     }
 }
 
@@ -217,8 +252,8 @@ struct Row {
 }
 
 /// Computes what to store in each locked row.
-pub fn prepare(a: &Attached, rows: &[Locked]) -> Prepared {
-    let mut keys: Vec<Uuid> = rows.iter().filter_map(|r| r.key).collect();
+fn prepare<'l>(a: &Attached, rows: impl Iterator<Item = &'l Locked> + Clone) -> Prepared {
+    let mut keys: Vec<Uuid> = rows.clone().filter_map(|r| r.key).collect();
     keys.sort_unstable();
     keys.dedup();
     let mut prepared = Prepared { rows: vec![], trusted: 0, late: vec![] };
@@ -351,7 +386,7 @@ fn view_rows(a: &Attached, keys: &[Uuid]) -> HashMap<Uuid, Computed> {
 /// The values that the lock step did not return, as text; decided by what it returned. `values` are
 /// distinct images, and a single column that is a step's is unique, so as many rows as values leaves
 /// none over.
-pub fn not_locked(
+fn not_locked(
     a: &Attached,
     step: &Step,
     values: &[Vec<Value>],

@@ -10,7 +10,7 @@ use crate::attach::ddl;
 use crate::attachment::{self, Attached, Naming};
 use crate::blockers::{Mode, blockers};
 use crate::definition::{Sql, Step, array_rows, by_column, value_columns, value_rows};
-use crate::document;
+use crate::document::{self, Request};
 use crate::error::{Error, check_interrupts, notice, warning};
 use crate::pending;
 use crate::pg::identity::{current_user, setting};
@@ -626,12 +626,10 @@ fn read_keys<'a>(a: &Attached, sql: impl Into<spi::Statement<'a>>, args: &[Arg])
 fn by_key(a: &Attached, keys: &[Uuid]) -> u64 {
     let values: Vec<Vec<Value>> = keys.iter().map(|k| vec![Value::uuid(k)]).collect();
     let (naming, step) = (a.key_naming(), &a.key_naming().step);
-    let locked = document::lock(a, step, &values, None);
-    let missing = document::not_locked(a, step, &values, &locked);
-    pending::leftovers(naming, missing.into_iter(), "locked during a pass");
-    let outcome = document::prepare(a, &locked).write(a);
-    for (reason, keys) in outcome.left() {
-        let texts = keys.iter().map(|key| vec![Value::uuid(key).to_text()]);
+    let requests = [Request { step, values: &values, lookup: None }];
+    let outcome = document::recompute(a, &requests);
+    pending::leftovers(naming, outcome.unlocked(a, 0).into_iter(), "locked during a pass");
+    for (reason, texts) in outcome.left() {
         pending::leftovers(naming, texts, reason);
     }
     outcome.stored
@@ -745,13 +743,9 @@ fn keys_of(a: &Attached, step: &Step, types: &[String], keys: &[&Key]) -> (u64, 
     .into_iter()
     .flatten()
     .collect();
-    let locked = document::lock(a, step, &values, None);
-    let outcome = document::prepare(a, &locked).write(a);
-    let found: Vec<Vec<Value>> = locked
-        .iter()
-        .filter(|l| l.key.is_none_or(|key| outcome.is_done(&key)))
-        .filter_map(|l| l.found_by.clone())
-        .collect();
+    let requests = [Request { step, values: &values, lookup: None }];
+    let outcome = document::recompute(a, &requests);
+    let found = outcome.done(0);
     let done = matching(a, step, types, keys, &ids, &found);
     delete(&done);
     let left: Vec<&Key> = keys.iter().copied().filter(|k| !done.contains(&k.id)).collect();

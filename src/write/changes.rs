@@ -1,0 +1,190 @@
+//! What a statement has changed, in the words of the definition: the values that lead from its rows to profiles.
+//!
+//! Invariant: each profile whose document the statement may have changed is marked dirty, or pending in this
+//! transaction. More than can be named one by one is everything.
+
+use crate::attachment::{Attached, UsedLink, UsedTable};
+use crate::document;
+use crate::pending;
+use crate::pg::identity::Pinned;
+use crate::pg::trigger::{Column, Event, Firing, Tuple};
+use crate::pg::value::Value;
+use crate::pg::xact;
+use crate::settings;
+use crate::xact_state;
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+use std::rc::Rc;
+
+/// Records what a statement on the used table of this number has changed.
+pub fn hand_on(a: &Rc<Attached>, t: usize, firing: &Firing) {
+    let (event, table) = (firing.event(), &a.tables[t]);
+    if event == Event::Truncate {
+        return pending::everything("TRUNCATE");
+    }
+    if !xact_state::touches_links_of(a) {
+        return pending::everything("what is attached has changed");
+    }
+    let is_profile = table.oid == a.profile;
+    if is_profile && event == Event::Delete {
+        xact_state::many();
+        record_deleted(a, firing);
+    }
+    if xact_state::everything_is_pending() {
+        return;
+    }
+    // Of a deleted profile there is nothing to compute: its document went with it.
+    let gone = |l: &UsedLink| is_profile && event == Event::Delete && l.link.member;
+    let links = table.links.iter().enumerate().filter(|(_, l)| !gone(l));
+    let links: Vec<(usize, &UsedLink)> = links.collect();
+    if links.is_empty() {
+        return;
+    }
+    let Some(Changed { leads, taken }) = changed(a, is_profile, &links, firing) else {
+        return pending::everything("more rows changed than are named one by one");
+    };
+    pending::keys(
+        a.key_naming(),
+        taken.texts().into_iter(),
+        "new in a REPEATABLE READ transaction",
+    );
+    for ((l, link), leads) in links.into_iter().zip(leads) {
+        if link.link.member && leads.0.len() <= settings::max_immediate() {
+            xact_state::touch((t, l), &link.columns, leads.0);
+            if xact_state::touched() > LINKED {
+                pending::everything("more rows changed than are named one by one");
+            }
+        } else {
+            follow_later(table, link, leads.texts());
+        }
+    }
+}
+
+/// What the changed rows say.
+struct Changed {
+    /// Of each link, the values that lead to profiles.
+    leads: Vec<Leads>,
+    /// The keys of profiles that have taken over a referenced value.
+    taken: Leads,
+}
+
+/// Reads the transition tables; None where more has changed than is named one by one.
+fn changed(
+    a: &Attached,
+    is_profile: bool,
+    links: &[(usize, &UsedLink)],
+    firing: &Firing,
+) -> Option<Changed> {
+    // A BEFORE trigger behind ours could have put an old stamp back: on the profile, our own columns
+    // are looked at too.
+    let ours: Vec<Column> = if is_profile {
+        a.columns.iter().map(|n| Column::of(a.profile, *n)).collect()
+    } else {
+        vec![]
+    };
+    // At REPEATABLE READ a row of this transaction's own that has taken over a referenced value shows,
+    // in the old snapshot, the children of the profile that had it; and being new, it is none that
+    // another transaction's change would run into.
+    let (referenced, key) = if is_profile && xact::has_one_snapshot() {
+        (naming_columns(a), vec![Column::of(a.profile, a.key)])
+    } else {
+        (vec![], vec![])
+    };
+    let mut found = Changed {
+        leads: links.iter().map(|_| Leads::default()).collect(),
+        taken: Leads::default(),
+    };
+    let mut over = false;
+    firing.rows(|old, new| {
+        let mut changed = false;
+        for ((_, link), leads) in links.iter().zip(&mut found.leads) {
+            let also = if link.link.member { &ours[..] } else { &[] };
+            if let (Some(old), Some(new)) = (old, new)
+                && link.watched.iter().chain(also).all(|c| c.same(old, new))
+            {
+                continue;
+            }
+            changed = true;
+            for row in [old, new].into_iter().flatten() {
+                leads.add(row, &link.columns);
+            }
+            over |= leads.0.len() > LINKED;
+        }
+        if let Some(new) = new.filter(|_| changed)
+            && !referenced.iter().flatten().all(|c| old.is_some_and(|old| c.same(old, new)))
+        {
+            found.taken.add(new, &key);
+        }
+        if over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    (!over).then_some(found)
+}
+
+/// Of one link, values that are written down for refresh. Beyond that everything is pending.
+const LINKED: usize = 100_000;
+
+/// Distinct values (by image) of one link's columns on changed rows. A row with a NULL among them
+/// leads nowhere.
+#[derive(Default)]
+struct Leads(HashMap<Vec<Vec<u8>>, Vec<Value>>);
+
+impl Leads {
+    fn add(&mut self, row: &Tuple, columns: &[Column]) {
+        if let Some((images, values)) = row.values(columns) {
+            self.0.entry(images).or_insert_with(|| Column::copy(columns, &values));
+        }
+    }
+
+    /// As text, the same under any settings.
+    fn texts(self) -> Vec<Vec<String>> {
+        let values: Vec<Vec<Value>> = self.0.into_values().collect();
+        document::texts_of(&values)
+    }
+}
+
+/// Changed rows of a dimension, or many of a member: whom they concern is found by refresh, from the
+/// linking values.
+pub fn follow_later(table: &UsedTable, link: &UsedLink, texts: Vec<Vec<String>>) {
+    if texts.is_empty() {
+        return;
+    }
+    if link.renamable {
+        // Labels can be renamed, even swapped, before refresh reads them.
+        return pending::everything("a row that an enum leads from changed");
+    }
+    let everyone = |v: &String| link.link.concerns_everyone(v);
+    if texts.iter().flatten().any(everyone) {
+        pending::everything("a row that every profile may show changed");
+    } else if !link.link.route.is_empty() {
+        let columns = link.link.column_names();
+        pending::linked(&table.schema, &table.name, &columns, &texts);
+    }
+}
+
+/// The profile's columns by which it is referred to: its key, and what members' foreign keys name.
+fn naming_columns(a: &Attached) -> Vec<Vec<Column>> {
+    let whole = a.naming.iter().filter(|n| n.columns.len() == n.types.len());
+    let columns = whole.map(|n| n.columns.iter().map(|(c, _)| Column::of(a.profile, *c)));
+    columns.map(Iterator::collect).collect()
+}
+
+/// Remembers the deleted profiles under every column that members refer to, so that the cascades
+/// that follow leave no pending keys.
+fn record_deleted(a: &Attached, firing: &Firing) {
+    let _pinned = Pinned::new();
+    let columns = naming_columns(a);
+    let mut left = settings::max_immediate();
+    firing.rows(|old, _| {
+        for columns in &columns {
+            let text = |c: &Column| {
+                let datum = old?.get(c.number)?;
+                Some(Value { datum, oid: c.oid }.to_text())
+            };
+            if let Some(texts) = columns.iter().map(text).collect() {
+                xact_state::record_deleted(columns.iter().map(|c| c.number).collect(), texts);
+            }
+        }
+        left = left.saturating_sub(1);
+        if left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+}

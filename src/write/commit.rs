@@ -1,0 +1,165 @@
+//! The end of a transaction: what it has marked dirty is computed under lock, or pending.
+//!
+//! Invariant: nothing here waits, and nothing here fails the app's transaction: what cannot be done is left
+//! pending.
+
+use super::changes::follow_later;
+use crate::attachment::{self, Attached, State, UsedLink, UsedTable};
+use crate::definition::{Sql, Step};
+use crate::document::{self, Request};
+use crate::pending;
+use crate::pg::identity::Pinned;
+use crate::pg::spi::{self, Arg, At};
+use crate::pg::value::Value;
+use crate::pg::xact;
+use crate::rights::as_owner;
+use crate::settings;
+use crate::xact_state;
+use std::rc::Rc;
+
+/// At the end of a transaction that leaves something unsettled, behind all of its triggers.
+pub fn before_commit() {
+    if xact_state::in_flight() {
+        // Its caller stopped it early (SPI's row limit): its AFTER STATEMENT trigger never fired.
+        return pending::everything("a statement ended without its trigger");
+    }
+    match attachment::load() {
+        State::Ready(a) if xact_state::touches_links_of(&a) && !xact_state::lost_sight() => {
+            settle(&a)
+        }
+        // Detached meanwhile.
+        State::None => return,
+        _ => pending::everything("what is attached has changed"),
+    }
+    if xact_state::unsettled() {
+        // The app's code in an index expression has changed something.
+        pending::everything("changed while the transaction ended");
+    }
+}
+
+/// Tells who listens, before the transaction commits: whose document it may have changed, never what.
+/// More than one statement may compute is told as one `*`.
+pub fn announce() {
+    if !settings::notify() {
+        return;
+    }
+    match xact_state::changed() {
+        Some(keys) if keys.len() <= settings::max_immediate() => {
+            let texts = keys.iter().map(|key| Value::uuid(key).to_text());
+            texts.for_each(|key| xact::notify(c"profile_cache", &key));
+        }
+        _ => xact::notify(c"profile_cache", "*"),
+    }
+}
+
+/// What is dirty by one link: the link, and the values of its columns.
+struct Dirty<'a> {
+    table: &'a UsedTable,
+    link: &'a UsedLink,
+    values: Vec<Vec<Value>>,
+}
+
+/// Computes what this transaction has marked dirty; what cannot be is pending.
+fn settle(a: &Attached) {
+    let _pinned = Pinned::new();
+    let touched = xact_state::take_touched();
+    let many = touched.iter().any(|(_, values)| values.len() > settings::max_immediate());
+    if touched.is_empty() || xact_state::everything_is_pending() {
+        return;
+    }
+    // The server's lock table may be full.
+    let locks = !many && xact::subtransaction(|| document::try_locks(a)).unwrap_or(false);
+    // DDL may have committed before the locks were taken.
+    let a: Rc<Attached> = match attachment::load() {
+        State::Ready(now) if now.definition.follows_as(&a.definition) => now,
+        _ => return pending::everything("what is attached has changed"),
+    };
+    let mut all = vec![];
+    for ((t, l), values) in touched {
+        let found = a.tables.get(t).and_then(|table| Some((table, table.links.get(l)?)));
+        let Some((table, link)) = found else {
+            return pending::everything("the attachment is broken");
+        };
+        all.push(Dirty { table, link, values });
+    }
+    if many {
+        for d in all {
+            follow_later(d.table, d.link, document::texts_of(&d.values));
+        }
+    } else if !locks {
+        leave(&a, &all, "a table of the document is locked by another transaction");
+    } else if a.distrust.is_some() {
+        // With a trigger of ours off, no mark says what is in flight.
+        leave(&a, &all, "changed while reads are live");
+    } else {
+        recompute(&a, &all);
+    }
+}
+
+/// Leaves all of it to refresh.
+fn leave(a: &Attached, all: &[Dirty], reason: &str) {
+    for d in all {
+        if let Some(step) = d.link.link.direct() {
+            name_pending(a, d.link, step, document::texts_of(&d.values), reason);
+        }
+    }
+}
+
+fn recompute(a: &Attached, all: &[Dirty]) {
+    let direct = all.iter().filter_map(|d| Some((d.link, d.link.link.direct()?, &d.values)));
+    let (links, requests): (Vec<&UsedLink>, Vec<Request>) = direct
+        .map(|(link, step, values)| (link, Request { step, values, lookup: link.probe.as_ref() }))
+        .unzip();
+    let outcome = document::recompute(a, &requests);
+    for (n, (link, request)) in links.into_iter().zip(&requests).enumerate() {
+        let unlocked = outcome.unlocked(a, n);
+        name_pending(
+            a,
+            link,
+            request.step,
+            unlocked,
+            "locked by another transaction, or not there",
+        );
+    }
+    if settings::notify() {
+        xact_state::computed(outcome.computed());
+    }
+    for (reason, texts) in outcome.left() {
+        pending::keys(a.key_naming(), texts, reason);
+    }
+}
+
+/// Pending keys from texts of the link's columns, but for profiles that this transaction deleted.
+fn name_pending(
+    a: &Attached,
+    link: &UsedLink,
+    step: &Step,
+    mut texts: Vec<Vec<String>>,
+    reason: &str,
+) {
+    for (i, column) in link.link.columns.iter().enumerate() {
+        if texts.is_empty() || column.r#type == column.target_type {
+            continue;
+        }
+        // A reader compares them as the profile's own type, and no value may fail it there.
+        let values: Vec<String> = texts.iter().filter_map(|t| t.get(i).cloned()).collect();
+        let cast = xact::subtransaction(|| {
+            let _owner = as_owner(a.owner);
+            let sql = Sql::as_target(column);
+            spi::all(&sql, At::New, &[Arg::texts(&values)], |r| r.text(1))
+        });
+        let Ok(cast) = cast else {
+            return pending::everything("a key that is none of the profile's type");
+        };
+        for (text, value) in texts.iter_mut().zip(cast) {
+            if let (Some(place), Some(value)) = (text.get_mut(i), value) {
+                *place = value;
+            }
+        }
+    }
+    texts.retain(|v| !xact_state::was_deleted(&link.targets, v));
+    if link.renamable && !texts.is_empty() {
+        return pending::everything("a key that has an enum in it");
+    }
+    pending::keys(a.naming_of(step), texts.into_iter(), reason);
+}
