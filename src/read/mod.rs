@@ -1,14 +1,20 @@
-//! get_profile: the reader's rule.
+//! get_profile and explain: a profile's document, from the cache or from the view. [`rule`] says which.
 //!
 //! Invariant: the stored document is served only where it is shown to be what the view returns in
 //! the same snapshot and at the same now(); otherwise the view is read. Both happen only for a row
 //! whose `cached_profile` the caller may SELECT, and nothing is written.
 
+mod rows;
+mod rule;
+
+pub use rule::{Judge, Looked, MOST};
+
 use crate::attachment::{self, Attached, Naming};
 use crate::definition::display;
 use crate::error::Error;
+use crate::failures;
 use crate::iso8601::iso8601;
-use crate::pending::{self, Judge, Looked, Miss, PendingKeys};
+use crate::pending::{self, PendingKeys};
 use crate::pg::identity::current_user;
 use crate::pg::scan::{KeyHash, Row};
 use crate::pg::spi::{self, Arg, At};
@@ -17,6 +23,7 @@ use crate::pg::{catalog, tuple};
 use crate::rights::{as_caller, as_owner};
 use crate::settings;
 use crate::xact_state;
+use rule::Miss;
 
 /// What the reader's rule found for one key.
 pub enum Found {
@@ -220,7 +227,7 @@ fn why(
         Miss::Expired => (looked.and_then(|l| l.valid_until), REFRESH),
         Miss::Pending => (pending_since(a, key, looked), REFRESH),
         Miss::Null => {
-            if let Some((sqlstate, at)) = pending::failure(key) {
+            if let Some((sqlstate, at)) = failures::failure(key) {
                 let advice = format!(
                     "it could not be computed or written (SQLSTATE {sqlstate}): mend that, and {REFRESH}"
                 );
