@@ -1,5 +1,5 @@
-//! What is not to be trusted: the current epoch, pending epochs, pending keys. The room alone writes them; the
-//! rule of reading, which goes by them, is in `read`.
+//! What is not to be trusted: the current epoch, pending epochs, pending keys. The room writes them, and nobody else
+//! but `attach`, which takes away what it has settled. The rule of reading, which goes by them, is in `read`.
 //!
 //! Invariant: a row here commits with the change that it speaks of, so a snapshot that sees the
 //! change sees the row. A pending epoch has no number until refresh gives it one in a transaction
@@ -7,9 +7,13 @@
 //! A writer reads the current epoch and nothing else, so that writers do not conflict with each other
 //! at SERIALIZABLE by what they add.
 
+mod drained;
+
+pub use crate::failures::failed;
+pub use drained::{OVER, advance, assign, delete, delete_twins, passed};
+
 use crate::attachment::{Attached, Naming};
 use crate::definition::{Sql, by_column};
-pub use crate::failures::failed;
 use crate::iso8601::UNIX_TO_POSTGRES;
 use crate::pg::scan::KeyHash;
 use crate::pg::spi::{self, Arg, At};
@@ -133,11 +137,6 @@ pub fn first_epoch() -> bool {
     ) > 0
 }
 
-/// Of a pending epoch `p`, that its transaction is over: it is seen to have committed before it has told others what it
-/// invalidates, and gives up its own lock after that.
-pub const OVER: &str = "NOT EXISTS (SELECT FROM pg_locks AS l WHERE l.locktype = 'transactionid' \
-   AND l.transactionid = p.xmin AND l.mode = 'ExclusiveLock')";
-
 /// Everything is to be computed anew. O(1), once a transaction.
 pub fn everything(reason: &str) {
     xact_state::many();
@@ -227,30 +226,6 @@ fn horizon() -> Arg {
     let sql = "SELECT h.pending_from FROM profile_cache.horizon AS h";
     let known = spi::one(sql, At::Latest, &[], |r| r.int8(1)).flatten();
     Arg::int8(i64::try_from(xact::next_full_xid()).ok().max(known))
-}
-
-/// Writes down from which horizon on something is pending, so that a read need not step over what only old snapshots still
-/// keep. Nothing where somebody may be adding to it. By refresh, when it has taken some away.
-pub fn advance() {
-    let _us = as_ourselves();
-    let next = xact::next_full_xid();
-    let others = spi::one(
-        "SELECT FROM pg_catalog.pg_locks AS l WHERE l.locktype = 'relation' AND l.relation = 'profile_cache.pending_epoch'::pg_catalog.regclass \
-          AND l.database = (SELECT d.oid FROM pg_catalog.pg_database AS d WHERE d.datname = pg_catalog.current_database()) \
-          AND l.mode NOT IN ('AccessShareLock', 'RowShareLock', 'SIReadLock') AND l.pid IS DISTINCT FROM pg_catalog.pg_backend_pid() LIMIT 1",
-        At::New,
-        &[],
-        |_| (),
-    );
-    if others.is_some() {
-        return;
-    }
-    spi::run(
-        "INSERT INTO profile_cache.horizon (pending_from) \
-         SELECT LEAST($1, (SELECT pg_catalog.min(p.horizon) FROM profile_cache.pending_epoch AS p)) \
-         ON CONFLICT (singleton) DO UPDATE SET pending_from = excluded.pending_from",
-        &[Arg::int8(i64::try_from(next).ok())],
-    );
 }
 
 /// What pending rows say of columns is forgotten: everything is pending. A value whose column has

@@ -11,10 +11,9 @@ use crate::attachment::Attached;
 use crate::definition::{Sql, by_column};
 use crate::error::check_interrupts;
 use crate::pending;
-use crate::pg::catalog;
 use crate::pg::spi::{self, Arg, At};
 use crate::pg::value::Uuid;
-use crate::rights::{as_ourselves, home};
+use crate::rights::as_ourselves;
 use crate::xact_state;
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -41,7 +40,7 @@ struct Drain {
 /// whole table has come to its end.
 pub(super) fn epochs(a: &Rc<Attached>, course: &mut Course, most: i32) -> Done {
     note_appliers(a);
-    if assign() {
+    if pending::assign() {
         return Done::stored(0);
     }
     if xact_state::assigned() {
@@ -107,55 +106,6 @@ fn note_appliers(a: &Attached) {
         ),
         &[Arg::texts(&holders)],
     );
-}
-
-/// A pending epoch `p` that may get its number now. One that has redefined the document only when it is over: then can
-/// nobody compute by what was before it in a snapshot that shows the number.
-fn assignable() -> String {
-    format!(
-        "p.epoch IS NULL AND p.about IS NULL AND (NOT p.redefined OR {OVER}) \
-         AND (NOT p.apply OR EXISTS (SELECT FROM profile_cache.absent AS b \
-          WHERE b.pending = p.id AND NOT EXISTS (SELECT FROM pg_locks AS l WHERE l.virtualtransaction = ANY (b.holders))))",
-        OVER = pending::OVER
-    )
-}
-
-/// Gives every pending epoch without a number the next one: at least one more than the current, and
-/// the clock's, so that nobody who writes our columns while triggers are off can foretell it. Committed by the caller before anything
-/// else is done about it. Returns whether there were any.
-fn assign() -> bool {
-    let _us = as_ourselves();
-    let assignable = assignable();
-    // Not those that are pending in this very transaction's future: only rows this snapshot sees.
-    let waiting = spi::one(
-        &format!("SELECT FROM profile_cache.pending_epoch AS p WHERE {assignable} LIMIT 1"),
-        At::New,
-        &[],
-        |_| (),
-    );
-    if waiting.is_none() {
-        return false;
-    }
-    xact_state::assign();
-    // One statement, one snapshot: what it numbers is what it has looked at, and a definition that it
-    // does not see yet stays without a number.
-    let numbered = format!(
-        "WITH waiting AS MATERIALIZED (SELECT p.id, p.redefined FROM profile_cache.pending_epoch AS p WHERE {assignable}), \
-          next AS (INSERT INTO profile_cache.epoch AS e (current, trusted_from) \
-            SELECT n.epoch, n.epoch FROM (SELECT (EXTRACT(epoch FROM clock_timestamp()) * 1000000)::bigint) AS n(epoch) \
-            ON CONFLICT (singleton) DO UPDATE SET current = GREATEST(e.current + 1, excluded.current), \
-             trusted_from = CASE WHEN (SELECT bool_or(w.redefined) FROM waiting AS w) \
-              THEN GREATEST(e.current + 1, excluded.current) ELSE e.trusted_from END RETURNING e.current) \
-         UPDATE profile_cache.pending_epoch AS p SET epoch = next.current FROM next WHERE p.id = ANY (ARRAY(SELECT w.id FROM waiting AS w)) \
-         RETURNING p.redefined"
-    );
-    let redefined = spi::all(&numbered, At::New, &[], |r| r.bool(1) != Some(false));
-    if redefined.contains(&true)
-        && let Some((home, _)) = home()
-    {
-        catalog::invalidate(home);
-    }
-    true
 }
 
 /// The pending epochs with a number, oldest first; those that a restored dump brought without their
@@ -249,10 +199,7 @@ fn pass(a: &Attached, d: &Drain, course: &mut Course, most: i32) -> u64 {
             &[epoch, Arg::uuid(Some(&last))],
         ),
         None if d.alive == Some(0) => {
-            spi::run(
-                "DELETE FROM profile_cache.pending_epoch WHERE epoch = $1",
-                &[Arg::int8(Some(d.epoch))],
-            );
+            pending::passed(d.epoch);
             spi::run("DELETE FROM profile_cache.drain WHERE epoch = $1", &[epoch]);
             pending::advance();
             0

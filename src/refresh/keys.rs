@@ -15,7 +15,6 @@ use crate::pg::spi::{self, Arg, At};
 use crate::pg::value::{Uuid, Value};
 use crate::pg::xact;
 use crate::rights::{as_ourselves, as_owner};
-use crate::xact_state;
 use std::rc::Rc;
 
 /// One pending key as listed.
@@ -97,17 +96,7 @@ fn tidy_keys() {
          (SELECT FROM profile_cache.pending_epoch AS e WHERE e.id = b.pending AND e.epoch IS NULL)",
         &[],
     );
-    // One of each is enough: whoever sees the others go sees it, committed before. But it waits
-    // for the holders of now: those that were noted for it may have been gone when the others came.
-    xact_state::forget_keys();
-    spi::run(
-        "WITH twice AS MATERIALIZED (SELECT r.id, r.n FROM (SELECT q.id, row_number() OVER \
-           (PARTITION BY q.key_columns, q.key_values ORDER BY q.id) AS n, count(*) OVER \
-           (PARTITION BY q.key_columns, q.key_values) AS of FROM profile_cache.pending_key AS q) AS r WHERE r.of > 1), \
-          anew AS (DELETE FROM profile_cache.absent AS b WHERE b.pending = ANY (ARRAY(SELECT t.id FROM twice AS t))) \
-         DELETE FROM profile_cache.pending_key AS p WHERE p.id = ANY (ARRAY(SELECT t.id FROM twice AS t WHERE t.n > 1))",
-        &[],
-    );
+    pending::delete_twins();
 }
 
 /// Pending keys of the same columns: those whose row could be locked, computed and written go; those that
@@ -245,9 +234,7 @@ fn delete(ids: &[Uuid]) {
     if ids.is_empty() {
         return;
     }
-    // One of them may be this very transaction's, which must be able to name it again.
-    xact_state::forget_keys();
+    pending::delete(ids);
     let _us = as_ourselves();
-    spi::run("DELETE FROM profile_cache.pending_key WHERE id = ANY ($1)", &[Arg::uuids(ids)]);
     spi::run("DELETE FROM profile_cache.absent WHERE pending = ANY ($1)", &[Arg::uuids(ids)]);
 }
