@@ -5,17 +5,19 @@
 //! blocks is read.
 
 use crate::attachment::Attached;
+use crate::error::Error;
 use crate::failures;
 use crate::iso8601::iso8601;
 use crate::pending::{Anyone, PendingKeys};
 use crate::pg::spi::{self, Arg, At};
 use crate::read::{Judge, Looked};
-use crate::refresh::TURN;
+use crate::refresh::turn;
 use crate::rights::{as_ourselves, as_owner};
 
 /// Blocks of the profile table that `status` reads at most; of a larger one it takes a sample.
 const BLOCKS: f64 = 2000.0;
 
+/// How many blocks the profile table has: none, as far as is known, where it has just been dropped.
 pub(super) fn blocks(a: &Attached) -> i64 {
     spi::one(
         "SELECT pg_catalog.pg_relation_size($1) OPERATOR(pg_catalog./) \
@@ -94,20 +96,23 @@ pub(super) fn waiting() -> Waiting {
            FROM profile_cache.failure AS x) AS f",
         At::Active,
         &[],
-        |r| Waiting {
-            keys: r.int8(1).unwrap_or(0),
-            oldest_key: r.timestamptz(2),
-            epochs: r.int8(3).unwrap_or(0),
-            oldest_epoch: r.timestamptz(4),
-            unnumbered: r.bool(5) == Some(true),
-            unpassed: r.bool(6) == Some(true),
-            failures: r.int8(7).unwrap_or(0),
-            failures_full: r.int8(8).unwrap_or(0) >= failures::MOST_FAILURES,
-            failing_since: r.timestamptz(9),
-            sqlstate: r.text(10),
+        |r| {
+            Some(Waiting {
+                keys: r.int8(1)?,
+                oldest_key: r.timestamptz(2),
+                epochs: r.int8(3)?,
+                oldest_epoch: r.timestamptz(4),
+                unnumbered: r.bool(5)?,
+                unpassed: r.bool(6)?,
+                failures: r.int8(7)?,
+                failures_full: r.int8(8)? >= failures::MOST_FAILURES,
+                failing_since: r.timestamptz(9),
+                sqlstate: r.text(10),
+            })
         },
     )
-    .unwrap_or_default()
+    .flatten()
+    .unwrap_or_else(|| Error::Internal("what is pending could not be counted".into()).raise())
 }
 
 /// How refresh fared last.
@@ -155,8 +160,9 @@ pub(super) fn last_refresh() -> LastRefresh {
     // A call excludes others by its session's lock on `pending`.
     let found = spi::one(
         &format!(
-            "SELECT l.began_at, l.completed_at, l.outcome, NOT pg_is_in_recovery(), EXISTS (SELECT FROM pg_locks AS k WHERE {TURN}) \
-             FROM (SELECT) AS one LEFT JOIN profile_cache.last_refresh AS l ON true"
+            "SELECT r.began_at, r.completed_at, r.outcome, NOT pg_is_in_recovery(), EXISTS (SELECT FROM pg_locks AS l WHERE {}) \
+             FROM (SELECT) AS one LEFT JOIN profile_cache.last_refresh AS r ON true",
+            turn()
         ),
         At::Active,
         &[],
@@ -167,5 +173,5 @@ pub(super) fn last_refresh() -> LastRefresh {
             under_way: r.bool(5).filter(|_| r.bool(4) == Some(true)),
         },
     );
-    found.unwrap_or_default()
+    found.unwrap_or_else(|| Error::Internal("a query of one row has returned none".into()).raise())
 }

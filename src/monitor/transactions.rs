@@ -4,6 +4,8 @@
 
 use super::since;
 use crate::attachment::Attached;
+use crate::blockers::{OF_TABLE_HERE, WHOSE};
+use crate::error::Error;
 use crate::pg::spi::{self, Arg, At};
 use crate::refresh::RUN;
 use crate::rights::as_ourselves;
@@ -23,9 +25,10 @@ impl Transaction {
     /// The columns of [`TRANSACTIONS`].
     fn from_row(r: &spi::Row) -> Transaction {
         Transaction {
-            name: r.text(1).unwrap_or_default(),
+            name: r.text(1).unwrap_or_else(|| unnamed()),
             of: r.text(2),
             since: r.timestamptz(3),
+            // A prepared one that has just ended has none.
             end: r.text(4).unwrap_or_default(),
         }
     }
@@ -37,17 +40,16 @@ impl Transaction {
     }
 }
 
+fn unnamed() -> ! {
+    Error::Internal("pg_locks shows a lock of no transaction, or on no table".into()).raise()
+}
+
 /// Of rows `l` of `pg_locks`, grouped by their transaction: its name, program, beginning, and what ends it. The
 /// rows need not have the prepared ones' own.
-const TRANSACTIONS: &str = "coalesce('prepared transaction ' || max(x.gid), 'pid ' || max(l.pid), l.virtualtransaction), \
+const TRANSACTIONS: &str = "coalesce('prepared transaction ' || max(p.gid), 'pid ' || max(l.pid), l.virtualtransaction), \
    coalesce(nullif(max(s.application_name), ''), nullif(max(s.backend_type), 'client backend')), \
-   coalesce(max(x.prepared), max(s.xact_start)), \
-   coalesce('COMMIT PREPARED ' || quote_literal(max(x.gid)) || ' or ROLLBACK PREPARED', 'SELECT pg_terminate_backend(' || max(l.pid) || ')') ";
-
-/// Whose rows these are.
-const WHOSE: &str = " LEFT JOIN pg_locks AS t ON t.virtualtransaction = l.virtualtransaction AND t.locktype = 'transactionid' AND l.pid IS NULL \
-   LEFT JOIN pg_prepared_xacts AS x ON x.transaction = t.transactionid \
-   LEFT JOIN pg_stat_get_activity(NULL) AS s ON s.pid = l.pid ";
+   coalesce(max(p.prepared), max(s.xact_start)), \
+   coalesce('COMMIT PREPARED ' || quote_literal(max(p.gid)) || ' or ROLLBACK PREPARED', 'SELECT pg_terminate_backend(' || max(l.pid) || ')') ";
 
 /// The transactions whose end refresh waits for. Their names are of the run of the server that noted them: in
 /// another, somebody else's transaction has them; but for that of a prepared one after a restart.
@@ -73,15 +75,14 @@ pub(super) fn lockers(a: &Attached) -> Vec<(String, Transaction)> {
     spi::all(
         &format!(
             "SELECT {TRANSACTIONS}, string_agg(DISTINCT l.relation::regclass::text, ', ') FROM pg_locks AS l {WHOSE} \
-             WHERE l.locktype = 'relation' AND l.granted AND l.pid IS DISTINCT FROM pg_backend_pid() \
-              AND l.database = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database()) \
+             WHERE {OF_TABLE_HERE} AND l.granted AND l.pid IS DISTINCT FROM pg_backend_pid() \
               AND (l.mode = 'AccessExclusiveLock' AND l.relation = ANY ($2) OR l.relation = $1 AND l.mode IN \
                ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')) \
              GROUP BY l.virtualtransaction ORDER BY 1"
         ),
         At::Active,
         &[Arg::oid(a.profile), Arg::oids(&a.read)],
-        |r| (r.text(5).unwrap_or_default(), Transaction::from_row(r)),
+        |r| (r.text(5).unwrap_or_else(|| unnamed()), Transaction::from_row(r)),
     )
 }
 
@@ -91,8 +92,7 @@ pub(super) fn writers_before(a: &Attached, at: Option<i64>) -> Vec<Transaction> 
     let writers = spi::all(
         &format!(
             "SELECT {TRANSACTIONS} FROM pg_locks AS l {WHOSE} \
-             WHERE l.locktype = 'relation' AND l.granted AND l.pid IS DISTINCT FROM pg_backend_pid() \
-              AND l.database = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database()) \
+             WHERE {OF_TABLE_HERE} AND l.granted AND l.pid IS DISTINCT FROM pg_backend_pid() \
               AND l.relation = $1 AND l.mode IN ('RowShareLock', 'RowExclusiveLock') \
              GROUP BY l.virtualtransaction ORDER BY 1"
         ),

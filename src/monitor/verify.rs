@@ -6,7 +6,7 @@
 use super::counts::blocks;
 use crate::attachment::Attached;
 use crate::document;
-use crate::error::check_interrupts;
+use crate::error::{Error, check_interrupts};
 use crate::pending::PendingKeys;
 use crate::pg::identity::Pinned;
 use crate::pg::spi::{self, Arg, At};
@@ -108,11 +108,12 @@ impl<'a> Checked<'a> {
         let (named, args) = self.keys.named(self.a, 2);
         let args: Vec<Arg> = std::iter::once(Arg::uuids(keys)).chain(args).collect();
         let _owner = as_owner(self.a.owner);
+        let missing = || Error::Internal("the view's rows could not be counted".into()).raise();
         spi::all(&self.a.sql.compared(&named), At::Active, &args, |r| Compared {
             looked: self.look(r),
             stored: r.jsonb(8),
             expected: r.jsonb(9),
-            n: r.int8(10).unwrap_or(0),
+            n: r.int8(10).unwrap_or_else(missing),
         })
     }
 

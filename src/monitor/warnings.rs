@@ -5,7 +5,8 @@
 use super::counts::{Counts, LastRefresh, Waiting};
 use super::since;
 use super::transactions::{Transaction, lockers, writers_before};
-use crate::attachment::{Distrust, State};
+use crate::attachment::{Attached, Distrust, State};
+use crate::error::Error;
 use crate::pending::Anyone;
 use crate::pg::spi::{self, At};
 use crate::read;
@@ -20,13 +21,48 @@ pub(super) fn warnings(
     refreshed: &LastRefresh,
     held_up_by: &[Transaction],
 ) -> Vec<String> {
-    let mut warnings = disabled_reads();
     let refresh = refresh_call();
+    let mut warnings = disabled_reads();
+    warnings.extend(of_attachment(state, count, waiting, refreshed, &refresh));
+    if matches!(state, State::None) {
+        return warnings;
+    }
+    warnings.extend(of_failures(waiting));
+    // Where nothing would be trusted, refresh does nothing, and what is said of that is enough.
+    let distrusted = matches!(state, State::Ready(a) if a.distrust.is_some());
+    warnings.extend(refreshed.warning(&refresh).filter(|_| !distrusted));
+    for held in held_up_by {
+        warnings.push(format!("refresh waits for the end of {}", held.and_how_to_end_it()));
+    }
+    let something = waiting.keys + waiting.epochs > 0 || count.is_none_or(|c| c.stale > 0);
+    if let State::Ready(a) = state
+        && something
+    {
+        warnings.extend(of_table_locks(a, count.is_some()));
+        warnings.extend(of_row_locks(a, waiting, refreshed, held_up_by));
+    }
+    for name in disabled_event_triggers() {
+        warnings.push(format!(
+            "event trigger {name} is not ENABLE ALWAYS, so DDL may go unnoticed: enable it, then run \
+             SELECT profile_cache.invalidate_all()"
+        ));
+    }
+    warnings
+}
+
+/// Why reads fail, or use the view, by what is attached.
+fn of_attachment(
+    state: &State,
+    count: Option<&Counts>,
+    waiting: &Waiting,
+    refreshed: &LastRefresh,
+    refresh: &str,
+) -> Vec<String> {
     let again = "run profile_cache.attach() again, with the same arguments";
+    let mut warnings = vec![];
     match state {
         State::None => {
             warnings.push("nothing is attached: run SELECT profile_cache.attach()".into());
-            return warnings;
         }
         State::Gone(gone) => {
             let (message, hint) = gone.clone().error().message_and_hint();
@@ -44,57 +80,58 @@ pub(super) fn warnings(
             }
             None if a.epochs.current().is_none() => warnings
                 .push(format!("the current epoch is lost, so reads use the view: {refresh}")),
-            None => warnings.extend(all_live(count, waiting, refreshed, &refresh)),
+            None => warnings.extend(all_live(count, waiting, refreshed, refresh)),
         },
     }
-    if waiting.failures > 0 {
-        let least = if waiting.failures_full { "at least " } else { "" };
-        warnings.push(format!(
+    warnings
+}
+
+fn of_failures(waiting: &Waiting) -> Option<String> {
+    let least = if waiting.failures_full { "at least " } else { "" };
+    (waiting.failures > 0).then(|| {
+        format!(
             "the document of {least}{} profile(s) could not be computed or written{}, last with SQLSTATE {}: \
              SELECT * FROM profile_cache.failure",
             waiting.failures,
             since(waiting.failing_since),
             waiting.sqlstate.as_deref().unwrap_or("?")
-        ));
+        )
+    })
+}
+
+/// Locks with which nothing can be computed. `counted`: the profile table is not among what they are on.
+fn of_table_locks(a: &Attached, counted: bool) -> Vec<String> {
+    let so = if counted {
+        "changes stay pending, and refresh computes nothing"
+    } else {
+        "reads may wait"
+    };
+    let mut warnings = vec![];
+    for (tables, holder) in lockers(a) {
+        warnings.push(format!("{so} while {tables} is locked by {}", holder.and_how_to_end_it()));
     }
-    let something = waiting.keys + waiting.epochs > 0 || count.is_none_or(|c| c.stale > 0);
-    // Where nothing would be trusted, refresh does nothing, and what is said of that is enough.
-    let distrusted = matches!(state, State::Ready(a) if a.distrust.is_some());
-    warnings.extend(refreshed.warning(&refresh).filter(|_| !distrusted));
-    for held in held_up_by {
-        warnings.push(format!("refresh waits for the end of {}", held.and_how_to_end_it()));
-    }
-    if let State::Ready(a) = state
-        && something
+    warnings
+}
+
+/// Locks on rows. Whatever refresh could take of the pending keys it has taken: the others' rows are held.
+fn of_row_locks(
+    a: &Attached,
+    waiting: &Waiting,
+    refreshed: &LastRefresh,
+    held_up_by: &[Transaction],
+) -> Vec<String> {
+    let mut warnings = vec![];
+    if let Some(at) = waiting.oldest_key
+        && refreshed.came_through_since(at)
+        && held_up_by.is_empty()
     {
-        for (tables, holder) in lockers(a) {
-            let so = if count.is_none() {
-                "reads may wait"
-            } else {
-                "changes stay pending, and refresh computes nothing"
-            };
-            warnings
-                .push(format!("{so} while {tables} is locked by {}", holder.and_how_to_end_it()));
+        for holder in writers_before(a, refreshed.completed_at) {
+            warnings.push(format!(
+                "profiles are pending{} that refresh has not been able to lock, which may be held by {}",
+                since(Some(at)),
+                holder.and_how_to_end_it()
+            ));
         }
-        // Whatever refresh could take it has taken: the others' rows are held.
-        if let Some(at) = waiting.oldest_key
-            && refreshed.came_through_since(at)
-            && held_up_by.is_empty()
-        {
-            for holder in writers_before(a, refreshed.completed_at) {
-                warnings.push(format!(
-                    "profiles are pending{} that refresh has not been able to lock, which may be held by {}",
-                    since(Some(at)),
-                    holder.and_how_to_end_it()
-                ));
-            }
-        }
-    }
-    for name in disabled_event_triggers() {
-        warnings.push(format!(
-            "event trigger {name} is not ENABLE ALWAYS, so DDL may go unnoticed: enable it, then run \
-             SELECT profile_cache.invalidate_all()"
-        ));
     }
     warnings
 }
@@ -180,7 +217,7 @@ fn disabled_reads() -> Vec<String> {
           AND c.line ~* '^profile_cache[.]enabled=(of|off|f|fa|fal|fals|false|n|no|0)$' ORDER BY 1",
         At::Active,
         &[],
-        |r| r.text(1).unwrap_or_default(),
+        |r| r.text(1).unwrap_or_else(|| unnamed()),
     ));
     found
 }
@@ -192,6 +229,10 @@ fn disabled_event_triggers() -> Vec<String> {
          WHERE f.pronamespace = 'profile_cache'::regnamespace AND t.evtenabled <> 'A' ORDER BY 1",
         At::Active,
         &[],
-        |r| r.text(1).unwrap_or_default(),
+        |r| r.text(1).unwrap_or_else(|| unnamed()),
     )
+}
+
+fn unnamed() -> ! {
+    Error::Internal("a setting or an event trigger has no name".into()).raise()
 }

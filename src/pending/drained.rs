@@ -3,6 +3,7 @@
 //! Invariant: a number is given in a transaction that sees the row, and is committed before anything is done about
 //! it. Whoever takes a row away has shown first that no document depends on it any more.
 
+use crate::blockers::OF_TABLE_HERE;
 use crate::pg::spi::{self, Arg, At};
 use crate::pg::value::Uuid;
 use crate::pg::{catalog, xact};
@@ -98,9 +99,10 @@ pub fn advance() {
     let _us = as_ourselves();
     let next = xact::next_full_xid();
     let others = spi::one(
-        "SELECT FROM pg_catalog.pg_locks AS l WHERE l.locktype = 'relation' AND l.relation = 'profile_cache.pending_epoch'::pg_catalog.regclass \
-          AND l.database = (SELECT d.oid FROM pg_catalog.pg_database AS d WHERE d.datname = pg_catalog.current_database()) \
-          AND l.mode NOT IN ('AccessShareLock', 'RowShareLock', 'SIReadLock') AND l.pid IS DISTINCT FROM pg_catalog.pg_backend_pid() LIMIT 1",
+        &format!(
+            "SELECT FROM pg_catalog.pg_locks AS l WHERE {OF_TABLE_HERE} AND l.relation = 'profile_cache.pending_epoch'::pg_catalog.regclass \
+              AND l.mode NOT IN ('AccessShareLock', 'RowShareLock', 'SIReadLock') AND l.pid IS DISTINCT FROM pg_catalog.pg_backend_pid() LIMIT 1"
+        ),
         At::New,
         &[],
         |_| (),

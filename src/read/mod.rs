@@ -157,7 +157,7 @@ fn visible(a: &Attached, key: &Uuid) -> bool {
             && catalog::may_read_column(user, a.profile, a.key);
     if !may {
         let name = catalog::relation_name(a.profile).map(|(s, t)| display(&s, &t));
-        Error::NoPrivilege(name.unwrap_or_default()).raise();
+        Error::NoPrivilege(name.unwrap_or_else(|| a.profile_name.clone())).raise();
     }
     if !catalog::row_security_applies(a.profile) {
         return true;
@@ -248,7 +248,7 @@ fn pending_since(a: &Attached, key: &Uuid, looked: Option<&Looked>) -> Option<i6
         let _owner = as_owner(a.owner);
         let sql = a.sql.stored("false");
         let args = [Arg::uuid(Some(key))];
-        spi::one(spi::point(&sql), At::Active, &args, |r| Looked::names(r, a))
+        spi::one(spi::point(&sql), At::Active, &args, |r| Looked::names(r, a))?
     };
-    pending::oldest_key(&a.sets, &names.unwrap_or_default())
+    pending::oldest_key(&a.sets, &names)
 }

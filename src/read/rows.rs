@@ -4,18 +4,20 @@
 
 use super::rule::{Judge, Looked, MOST, Pending, PendingEpoch};
 use crate::attachment::Attached;
+use crate::error::Error;
 use crate::pg::scan::{KeyHash, Look};
 use crate::pg::spi::{self, At};
 use crate::pg::xact;
 use crate::rights::as_ourselves;
 
 impl Looked {
-    /// Reads the columns of [`Sql::stored`] and its kin. `any`: whether one of these keys is pending.
+    /// Reads the columns of [`Sql::stored`](crate::definition::Sql::stored) and its kin: what it says of them, in that order. `any`: whether one of these keys is pending.
     pub fn from_row(r: &spi::Row, a: &Attached, any: impl Fn(&[KeyHash]) -> bool) -> Looked {
         Looked {
             epoch: r.int8(1),
             valid_until: r.timestamptz(2),
             updated_at: r.timestamptz(3),
+            // None that can be read counts as the newest.
             xmin: r.int8(4).and_then(|x| u32::try_from(x).ok()).unwrap_or(0),
             named: r.bool(5).unwrap_or(true) || any(&Looked::names(r, a)),
             key: r.uuid(6),
@@ -24,8 +26,8 @@ impl Looked {
 
     /// How pending keys that have a hash would name the row.
     pub fn names(r: &spi::Row, a: &Attached) -> Vec<KeyHash> {
-        let texts = r.texts(7).unwrap_or_default();
-        let mut texts = texts.into_iter();
+        let missing = || Error::Internal("a profile's names are missing".into()).raise();
+        let mut texts = r.texts(7).unwrap_or_else(missing).into_iter();
         let names = a.naming.iter().filter(|n| n.plain);
         names.map(|n| n.hash(&texts.by_ref().take(n.types.len()).collect::<Vec<_>>())).collect()
     }

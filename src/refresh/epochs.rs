@@ -9,8 +9,8 @@ use super::holders::{self, RUN};
 use super::{Done, ready};
 use crate::attachment::Attached;
 use crate::definition::{Sql, by_column};
-use crate::error::check_interrupts;
-use crate::pending;
+use crate::error::{Error, check_interrupts};
+use crate::pending::{self, assign};
 use crate::pg::spi::{self, Arg, At};
 use crate::pg::value::Uuid;
 use crate::rights::as_ourselves;
@@ -40,7 +40,7 @@ struct Drain {
 /// whole table has come to its end.
 pub(super) fn epochs(a: &Rc<Attached>, course: &mut Course, most: i32) -> Done {
     note_appliers(a);
-    if pending::assign() {
+    if assign() {
         return Done::stored(0);
     }
     if xact_state::assigned() {
@@ -53,17 +53,17 @@ pub(super) fn epochs(a: &Rc<Attached>, course: &mut Course, most: i32) -> Done {
     for d in all {
         check_interrupts();
         course.epoch = d.epoch;
-        if d.holders.is_none() {
+        let Some(noted) = &d.holders else {
             note_holders(a, d.epoch);
             return Done::stored(0);
-        }
+        };
         if d.running {
             return match ready(a) {
                 Ok(a) => Done::stored(pass(&a, &d, course, most)),
                 Err(by) => Done::held_up(by),
             };
         }
-        let alive = holders::alive(d.holders.as_deref().unwrap_or_default());
+        let alive = holders::alive(noted);
         if !d.complete || alive == 0 {
             begin_pass(d.epoch, alive);
             return Done::stored(0);
@@ -127,7 +127,7 @@ fn drains() -> Vec<Drain> {
         At::New,
         &[],
         |r| Drain {
-            epoch: r.int8(1).unwrap_or(0),
+            epoch: r.int8(1).unwrap_or_else(|| Error::Internal("an epoch of none".into()).raise()),
             holders: r.texts(2),
             complete: r.bool(3) == Some(true),
             running: r.bool(4) == Some(true),

@@ -3,6 +3,8 @@
 //! Invariant: a holder is noted by the name that `pg_locks` gives its transaction, together with the run of the server
 //! that it is of. It counts as there for as long as any lock bears that name; nobody waits for it.
 
+use crate::blockers::OF_TABLE_HERE;
+use crate::error::Error;
 use crate::pg::Oid;
 use crate::pg::spi::{self, Arg, At};
 use crate::rights::as_ourselves;
@@ -18,15 +20,15 @@ pub const RUN: &str = "(SELECT GREATEST(pg_postmaster_start_time(), max(s.backen
 pub fn holders(table: Oid) -> Vec<String> {
     let _us = as_ourselves();
     spi::all(
-        "SELECT DISTINCT l.virtualtransaction FROM pg_catalog.pg_locks AS l \
-         WHERE l.locktype = 'relation' AND l.relation = $1 AND l.granted \
-          AND l.database = (SELECT d.oid FROM pg_catalog.pg_database AS d \
-                            WHERE d.datname = pg_catalog.current_database()) \
-          AND l.mode IN ('RowExclusiveLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock') \
-          AND l.pid IS DISTINCT FROM pg_catalog.pg_backend_pid()",
+        &format!(
+            "SELECT DISTINCT l.virtualtransaction FROM pg_catalog.pg_locks AS l \
+             WHERE {OF_TABLE_HERE} AND l.relation = $1 AND l.granted \
+              AND l.mode IN ('RowExclusiveLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock') \
+              AND l.pid IS DISTINCT FROM pg_catalog.pg_backend_pid()"
+        ),
         At::New,
         &[Arg::oid(table)],
-        |r| r.text(1).unwrap_or_default(),
+        name,
     )
 }
 
@@ -35,16 +37,22 @@ pub fn holders(table: Oid) -> Vec<String> {
 pub fn appliers(tables: &[Oid]) -> Vec<String> {
     let _us = as_ourselves();
     spi::all(
-        "SELECT DISTINCT l.virtualtransaction FROM pg_catalog.pg_locks AS l WHERE l.granted \
-          AND (l.pid IN (SELECT s.pid FROM pg_catalog.pg_stat_get_activity(NULL) AS s \
-                         WHERE s.backend_type LIKE 'logical replication%') \
-           OR l.pid IS NULL AND l.locktype = 'relation' AND l.relation = ANY ($1) \
-            AND l.database = (SELECT d.oid FROM pg_catalog.pg_database AS d \
-                              WHERE d.datname = pg_catalog.current_database()))",
+        &format!(
+            "SELECT DISTINCT l.virtualtransaction FROM pg_catalog.pg_locks AS l WHERE l.granted \
+              AND (l.pid IN (SELECT s.pid FROM pg_catalog.pg_stat_get_activity(NULL) AS s \
+                             WHERE s.backend_type LIKE 'logical replication%') \
+               OR l.pid IS NULL AND {OF_TABLE_HERE} AND l.relation = ANY ($1))"
+        ),
         At::New,
         &[Arg::oids(tables)],
-        |r| r.text(1).unwrap_or_default(),
+        name,
     )
+}
+
+/// A holder's name. One that is missing would count as gone.
+fn name(r: &spi::Row) -> String {
+    let missing = || Error::Internal("pg_locks shows a lock of no transaction".into()).raise();
+    r.text(1).unwrap_or_else(missing)
 }
 
 /// How many of those transactions are still there: each holds a lock as long as it lives.
@@ -61,5 +69,5 @@ pub fn alive(holders: &[String]) -> i64 {
         |r| r.int8(1),
     )
     .flatten()
-    .unwrap_or(0)
+    .unwrap_or_else(|| Error::Internal("the holders of locks could not be counted".into()).raise())
 }

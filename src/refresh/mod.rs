@@ -1,4 +1,5 @@
-//! Draining what is pending and mending what has lost its document, one short transaction at a time.
+//! Draining what is pending and mending what has lost its document, one short transaction at a time. The room writes its
+//! own progress; documents are written by `document`, pending rows by `pending`, failures by `failures`.
 //!
 //! Invariant: all progress is in tables (`drain`, `absent`, `failure`, `last_refresh`, the documents themselves), so a
 //! cancel, a crash or a timeout between two steps loses and repeats nothing. What a step costs follows what is
@@ -18,7 +19,7 @@ pub use holders::RUN;
 
 use crate::attach::ddl;
 use crate::attachment::{self, Attached};
-use crate::blockers::{Mode, blockers};
+use crate::blockers::{Mode, OF_TABLE_HERE, WHOSE, blockers};
 use crate::document;
 use crate::error::{Error, notice, warning};
 use crate::pending;
@@ -228,18 +229,21 @@ pub fn begin(a: &Attached) -> bool {
     true
 }
 
-/// Of a row `k` of `pg_locks`, that it is the turn of a refresh of this database.
-pub const TURN: &str = "k.locktype = 'relation' AND k.relation = 'profile_cache.pending'::regclass AND k.granted \
-   AND k.database = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database()) \
-   AND k.mode = 'ShareUpdateExclusiveLock'";
+/// Of a row `l` of `pg_locks`, that it is the turn of a refresh of this database.
+pub fn turn() -> String {
+    format!(
+        "{OF_TABLE_HERE} AND l.relation = 'profile_cache.pending'::regclass AND l.granted AND l.mode = 'ShareUpdateExclusiveLock'"
+    )
+}
 
 /// Who is at it, for people.
 fn who_has_the_turn() -> String {
     let _us = as_ourselves();
     spi::one(
         &format!(
-            "SELECT format('pid %s, application %L, since %s', k.pid, s.application_name, s.query_start) \
-             FROM pg_locks AS k LEFT JOIN pg_stat_get_activity(k.pid) AS s ON true WHERE {TURN} LIMIT 1"
+            "SELECT format('pid %s, application %L, since %s', l.pid, s.application_name, s.query_start) \
+             FROM pg_locks AS l {WHOSE} WHERE {} LIMIT 1",
+            turn()
         ),
         At::New,
         &[],
@@ -259,7 +263,8 @@ fn begun() {
     );
 }
 
-/// About how many profiles there are, as the last VACUUM or ANALYZE counted them.
+/// About how many profiles there are, as the last VACUUM or ANALYZE counted them. 0 where nobody can
+/// tell.
 fn estimated_rows(a: &Attached) -> i64 {
     let _us = as_ourselves();
     spi::one(
