@@ -262,7 +262,7 @@ pub fn prepare(a: &Attached, rows: &[Locked]) -> Prepared {
 fn write(a: &Attached, work: &[Row]) -> Vec<Uuid> {
     let skipped: Vec<Uuid> = {
         let _owner = as_owner(a.owner);
-        let mut writer = Writer::open(a.profile, a.columns, &a.foreign_indexes);
+        let mut writer = Writer::open(a.profile, a.columns.all(), &a.foreign_indexes);
         // An index may have come since it was decided that nothing can refuse a write.
         let try_it = !writer.keeps_ours_apart() && (a.fragile || !writer.may_be_refused());
         let skipped = work

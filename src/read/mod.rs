@@ -9,7 +9,7 @@ mod rule;
 
 pub use rule::{Judge, Looked, MOST};
 
-use crate::attachment::{self, Attached, Naming};
+use crate::attachment::{self, Attached, CacheColumns, Naming};
 use crate::definition::display;
 use crate::error::Error;
 use crate::failures;
@@ -91,7 +91,7 @@ fn look_directly(a: &Attached, key: &Uuid, judge: &Judge) -> Option<Found> {
     if !a.naming.iter().all(|n| n.plain) {
         return None;
     }
-    let [document, valid_until, epoch, updated_at] = a.columns;
+    let CacheColumns { document, valid_until, epoch, updated_at } = a.columns;
     let found = a.probe?.find(a.profile, Value::uuid(key).datum, |row| {
         let mut looked = Looked {
             epoch: row.int8(epoch),
@@ -153,7 +153,7 @@ fn visible(a: &Attached, key: &Uuid) -> bool {
     let user = current_user();
     let may = user == a.owner
         || catalog::may_use_schema_of(user, a.profile)
-            && catalog::may_read_column(user, a.profile, a.columns[0])
+            && catalog::may_read_column(user, a.profile, a.columns.document)
             && catalog::may_read_column(user, a.profile, a.key);
     if !may {
         let name = catalog::relation_name(a.profile).map(|(s, t)| display(&s, &t));

@@ -34,7 +34,7 @@ pub fn distrust(call: &Call) -> Datum {
     let relation = firing.relation();
     match attachment::load() {
         State::Ready(a) if a.profile == relation => {
-            firing.keep_old(&a.columns, EPOCH, a.own_columns(), a.tables.is_empty())
+            firing.keep_old(&a.columns.all(), EPOCH, a.own_columns(), a.tables.is_empty())
         }
         // Without a usable attachment nothing says what changed: take the stamp away at once.
         _ => {
@@ -146,7 +146,7 @@ fn hand_on(a: &Rc<Attached>, t: usize, firing: &Firing) {
     // A BEFORE trigger behind ours could have put an old stamp back: on the profile, our own columns
     // are looked at too.
     let ours: Vec<Column> = if is_profile {
-        a.columns.iter().map(|n| Column::of(a.profile, *n)).collect()
+        a.columns.all().iter().map(|n| Column::of(a.profile, *n)).collect()
     } else {
         vec![]
     };
