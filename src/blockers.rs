@@ -1,4 +1,4 @@
-//! Who is in the way of a lock, in words.
+//! Who is in the way of a lock, in words; and the words of SQL by which `pg_locks` is asked elsewhere.
 //!
 //! Invariant: only reads what PostgreSQL shows of its locks; it may be over by the time that it is read.
 

@@ -7,9 +7,8 @@ use super::since;
 use super::transactions::{Transaction, lockers, writers_before};
 use crate::attachment::{Attached, Distrust, State};
 use crate::error::Error;
-use crate::pending::Anyone;
+use crate::pending::{self, Anyone};
 use crate::pg::spi::{self, At};
-use crate::read;
 use crate::rights::as_ourselves;
 use crate::settings;
 
@@ -169,10 +168,10 @@ fn all_live(
         }
         return all;
     }
-    if waiting.epochs > read::MOST as i64 {
+    if waiting.epochs > pending::MOST as i64 {
         all.push(format!(
             "more changes are pending{changed} than a read looks at ({} of {}), so all reads use the view: {refresh}",
-            read::MOST,
+            pending::MOST,
             waiting.epochs
         ));
     } else if waiting.unnumbered {

@@ -23,6 +23,9 @@ use crate::settings;
 use crate::xact_state;
 use std::collections::HashSet;
 
+/// How many pending epochs a read looks at.
+pub const MOST: u64 = 200;
+
 /// The pending keys, as one snapshot shows them, for who looks at many profiles.
 #[derive(Default, Debug)]
 pub struct PendingKeys {
@@ -54,12 +57,14 @@ impl PendingKeys {
             at,
             &[],
             |r| {
-                if let (Some(set), Some(hash)) = (r.int8(1), r.int8(2)) {
-                    if !sets.contains(&set) {
-                        keys.anyone = Some(Anyone::Unknown);
-                    }
-                    keys.hashes.insert(KeyHash { set, hash });
+                let Some((set, hash)) = r.int8(1).zip(r.int8(2)) else {
+                    keys.anyone = Some(Anyone::Unknown);
+                    return;
+                };
+                if !sets.contains(&set) {
+                    keys.anyone = Some(Anyone::Unknown);
                 }
+                keys.hashes.insert(KeyHash { set, hash });
             },
         );
         if keys.anyone.is_none() && keys.hashes.len() > MOST {
@@ -97,7 +102,10 @@ impl PendingKeys {
              WHERE k.key_hash OPERATOR(pg_catalog.=) 0 LIMIT 201",
             at,
             &[],
-            |r| self.loose.extend(r.texts(1).zip(r.texts(2))),
+            |r| match r.texts(1).zip(r.texts(2)) {
+                Some(key) => self.loose.push(key),
+                None => self.anyone = Some(Anyone::Unknown),
+            },
         );
         if rows > MOST {
             self.anyone = Some(Anyone::Unknown);

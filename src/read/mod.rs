@@ -7,7 +7,7 @@
 mod rows;
 mod rule;
 
-pub use rule::{Judge, Looked, MOST};
+pub use rule::{Judge, Looked};
 
 use crate::attachment::{self, Attached, CacheColumns, Naming};
 use crate::definition::display;

@@ -2,9 +2,10 @@
 //!
 //! Invariant: reads only, and decides nothing but that what cannot be read is distrusted.
 
-use super::rule::{Judge, Looked, MOST, Pending, PendingEpoch};
+use super::rule::{Judge, Looked, Pending, PendingEpoch};
 use crate::attachment::Attached;
 use crate::error::Error;
+use crate::pending::MOST;
 use crate::pg::scan::{KeyHash, Look};
 use crate::pg::spi::{self, At};
 use crate::pg::xact;

@@ -20,9 +20,6 @@ pub struct Pending {
     pub overflow: bool,
 }
 
-/// How many pending epochs a read looks at.
-pub const MOST: u64 = 200;
-
 /// What the reader's rule looks at in a profile's row.
 #[derive(Clone, Debug, Default)]
 pub struct Looked {

@@ -1,6 +1,6 @@
 //! What a refresh remembers between its transactions, and how many profiles its next step takes.
 //!
-//! Invariant: pure. A course says only where to go on: one that is lost, or forged, costs time and nothing else.
+//! Invariant: pure. A course says only where to go on: one that is lost costs time and nothing else.
 
 use serde::{Deserialize, Serialize};
 
