@@ -100,8 +100,7 @@ fn tidy_keys() {
 }
 
 /// Pending keys of the same columns: those whose row could be locked, computed and written go; those that
-/// no row has go once nobody is left who could bring it.
-/// Documents stored, keys gone.
+/// no row has go once nobody is left who could bring it. How many documents were stored, and how many keys are gone.
 fn keys_of(a: &Attached, step: &Step, types: &[String], keys: &[&Key]) -> (u64, usize) {
     let ids: Vec<Uuid> = keys.iter().map(|k| k.id).collect();
     let values: Vec<Vec<Value>> = {
