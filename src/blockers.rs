@@ -1,4 +1,4 @@
-//! Who is in the way of a lock, in words.
+//! Who is in the way of a lock, in words; and the words of SQL by which `pg_locks` is asked elsewhere.
 //!
 //! Invariant: only reads what PostgreSQL shows of its locks; it may be over by the time that it is read.
 
@@ -43,6 +43,17 @@ const MODES: [&str; 8] = [
     "AccessExclusiveLock",
 ];
 
+/// Of a row `l` of `pg_locks`, that it is of a table of this database.
+pub const OF_TABLE_HERE: &str = "l.locktype = 'relation' AND l.database = (SELECT d.oid FROM pg_catalog.pg_database AS d \
+   WHERE d.datname = pg_catalog.current_database())";
+
+/// Whose the rows `l` of `pg_locks` are: joins the backend `s`, or the prepared transaction `p`, which has no process; its
+/// lock on itself, `t`, says which it is.
+pub const WHOSE: &str = " LEFT JOIN pg_catalog.pg_locks AS t ON t.virtualtransaction = l.virtualtransaction \
+    AND t.locktype = 'transactionid' AND l.pid IS NULL AND t.pid IS NULL \
+   LEFT JOIN pg_catalog.pg_prepared_xacts AS p ON p.transaction = t.transactionid \
+   LEFT JOIN pg_catalog.pg_stat_get_activity(NULL) AS s ON s.pid = l.pid ";
+
 /// No more than these are named.
 const MOST: usize = 5;
 
@@ -51,29 +62,25 @@ const MOST: usize = 5;
 pub fn blockers(wanted: &[(Oid, Mode)]) -> Vec<String> {
     let tables: Vec<Oid> = wanted.iter().map(|(table, _)| *table).collect();
     let _us = as_ourselves();
-    // A prepared transaction has no process; its lock on itself says which it is.
     let found = spi::all(
-        "SELECT l.relation, l.mode, CASE \
+        &format!(
+            "SELECT l.relation, l.mode, CASE \
           WHEN l.pid IS NULL THEN pg_catalog.format('prepared transaction %L, since %s', p.gid, \
            pg_catalog.date_trunc('second', p.prepared)) \
-          WHEN a.backend_type = 'autovacuum worker' THEN pg_catalog.format('process %s (%s), since %s', l.pid, \
-           a.query, pg_catalog.date_trunc('second', a.xact_start)) \
+          WHEN s.backend_type = 'autovacuum worker' THEN pg_catalog.format('process %s (%s), since %s', l.pid, \
+           s.query, pg_catalog.date_trunc('second', s.xact_start)) \
           ELSE pg_catalog.format('process %s (%s, %s), since %s', l.pid, \
-           coalesce(nullif(a.application_name, ''), a.backend_type), a.state, \
-           pg_catalog.date_trunc('second', a.xact_start)) END, \
+           coalesce(nullif(s.application_name, ''), s.backend_type), s.state, \
+           pg_catalog.date_trunc('second', s.xact_start)) END, \
           CASE WHEN l.granted THEN 'holds ' ELSE 'waits for ' END || l.mode || ' on ' || l.relation::pg_catalog.regclass::text \
            || coalesce(', behind ' || nullif(b.whom, ''), '') \
-         FROM pg_catalog.pg_locks AS l \
-         LEFT JOIN pg_catalog.pg_stat_activity AS a ON a.pid = l.pid \
-         LEFT JOIN pg_catalog.pg_locks AS x ON l.pid IS NULL AND x.pid IS NULL AND x.locktype = 'transactionid' \
-          AND x.virtualtransaction = l.virtualtransaction \
-         LEFT JOIN pg_catalog.pg_prepared_xacts AS p ON p.transaction = x.transactionid \
+         FROM pg_catalog.pg_locks AS l {WHOSE} \
          LEFT JOIN LATERAL (SELECT pg_catalog.string_agg(DISTINCT CASE k.pid WHEN 0 THEN 'a prepared transaction' ELSE 'process ' || k.pid END, ', ') \
           FROM pg_catalog.unnest(pg_catalog.pg_blocking_pids(l.pid)) AS k(pid) WHERE NOT l.granted) AS b(whom) ON true \
-         WHERE l.locktype = 'relation' AND l.relation = ANY ($1) AND l.pid IS DISTINCT FROM pg_catalog.pg_backend_pid() \
-          AND l.database = (SELECT d.oid FROM pg_catalog.pg_database AS d WHERE d.datname = pg_catalog.current_database()) \
+         WHERE {OF_TABLE_HERE} AND l.relation = ANY ($1) AND l.pid IS DISTINCT FROM pg_catalog.pg_backend_pid() \
           AND (l.pid IS NOT NULL OR p.gid IS NOT NULL) \
-         ORDER BY l.granted DESC, coalesce(a.xact_start, p.prepared), l.pid, l.relation::pg_catalog.regclass::text COLLATE \"C\", l.mode",
+         ORDER BY l.granted DESC, coalesce(s.xact_start, p.prepared), l.pid, l.relation::pg_catalog.regclass::text COLLATE \"C\", l.mode"
+        ),
         At::Latest,
         &[Arg::oids(&tables)],
         |r| Some((r.oid(1)?, r.text(2)?, r.text(3)?, r.text(4)?)),

@@ -64,10 +64,9 @@ impl Outcome<'_> {
 
     /// Why profiles are to be computed once more, and their keys, as texts.
     pub fn left(&self) -> [(&'static str, impl Iterator<Item = Vec<String>>); 2] {
-        let texts = |keys: &[Uuid]| {
-            let keys = keys.to_vec().into_iter();
-            keys.map(|key| vec![Value::uuid(&key).to_text()])
-        };
+        fn texts(keys: &[Uuid]) -> impl Iterator<Item = Vec<String>> {
+            keys.iter().map(|key| vec![Value::uuid(key).to_text()])
+        }
         [
             ("its row could not be written", texts(&self.unwritten)),
             ("an epoch came while it was computed", texts(&self.late)),
@@ -297,7 +296,7 @@ fn prepare<'l>(a: &Attached, rows: impl Iterator<Item = &'l Locked> + Clone) -> 
 fn write(a: &Attached, work: &[Row]) -> Vec<Uuid> {
     let skipped: Vec<Uuid> = {
         let _owner = as_owner(a.owner);
-        let mut writer = Writer::open(a.profile, a.columns, &a.foreign_indexes);
+        let mut writer = Writer::open(a.profile, a.columns.all(), &a.foreign_indexes);
         // An index may have come since it was decided that nothing can refuse a write.
         let try_it = !writer.keeps_ours_apart() && (a.fragile || !writer.may_be_refused());
         let skipped = work

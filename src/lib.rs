@@ -10,6 +10,7 @@ mod definition;
 mod document;
 mod entry;
 mod error;
+mod failures;
 mod iso8601;
 mod monitor;
 mod pending;

@@ -118,6 +118,22 @@ impl Naming {
     }
 }
 
+/// Numbers of the four columns that a profile's row has of ours.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CacheColumns {
+    pub document: i16,
+    pub valid_until: i16,
+    pub epoch: i16,
+    pub updated_at: i16,
+}
+
+impl CacheColumns {
+    /// In the order of [`definition::COLUMNS`], which is that of [`tuple::Stored`](crate::pg::tuple::Stored) too.
+    pub fn all(self) -> [i16; 4] {
+        [self.document, self.valid_until, self.epoch, self.updated_at]
+    }
+}
+
 /// The attachment, resolved.
 #[derive(Debug)]
 pub struct Attached {
@@ -128,8 +144,7 @@ pub struct Attached {
     pub definition: Definition,
     pub sql: Sql,
     pub key: i16,
-    /// Numbers of the four columns, in the order of [`definition::COLUMNS`].
-    pub columns: [i16; 4],
+    pub columns: CacheColumns,
     /// Empty where the definition cannot be resolved.
     pub tables: Vec<UsedTable>,
     /// What computing reads, and so locks: the tables, their indexes, the view and those nested in it.
@@ -505,7 +520,7 @@ fn read() -> (State, Vec<Oid>) {
         owner,
         document,
         key,
-        columns: [a, b, c, d],
+        columns: CacheColumns { document: a, valid_until: b, epoch: c, updated_at: d },
         read: read_relations(relations, tables.as_deref().unwrap_or_default()),
         tables: tables.unwrap_or_default(),
         trusted_from,

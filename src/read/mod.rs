@@ -1,14 +1,20 @@
-//! get_profile: the reader's rule.
+//! get_profile and explain: a profile's document, from the cache or from the view. [`rule`] says which.
 //!
 //! Invariant: the stored document is served only where it is shown to be what the view returns in
 //! the same snapshot and at the same now(); otherwise the view is read. Both happen only for a row
 //! whose `cached_profile` the caller may SELECT, and nothing is written.
 
-use crate::attachment::{self, Attached, Naming};
+mod rows;
+mod rule;
+
+pub use rule::{Judge, Looked};
+
+use crate::attachment::{self, Attached, CacheColumns, Naming};
 use crate::definition::display;
 use crate::error::Error;
+use crate::failures;
 use crate::iso8601::iso8601;
-use crate::pending::{self, Judge, Looked, Miss, PendingKeys};
+use crate::pending::{self, PendingKeys};
 use crate::pg::identity::current_user;
 use crate::pg::scan::{KeyHash, Row};
 use crate::pg::spi::{self, Arg, At};
@@ -17,6 +23,7 @@ use crate::pg::{catalog, tuple};
 use crate::rights::{as_caller, as_owner};
 use crate::settings;
 use crate::xact_state;
+use rule::Miss;
 
 /// What the reader's rule found for one key.
 pub enum Found {
@@ -84,7 +91,7 @@ fn look_directly(a: &Attached, key: &Uuid, judge: &Judge) -> Option<Found> {
     if !a.naming.iter().all(|n| n.plain) {
         return None;
     }
-    let [document, valid_until, epoch, updated_at] = a.columns;
+    let CacheColumns { document, valid_until, epoch, updated_at } = a.columns;
     let found = a.probe?.find(a.profile, Value::uuid(key).datum, |row| {
         let mut looked = Looked {
             epoch: row.int8(epoch),
@@ -146,11 +153,11 @@ fn visible(a: &Attached, key: &Uuid) -> bool {
     let user = current_user();
     let may = user == a.owner
         || catalog::may_use_schema_of(user, a.profile)
-            && catalog::may_read_column(user, a.profile, a.columns[0])
+            && catalog::may_read_column(user, a.profile, a.columns.document)
             && catalog::may_read_column(user, a.profile, a.key);
     if !may {
         let name = catalog::relation_name(a.profile).map(|(s, t)| display(&s, &t));
-        Error::NoPrivilege(name.unwrap_or_default()).raise();
+        Error::NoPrivilege(name.unwrap_or_else(|| a.profile_name.clone())).raise();
     }
     if !catalog::row_security_applies(a.profile) {
         return true;
@@ -220,7 +227,7 @@ fn why(
         Miss::Expired => (looked.and_then(|l| l.valid_until), REFRESH),
         Miss::Pending => (pending_since(a, key, looked), REFRESH),
         Miss::Null => {
-            if let Some((sqlstate, at)) = pending::failure(key) {
+            if let Some((sqlstate, at)) = failures::failure(key) {
                 let advice = format!(
                     "it could not be computed or written (SQLSTATE {sqlstate}): mend that, and {REFRESH}"
                 );
@@ -241,7 +248,7 @@ fn pending_since(a: &Attached, key: &Uuid, looked: Option<&Looked>) -> Option<i6
         let _owner = as_owner(a.owner);
         let sql = a.sql.stored("false");
         let args = [Arg::uuid(Some(key))];
-        spi::one(spi::point(&sql), At::Active, &args, |r| Looked::names(r, a))
+        spi::one(spi::point(&sql), At::Active, &args, |r| Looked::names(r, a))?
     };
-    pending::oldest_key(&a.sets, &names.unwrap_or_default())
+    pending::oldest_key(&a.sets, &names)
 }

@@ -78,7 +78,7 @@ fn changed(
     // A BEFORE trigger behind ours could have put an old stamp back: on the profile, our own columns
     // are looked at too.
     let ours: Vec<Column> = if is_profile {
-        a.columns.iter().map(|n| Column::of(a.profile, *n)).collect()
+        a.columns.all().iter().map(|n| Column::of(a.profile, *n)).collect()
     } else {
         vec![]
     };

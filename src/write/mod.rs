@@ -33,7 +33,7 @@ pub fn distrust(call: &Call) -> Datum {
     let relation = firing.relation();
     match attachment::load() {
         State::Ready(a) if a.profile == relation => {
-            firing.keep_old(&a.columns, EPOCH, a.own_columns(), a.tables.is_empty())
+            firing.keep_old(&a.columns.all(), EPOCH, a.own_columns(), a.tables.is_empty())
         }
         // Without a usable attachment nothing says what changed: take the stamp away at once.
         _ => {

@@ -1,0 +1,177 @@
+//! How many profiles there are, how many of them would be served from the cache, what waits for refresh, and how
+//! that fared last.
+//!
+//! Invariant: rows are judged by the reader's own rule ([`Judge`]) and only counted; of a large table a sample of
+//! blocks is read.
+
+use crate::attachment::Attached;
+use crate::error::Error;
+use crate::failures;
+use crate::iso8601::iso8601;
+use crate::pending::{Anyone, PendingKeys};
+use crate::pg::spi::{self, Arg, At};
+use crate::read::{Judge, Looked};
+use crate::refresh::turn;
+use crate::rights::{as_ourselves, as_owner};
+
+/// Blocks of the profile table that `status` reads at most; of a larger one it takes a sample.
+const BLOCKS: f64 = 2000.0;
+
+/// How many blocks the profile table has: none, as far as is known, where it has just been dropped.
+pub(super) fn blocks(a: &Attached) -> i64 {
+    spi::one(
+        "SELECT pg_catalog.pg_relation_size($1) OPERATOR(pg_catalog./) \
+         pg_catalog.current_setting('block_size')::pg_catalog.int8",
+        At::Active,
+        &[Arg::oid(a.profile)],
+        |r| r.int8(1),
+    )
+    .flatten()
+    .unwrap_or(0)
+}
+
+/// Rows, cached, stale; and whether they were counted or estimated.
+pub(super) struct Counts {
+    pub rows: i64,
+    pub cached: i64,
+    pub stale: i64,
+    pub exact: bool,
+    /// Pending keys that a reader takes as naming any profile; or more than are looked at here.
+    pub anyone: Option<Anyone>,
+}
+
+pub(super) fn counts(a: &Attached) -> Counts {
+    let judge = Judge::new(a);
+    let keys = PendingKeys::load(a, At::Active);
+    let (named, args) = keys.named(a, 2);
+    let _owner = as_owner(a.owner);
+    let share = (BLOCKS / blocks(a).max(1) as f64).min(1.0);
+    let mut all = vec![Arg::float4(100.0 * share as f32)];
+    all.extend(args);
+    let (mut rows, mut cached) = (0, 0);
+    spi::query(&a.sql.sampled(&named), At::Active, &all, |r| {
+        rows += 1;
+        let looked = Looked::from_row(r, a, |names| keys.any(names));
+        cached += i64::from(a.distrust.is_none() && judge.of(&looked).is_ok());
+    });
+    // What the blocks that were read hold stands for the others. What ANALYZE has left behind does not: a
+    // refresh doubles the blocks of a table, and not its rows.
+    let of_all = |n: i64| (n as f64 / share).round() as i64;
+    let (rows, cached) = (of_all(rows), of_all(cached));
+    Counts { rows, cached, stale: rows - cached, exact: share >= 1.0, anyone: keys.anyone() }
+}
+
+/// What waits for refresh, and what has failed.
+#[derive(Default)]
+pub(super) struct Waiting {
+    pub keys: i64,
+    pub oldest_key: Option<i64>,
+    pub epochs: i64,
+    pub oldest_epoch: Option<i64>,
+    /// One of the epochs has no number.
+    pub unnumbered: bool,
+    /// One has had no complete pass.
+    pub unpassed: bool,
+    pub failures: i64,
+    /// No more of them are remembered.
+    pub failures_full: bool,
+    pub failing_since: Option<i64>,
+    pub sqlstate: Option<String>,
+}
+
+impl Waiting {
+    pub fn oldest(&self) -> Option<i64> {
+        self.oldest_key.into_iter().chain(self.oldest_epoch).min()
+    }
+}
+
+pub(super) fn waiting() -> Waiting {
+    let _us = as_ourselves();
+    spi::one(
+        "SELECT k.*, e.*, f.* FROM \
+          (SELECT count(*), min(p.created_at) FROM profile_cache.pending_key AS p) AS k, \
+          (SELECT count(*), min(p.created_at), coalesce(bool_or(p.epoch IS NULL), false), coalesce(bool_or(d.passed_to IS NULL), false) \
+           FROM profile_cache.pending_epoch AS p LEFT JOIN profile_cache.drain AS d ON d.epoch = p.epoch) AS e, \
+          (SELECT count(DISTINCT x.user_id), count(*), min(x.failed_at), (array_agg(x.sqlstate ORDER BY x.failed_at DESC))[1] \
+           FROM profile_cache.failure AS x) AS f",
+        At::Active,
+        &[],
+        |r| {
+            Some(Waiting {
+                keys: r.int8(1)?,
+                oldest_key: r.timestamptz(2),
+                epochs: r.int8(3)?,
+                oldest_epoch: r.timestamptz(4),
+                unnumbered: r.bool(5)?,
+                unpassed: r.bool(6)?,
+                failures: r.int8(7)?,
+                failures_full: r.int8(8)? >= failures::MOST_FAILURES,
+                failing_since: r.timestamptz(9),
+                sqlstate: r.text(10),
+            })
+        },
+    )
+    .flatten()
+    .unwrap_or_else(|| Error::Internal("what is pending could not be counted".into()).raise())
+}
+
+/// How refresh fared last.
+#[derive(Default)]
+pub(super) struct LastRefresh {
+    pub began_at: Option<i64>,
+    pub completed_at: Option<i64>,
+    pub outcome: Option<String>,
+    /// A call is at it now. None on a standby, where the primary's locks are not to be seen.
+    pub under_way: Option<bool>,
+}
+
+impl LastRefresh {
+    /// What the last call has not done.
+    pub fn warning(&self, refresh: &str) -> Option<String> {
+        let began = iso8601(self.began_at?);
+        if let Some(outcome) = &self.outcome {
+            return Some(format!(
+                "the last refresh, begun at {began}, has left something undone ({outcome}): {refresh}"
+            ));
+        }
+        if self.began_at <= self.completed_at {
+            return None;
+        }
+        let so_far = match self.under_way {
+            Some(true) => return None,
+            Some(false) => "was cut short",
+            None => "has not come through so far",
+        };
+        let before = self.completed_at.map_or_else(
+            || "none has come through".into(),
+            |at| format!("the last that came through did at {}", iso8601(at)),
+        );
+        Some(format!("the last refresh, begun at {began}, {so_far}, and {before}: {refresh}"))
+    }
+
+    /// Whether one that began after `at` has come through.
+    pub fn came_through_since(&self, at: i64) -> bool {
+        self.began_at.is_some_and(|began| began > at) && self.completed_at >= self.began_at
+    }
+}
+
+pub(super) fn last_refresh() -> LastRefresh {
+    let _us = as_ourselves();
+    // A call excludes others by its session's lock on `pending`.
+    let found = spi::one(
+        &format!(
+            "SELECT r.began_at, r.completed_at, r.outcome, NOT pg_is_in_recovery(), EXISTS (SELECT FROM pg_locks AS l WHERE {}) \
+             FROM (SELECT) AS one LEFT JOIN profile_cache.last_refresh AS r ON true",
+            turn()
+        ),
+        At::Active,
+        &[],
+        |r| LastRefresh {
+            began_at: r.timestamptz(1),
+            completed_at: r.timestamptz(2),
+            outcome: r.text(3),
+            under_way: r.bool(5).filter(|_| r.bool(4) == Some(true)),
+        },
+    );
+    found.unwrap_or_else(|| Error::Internal("a query of one row has returned none".into()).raise())
+}

@@ -1,0 +1,77 @@
+//! What the rule of reading judges, fetched: the columns of a row, and what the active snapshot shows as pending.
+//!
+//! Invariant: reads only, and decides nothing but that what cannot be read is distrusted.
+
+use super::rule::{Judge, Looked, Pending, PendingEpoch};
+use crate::attachment::Attached;
+use crate::error::Error;
+use crate::pending::MOST;
+use crate::pg::scan::{KeyHash, Look};
+use crate::pg::spi::{self, At};
+use crate::pg::xact;
+use crate::rights::as_ourselves;
+
+impl Looked {
+    /// Reads the columns of [`Sql::stored`](crate::definition::Sql::stored) and its kin: what it says of them, in that order. `any`: whether one of these keys is pending.
+    pub fn from_row(r: &spi::Row, a: &Attached, any: impl Fn(&[KeyHash]) -> bool) -> Looked {
+        Looked {
+            epoch: r.int8(1),
+            valid_until: r.timestamptz(2),
+            updated_at: r.timestamptz(3),
+            // None that can be read counts as the newest.
+            xmin: r.int8(4).and_then(|x| u32::try_from(x).ok()).unwrap_or(0),
+            named: r.bool(5).unwrap_or(true) || any(&Looked::names(r, a)),
+            key: r.uuid(6),
+        }
+    }
+
+    /// How pending keys that have a hash would name the row.
+    pub fn names(r: &spi::Row, a: &Attached) -> Vec<KeyHash> {
+        let missing = || Error::Internal("a profile's names are missing".into()).raise();
+        let mut texts = r.texts(7).unwrap_or_else(missing).into_iter();
+        let names = a.naming.iter().filter(|n| n.plain);
+        names.map(|n| n.hash(&texts.by_ref().take(n.types.len()).collect::<Vec<_>>())).collect()
+    }
+}
+
+impl Pending {
+    /// The state in a snapshot; `current`: what it shows as the current epoch.
+    pub fn load(at: At, current: Option<i64>) -> Pending {
+        let mut state = Pending { current, ..Pending::default() };
+        let _us = as_ourselves();
+        let rows = spi::query(
+            "SELECT p.epoch, (SELECT d.passed_to::pg_catalog.text::pg_catalog.int8 FROM profile_cache.drain AS d \
+              WHERE d.epoch OPERATOR(pg_catalog.=) p.epoch) \
+             FROM profile_cache.pending_epoch AS p WHERE p.horizon OPERATOR(pg_catalog.>=) coalesce( \
+              (SELECT h.pending_from FROM profile_cache.horizon AS h), 0) LIMIT 201",
+            at,
+            &[],
+            |r| {
+                state.epochs.push(PendingEpoch {
+                    epoch: r.int8(1),
+                    passed_to: r.int8(2).and_then(|x| u64::try_from(x).ok()),
+                });
+            },
+        );
+        state.overflow = rows > MOST;
+        state
+    }
+}
+
+impl Judge {
+    /// In the active snapshot.
+    pub fn new(a: &Attached) -> Judge {
+        Judge::after(a, a.epochs.look())
+    }
+
+    /// The same where the active snapshot has been looked at already.
+    pub fn after(a: &Attached, look: Look) -> Judge {
+        let pending = if look.pending {
+            Pending::load(At::Active, look.current)
+        } else {
+            Pending { current: look.current, ..Pending::default() }
+        };
+        let next_xid = if pending.epochs.is_empty() { 0 } else { xact::next_full_xid() };
+        Judge { pending, first: a.trusted_from, now: xact::now(), next_xid }
+    }
+}

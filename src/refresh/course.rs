@@ -1,0 +1,91 @@
+//! What a refresh remembers between its transactions, and how many profiles its next step takes.
+//!
+//! Invariant: pure. A course says only where to go on: one that is lost costs time and nothing else.
+
+use serde::{Deserialize, Serialize};
+
+/// What a refresh remembers between its transactions. Nothing is lost with it but time.
+#[derive(Serialize, Deserialize, Debug, Default)]
+#[serde(default)]
+pub struct Course {
+    /// How many profiles the next step takes; 0: not measured yet.
+    pub(super) size: i32,
+    /// A step has done something since the turn came round.
+    pub(super) worked: bool,
+    /// Nothing has been done for a whole round: what is left of the pending keys is looked at once more.
+    pub(super) settling: bool,
+    /// The last pending key of the sweep under way, and when that began, by the clock.
+    pub(super) key: Option<[u8; 16]>,
+    pub(super) swept: i64,
+    /// The pending epoch that had its turn last.
+    pub(super) epoch: i64,
+    /// Pending epochs that this call has passed once more.
+    pub(super) again: Vec<i64>,
+    /// When the last expired document that was looked at had expired, and whose it was.
+    pub(super) expired: Option<(i64, [u8; 16])>,
+    /// No more of them are to be found, no failure is to be tried, no part of the table is to be looked through
+    /// in this call.
+    pub(super) none_expired: bool,
+    pub(super) none_failed: bool,
+    pub(super) looked: bool,
+    /// How long, in microseconds, this call has looked through the table.
+    pub(super) looking: i64,
+}
+
+/// How long the rows of a step may stay locked, in microseconds: a writer of theirs waits no longer.
+pub(super) const STEP: i64 = 100_000;
+/// With how many profiles it begins.
+const FIRST: i32 = 10;
+/// Pending keys that could not be dealt with are looked at again after this time, in microseconds.
+pub(super) const PAUSE: i64 = 1_000_000;
+
+impl Course {
+    /// How many profiles the next step takes, of `most`.
+    pub(super) fn size(&self, most: i32) -> i32 {
+        let first = if self.size == 0 { FIRST } else { self.size };
+        first.clamp(1, most)
+    }
+}
+
+/// How many profiles take a step's time, where so many took `took` microseconds. A few say little of many: it
+/// grows by steps, and shrinks at once.
+pub(super) fn next_size(number: i64, took: i64) -> Option<i32> {
+    if number == 0 {
+        return None;
+    }
+    let size = number.saturating_mul(STEP) / took.max(1);
+    i32::try_from(size.clamp(1, number.saturating_mul(4))).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_takes_as_many_as_its_time_allows() {
+        // 5,000 took a second: 500 take 100 ms.
+        assert_eq!(next_size(5000, 1_000_000), Some(500));
+        assert_eq!(next_size(1, 3_000_000), Some(1));
+        assert_eq!(next_size(100, 1000), Some(400));
+        assert_eq!(next_size(100, 0), Some(400));
+        assert_eq!(next_size(0, 1000), None);
+        let course = Course { size: 4000, ..Course::default() };
+        assert_eq!(course.size(1000), 1000);
+        assert_eq!(Course::default().size(5000), FIRST);
+        assert_eq!(Course::default().size(1), 1);
+    }
+
+    #[test]
+    fn a_course_is_read_back_and_nothing_else_is_believed() {
+        let course = Course {
+            key: Some([7; 16]),
+            expired: Some((-5, [1; 16])),
+            again: vec![1, 2],
+            ..Course::default()
+        };
+        let text = serde_json::to_string(&course).unwrap_or_default();
+        let back = serde_json::from_str::<Course>(&text).ok();
+        assert_eq!(format!("{back:?}"), format!("{:?}", Some(course)));
+        assert!(serde_json::from_str::<Course>("5").is_err());
+    }
+}
