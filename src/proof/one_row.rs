@@ -314,3 +314,98 @@ impl Prover<'_> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::proof::Unique;
+    use crate::proof::sample::*;
+    use crate::query_tree::{Expr, JoinKind, Limit, Node, Operator, Query, Relation};
+
+    #[test]
+    fn a_unique_index_of_another_collation_is_none_behind_a_subquery() {
+        let mut facts = with_others();
+        let under = |collation| Unique { table: MEMBER, columns: vec![(2, FAMILY, collation)] };
+        let inner =
+            select(&[MEMBER], vec![Node::Relation(0)], None, vec![column(0, 2), column(0, 3)]);
+        let on = Expr::Operator(Box::new(Operator {
+            oid: EQUAL,
+            collation: BLURRED,
+            left: column(1, 1),
+            right: vec![column(0, 1)],
+        }));
+        let mut view = select(
+            &[PROFILE],
+            vec![join(JoinKind::Left, Node::Relation(0), Node::Relation(1), on)],
+            None,
+            vec![column(0, 2), column(1, 2)],
+        );
+        view.relations.push(Relation::Subquery(Box::new(inner)));
+        facts.collations.insert((MEMBER, 2), BLURRED);
+        facts.collations.insert((PROFILE, 1), BLURRED);
+        facts.unique.push(under(0));
+        assert!(proven_by(&view, &facts).is_err());
+        facts.unique.push(under(BLURRED));
+        assert!(proven_by(&view, &facts).is_ok());
+    }
+
+    #[test]
+    fn rows_tie_in_an_order_that_no_unique_column_ends() {
+        let view = |order_by: &[u32]| {
+            let first = Query {
+                limit: Limit::One,
+                order_by: order_by.to_vec(),
+                ..select(
+                    &[MEMBER],
+                    vec![Node::Relation(0)],
+                    Some(equal(column(0, 2), outer(1, 0, 1))),
+                    vec![column(0, 3), column(0, 1), column(0, 4)],
+                )
+            };
+            showing(first)
+        };
+        let mut facts = facts();
+        facts.unique.push(Unique { table: MEMBER, columns: vec![(2, FAMILY, 0), (1, FAMILY, 0)] });
+        let tied = |order_by: &[u32]| {
+            let proof = proven_by(&view(order_by), &facts);
+            proof.is_ok_and(|p| !p.tied.is_empty())
+        };
+        assert!(tied(&[1]));
+        assert!(!tied(&[1, 2]));
+        assert!(!tied(&[1, 2, 3]));
+    }
+
+    #[test]
+    fn one_row_needs_a_unique_index_or_a_group() {
+        let on = equal(column(1, 2), column(0, 1));
+        let from = || join(JoinKind::Left, Node::Relation(0), Node::Relation(1), on.clone());
+        let view =
+            || select(&[PROFILE, MEMBER], vec![from()], None, vec![column(0, 2), column(1, 3)]);
+        assert_eq!(refused(&view()), "many rows");
+        let grouped =
+            |group_by: &[u32]| Query { aggregates: true, group_by: groups(group_by), ..view() };
+        assert!(proven(&grouped(&[1])).is_ok());
+        assert_eq!(refused(&grouped(&[1, 2])), "many rows");
+        let mut facts = facts();
+        facts.unique.push(Unique { table: MEMBER, columns: vec![(2, FAMILY, 0)] });
+        assert!(proven_by(&view(), &facts).is_ok());
+    }
+
+    #[test]
+    fn one_row_is_looked_for_once_in_each_subquery() {
+        let pair = |below: Query| {
+            let one = select(&[], vec![], None, vec![constant("1")]);
+            subqueries(vec![below, one], vec![column(0, 1), column(0, 2)])
+        };
+        // Not one row at the bottom, so that each level looks again once the other subquery is known to be.
+        let many = select(
+            &[PROFILE, MEMBER],
+            vec![Node::Relation(0), Node::Relation(1)],
+            Some(equal(column(1, 2), column(0, 1))),
+            vec![column(0, 2), column(1, 3)],
+        );
+        assert_eq!(refused(&doubled(40, many, pair)), "many rows");
+        let one =
+            select(&[PROFILE], vec![Node::Relation(0)], None, vec![column(0, 2), column(0, 3)]);
+        assert!(proven(&doubled(40, one, pair)).is_ok());
+    }
+}

@@ -7,7 +7,7 @@ use crate::definition::{self, Link, LinkColumn, Step, StepColumn, Table};
 use crate::error::Error;
 use crate::pg::parse_tree::pause;
 use crate::pg::{Oid, catalog};
-use crate::proof::discover::Catalog;
+use crate::proof::facts::Catalog;
 use crate::proof::{Proof, Tie};
 use crate::query_tree::bounds;
 use std::collections::{BTreeMap, BTreeSet};
