@@ -267,8 +267,9 @@ impl<'a> Prover<'a> {
                     let column =
                         matches!(query.targets[number as usize - 1].expr, Expr::Column { .. });
                     let plain = column || !query.arms.is_empty();
-                    let shown = self.output(top, number).filter(|_| plain).unwrap_or_default();
-                    merely_shown |= shown.iter().any(|s| matches!(s, Source::Place(p) if fits(p)));
+                    let shows = |s: &Source| matches!(s, Source::Place(p) if fits(p));
+                    let shown = self.output(top, number).filter(|_| plain);
+                    merely_shown |= shown.is_some_and(|all| all.iter().any(shows));
                 }
             }
         }
@@ -276,20 +277,21 @@ impl<'a> Prover<'a> {
         Err(if merely_shown { Error::KeyDoesNotPass(table) } else { Error::NoKeyInView(table) })
     }
 
+    /// For messages, as the next ones: its number will do.
     fn table(&self, oid: Oid) -> String {
-        self.facts.tables.get(&oid).cloned().unwrap_or_default()
+        self.facts.tables.get(&oid).cloned().unwrap_or_else(|| oid.to_string())
     }
 
     fn column(&self, table: Oid, number: i16) -> String {
         let name = self.facts.columns.get(&(table, number));
-        name.cloned().unwrap_or_default()
+        name.cloned().unwrap_or_else(|| number.to_string())
     }
 
     /// An occurrence's table, with its alias where it has another name in the view.
     pub fn occurrence_name(&self, occurrence: usize) -> String {
         let o = &self.occurrences[occurrence];
         let table = self.table(o.table);
-        let own = table.rsplit('.').next().unwrap_or_default();
+        let own = table.rsplit('.').next().unwrap_or(&table);
         if o.alias.is_empty() || own == o.alias { table } else { format!("{table} AS {}", o.alias) }
     }
 }

@@ -45,10 +45,55 @@ impl Prover<'_> {
         if !query.arms.is_empty() {
             return Err(Error::ManyRows("a UNION".into()));
         }
+        let (fixed, why) = self.fixed_relations(scope, held, profile)?;
+        let by = |groups: &[Group]| {
+            !groups.is_empty()
+                && groups.iter().all(|g| {
+                    query.targets.iter().enumerate().filter(|(_, t)| t.is(g.reference)).any(
+                        |(i, t)| {
+                            given.contains(&i16::try_from(i + 1).unwrap_or(0))
+                                || self.is_fixed(scope, &t.expr, &fixed)
+                        },
+                    )
+                })
+        };
+        if by(&query.group_by) || distinct && by(&query.distinct) {
+            return Ok(());
+        }
+        // Where the query groups, what it groups by has several values.
+        let grouped = query
+            .targets
+            .iter()
+            .filter(|t| query.group_by.iter().any(|g| t.is(g.reference)))
+            .filter(|t| !self.is_fixed(scope, &t.expr, &fixed))
+            .find_map(|t| self.own_column(scope, &t.expr).map(|(r, _)| r));
+        let open = || query.from.iter().flat_map(Node::relations).find(|r| !fixed.contains(r));
+        match grouped.or_else(open) {
+            None => Ok(()),
+            Some(many) => Err(Error::ManyRows(match self.scopes[scope].slots[many] {
+                Slot::Table(o) => format!("table {}", self.occurrence_name(o)),
+                Slot::Query(_) => match why.get(&many) {
+                    Some(Err(Error::ManyRows(what))) => what.clone(),
+                    _ => "a subquery".into(),
+                },
+                Slot::Other => "VALUES".into(),
+            })),
+        }
+    }
+
+    /// The relations of a query's FROM that have one row, each because those before it have; and what was
+    /// found of the subqueries among them.
+    fn fixed_relations(
+        &self,
+        scope: usize,
+        held: &[i16],
+        profile: Place,
+    ) -> Result<(BTreeSet<usize>, HashMap<usize, Result<(), Error>>), Error> {
+        let query = self.scopes[scope].query;
         let relations: Vec<usize> = query.from.iter().flat_map(Node::relations).collect();
         let conditions = query.conditions();
-        let mut fixed: BTreeSet<usize> = BTreeSet::new();
-        let mut why: HashMap<usize, Result<(), Error>> = HashMap::new();
+        let mut fixed = BTreeSet::new();
+        let mut why = HashMap::new();
         loop {
             let before = fixed.len();
             for r in &relations {
@@ -83,41 +128,8 @@ impl Prover<'_> {
                 }
             }
             if fixed.len() == before {
-                break;
+                return Ok((fixed, why));
             }
-        }
-        let by = |groups: &[Group]| {
-            !groups.is_empty()
-                && groups.iter().all(|g| {
-                    query.targets.iter().enumerate().filter(|(_, t)| t.is(g.reference)).any(
-                        |(i, t)| {
-                            given.contains(&i16::try_from(i + 1).unwrap_or(0))
-                                || self.is_fixed(scope, &t.expr, &fixed)
-                        },
-                    )
-                })
-        };
-        if by(&query.group_by) || distinct && by(&query.distinct) {
-            return Ok(());
-        }
-        // Where the query groups, what it groups by has several values.
-        let grouped = query
-            .targets
-            .iter()
-            .filter(|t| query.group_by.iter().any(|g| t.is(g.reference)))
-            .filter(|t| !self.is_fixed(scope, &t.expr, &fixed))
-            .find_map(|t| self.own_column(scope, &t.expr).map(|(r, _)| r));
-        let open = relations.iter().find(|r| !fixed.contains(r));
-        match grouped.as_ref().or(open) {
-            None => Ok(()),
-            Some(many) => Err(Error::ManyRows(match self.scopes[scope].slots[*many] {
-                Slot::Table(o) => format!("table {}", self.occurrence_name(o)),
-                Slot::Query(_) => match why.get(many) {
-                    Some(Err(Error::ManyRows(what))) => what.clone(),
-                    _ => "a subquery".into(),
-                },
-                Slot::Other => "VALUES".into(),
-            })),
         }
     }
 

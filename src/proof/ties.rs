@@ -9,6 +9,9 @@ use crate::query_tree::{By, Oid};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::rc::Rc;
 
+/// A column of one occurrence and one of another, and the equality of the first that makes them equal.
+type Pair<'a> = (i16, i16, &'a Equality);
+
 impl Prover<'_> {
     /// Ties every occurrence, nearest to the profile first.
     pub(super) fn tie(
@@ -57,13 +60,23 @@ impl Prover<'_> {
         ties: &[Vec<Tie>],
         constants: bool,
     ) -> Option<(Vec<Tie>, bool)> {
-        let mine = || self.equalities[occurrence].iter();
-        if self.spend(mine().len()) {
+        if self.spend(self.equalities[occurrence].len()) {
             return None;
         }
-        // By whole foreign keys, of one column or several.
-        let mut pairs: BTreeMap<usize, Vec<(i16, i16, &Equality)>> = BTreeMap::new();
-        for e in mine() {
+        let pairs = self.pairs_with_tied(occurrence, ties)?;
+        self.by_keys(occurrence, ties, &pairs)
+            .or_else(|| self.by_values(occurrence, ties, constants))
+    }
+
+    /// An occurrence's columns that equal columns of what is tied already, by whose. None where that is
+    /// too much to look at.
+    fn pairs_with_tied(
+        &self,
+        occurrence: usize,
+        ties: &[Vec<Tie>],
+    ) -> Option<BTreeMap<usize, Vec<Pair<'_>>>> {
+        let mut pairs: BTreeMap<usize, Vec<Pair>> = BTreeMap::new();
+        for e in &self.equalities[occurrence] {
             let places = self.equal_places(e);
             if self.spend(places.len()) {
                 return None;
@@ -75,8 +88,18 @@ impl Prover<'_> {
                 }
             }
         }
+        Some(pairs)
+    }
+
+    /// By whole keys, of one column or several.
+    fn by_keys(
+        &self,
+        occurrence: usize,
+        ties: &[Vec<Tie>],
+        pairs: &BTreeMap<usize, Vec<Pair>>,
+    ) -> Option<(Vec<Tie>, bool)> {
         let mut best: Option<(u8, Tie, bool)> = None;
-        for (other, pairs) in &pairs {
+        for (other, pairs) in pairs {
             // The same row once more, found by its own key.
             let table = self.occurrences[occurrence].table;
             if table == self.occurrences[*other].table
@@ -99,11 +122,17 @@ impl Prover<'_> {
                 }
             }
         }
-        if let Some((_, tie, outside)) = best {
-            return Some((vec![tie], outside));
-        }
-        // By one column that is one of several values: constants, or columns of what is tied.
-        for e in mine() {
+        best.map(|(_, tie, outside)| (vec![tie], outside))
+    }
+
+    /// By one column that is one of several values: columns of what is tied, or (`constants`) constants alone.
+    fn by_values(
+        &self,
+        occurrence: usize,
+        ties: &[Vec<Tie>],
+        constants: bool,
+    ) -> Option<(Vec<Tie>, bool)> {
+        for e in &self.equalities[occurrence] {
             if self.spend(1 + e.sources.len()) {
                 return None;
             }
@@ -238,12 +267,7 @@ impl Prover<'_> {
 
     /// Column pairs of two occurrences that are a foreign key (rank 0: from the first, 1: from the
     /// second), or foreign keys of both to the same columns (2).
-    fn tying(
-        &self,
-        first: usize,
-        second: usize,
-        pairs: &[(i16, i16, &Equality)],
-    ) -> Vec<(u8, Pairs)> {
+    fn tying(&self, first: usize, second: usize, pairs: &[Pair]) -> Vec<(u8, Pairs)> {
         if self.spend(pairs.len() * self.facts.foreign_keys.len()) {
             return vec![];
         }

@@ -64,14 +64,7 @@ impl Reader<'_> {
                         number: v.varattno,
                     }
                 }
-                NodeTag::T_Const => {
-                    let c = &*n.cast::<pg_sys::Const>();
-                    let value = Value { datum: c.constvalue, oid: c.consttype };
-                    Expr::Constant {
-                        r#type: c.consttype.to_u32(),
-                        text: (!c.constisnull).then(|| value.to_text()),
-                    }
-                }
+                NodeTag::T_Const => constant(&*n.cast::<pg_sys::Const>()),
                 // No other value; but a grouping or a window goes by the collation.
                 NodeTag::T_CollateExpr => {
                     let c = &*n.cast::<pg_sys::CollateExpr>();
@@ -94,43 +87,13 @@ impl Reader<'_> {
                     self.operator(o.opno, o.inputcollid, arguments(o.args))
                 }
                 NodeTag::T_ScalarArrayOpExpr if (*n.cast::<pg_sys::ScalarArrayOpExpr>()).useOr => {
-                    let o = &*n.cast::<pg_sys::ScalarArrayOpExpr>();
-                    let args = arguments(o.args);
-                    match args[..] {
-                        [left, right] => match elements(right) {
-                            Some(right) => {
-                                let left = self.expr(left);
-                                let right = right.into_iter().map(|e| match e {
-                                    Element::Node(n) => self.expr(n),
-                                    Element::Constant(c) => c,
-                                });
-                                Expr::Operator(Box::new(Operator {
-                                    oid: o.opno.to_u32(),
-                                    collation: o.inputcollid.to_u32(),
-                                    right: right.collect(),
-                                    left,
-                                }))
-                            }
-                            None => Expr::Other(vec![self.expr(left), self.expr(right)]),
-                        },
-                        _ => Expr::Other(self.exprs(o.args)),
-                    }
+                    self.any_element(&*n.cast::<pg_sys::ScalarArrayOpExpr>())
                 }
                 NodeTag::T_CoalesceExpr => Expr::Either {
                     results: self.exprs((*n.cast::<pg_sys::CoalesceExpr>()).args),
                     beside: vec![],
                 },
-                NodeTag::T_CaseExpr => {
-                    let c = &*n.cast::<pg_sys::CaseExpr>();
-                    let mut beside: Vec<Expr> = self.optional(c.arg.cast()).into_iter().collect();
-                    let mut results = vec![];
-                    for w in list::<pg_sys::CaseWhen>(c.args) {
-                        beside.extend(self.optional((*w).expr.cast()));
-                        results.extend(self.optional((*w).result.cast()));
-                    }
-                    results.extend(self.optional(c.defresult.cast()));
-                    Expr::Either { results, beside }
-                }
+                NodeTag::T_CaseExpr => self.case(&*n.cast::<pg_sys::CaseExpr>()),
                 NodeTag::T_SubLink => self.sublink(&*n.cast::<pg_sys::SubLink>()),
                 NodeTag::T_SortGroupClause => {
                     self.sorted(&*n.cast::<pg_sys::SortGroupClause>());
@@ -172,6 +135,44 @@ impl Reader<'_> {
         }
     }
 
+    /// `left operator ANY (array)`.
+    unsafe fn any_element(&mut self, o: &pg_sys::ScalarArrayOpExpr) -> Expr {
+        // SAFETY: see above.
+        unsafe {
+            let [left, right] = arguments(o.args)[..] else {
+                return Expr::Other(self.exprs(o.args));
+            };
+            let Some(right) = elements(right) else {
+                return Expr::Other(vec![self.expr(left), self.expr(right)]);
+            };
+            let left = self.expr(left);
+            let right = right.into_iter().map(|e| match e {
+                Element::Node(n) => self.expr(n),
+                Element::Constant(c) => c,
+            });
+            Expr::Operator(Box::new(Operator {
+                oid: o.opno.to_u32(),
+                collation: o.inputcollid.to_u32(),
+                right: right.collect(),
+                left,
+            }))
+        }
+    }
+
+    unsafe fn case(&mut self, c: &pg_sys::CaseExpr) -> Expr {
+        // SAFETY: see above.
+        unsafe {
+            let mut beside: Vec<Expr> = self.optional(c.arg.cast()).into_iter().collect();
+            let mut results = vec![];
+            for w in list::<pg_sys::CaseWhen>(c.args) {
+                beside.extend(self.optional((*w).expr.cast()));
+                results.extend(self.optional((*w).result.cast()));
+            }
+            results.extend(self.optional(c.defresult.cast()));
+            Expr::Either { results, beside }
+        }
+    }
+
     unsafe fn sublink(&mut self, s: &pg_sys::SubLink) -> Expr {
         // SAFETY: see above.
         unsafe {
@@ -209,4 +210,9 @@ impl Reader<'_> {
             }
         }
     }
+}
+
+fn constant(c: &pg_sys::Const) -> Expr {
+    let value = Value { datum: c.constvalue, oid: c.consttype };
+    Expr::Constant { r#type: c.consttype.to_u32(), text: (!c.constisnull).then(|| value.to_text()) }
 }

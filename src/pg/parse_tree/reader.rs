@@ -27,84 +27,29 @@ impl Reader<'_> {
         unsafe {
             pause();
             let q = &*q;
-            let outer = self.aggregate.take();
-            let outer_numbers = std::mem::take(&mut self.numbers);
-            let mut others = vec![];
-            let mut unsupported = None;
-            let mut refuse = |what| unsupported = Some(what);
-            if q.hasTargetSRFs {
-                refuse("a set-returning function in a SELECT list");
-            }
-            if !q.rowMarks.is_null() {
-                refuse("FOR UPDATE or FOR SHARE");
-            }
-            if !q.groupingSets.is_null() {
-                refuse("GROUPING SETS, ROLLUP or CUBE");
-            }
+            // These are of one query: that around it goes on with its own.
+            let around = (self.aggregate.take(), std::mem::take(&mut self.numbers));
             let (mut arms, mut union_by) = (vec![], vec![]);
-            if !q.setOperations.is_null() && !union(q.setOperations, &mut arms, &mut union_by) {
-                refuse("INTERSECT or EXCEPT");
-            }
+            let union =
+                q.setOperations.is_null() || union(q.setOperations, &mut arms, &mut union_by);
             let relations: Vec<Relation> = list::<pg_sys::RangeTblEntry>(q.rtable)
                 .into_iter()
                 .map(|r| self.relation(r))
                 .collect();
-            let with = list::<pg_sys::CommonTableExpr>(q.cteList)
-                .into_iter()
-                .map(|c| With {
-                    name: text((*c).ctename),
-                    query: self.query((*c).ctequery.cast()),
-                    recursive: (*c).cterecursive,
-                })
-                .collect();
+            let with = self.with(q.cteList);
             let from = list::<pg_sys::Node>((*q.jointree).fromlist)
                 .into_iter()
                 .map(|n| self.node(n))
                 .collect();
-            let targets = list::<pg_sys::TargetEntry>(q.targetList)
-                .into_iter()
-                .map(|t| {
-                    let oid = pg_sys::exprType((*t).expr.cast());
-                    self.uses.fields.insert(oid.to_u32());
-                    Target {
-                        expr: self.expr((*t).expr.cast()),
-                        reference: (*t).ressortgroupref,
-                        shown: !(*t).resjunk,
-                    }
-                })
-                .collect();
+            let targets = self.targets(q.targetList);
             let windows = list::<pg_sys::WindowClause>(q.windowClause);
-            for w in &windows {
-                others.extend(self.optional((**w).startOffset));
-                others.extend(self.optional((**w).endOffset));
-            }
+            let others = self.others(q, &windows);
             let order_by = self.sorting(q.sortClause);
-            others.extend(self.optional(q.havingQual));
-            others.extend(self.optional(q.limitOffset));
-            others.extend(self.optional(q.limitCount));
             let filter = self.optional((*q.jointree).quals);
             let limit = limit(q);
-            // Rows that a subquery has sorted stay so in practice.
-            let sorted = relations
-                .iter()
-                .any(|r| matches!(r, Relation::Subquery(s) if !s.order_by.is_empty()));
-            self.uses.unordered.extend(self.aggregate.take().filter(|_| !sorted));
-            self.aggregate = outer;
-            if q.sortClause.is_null() && limit != Limit::None {
-                self.uses.unordered.insert("LIMIT".into());
-            }
-            if q.sortClause.is_null() && q.hasDistinctOn {
-                self.uses.unordered.insert("DISTINCT ON".into());
-            }
-            let numbers = std::mem::replace(&mut self.numbers, outer_numbers);
-            let mut numbered = vec![];
-            for w in &windows {
-                let mut by = self.sorting((**w).partitionClause);
-                by.extend(self.sorting((**w).orderClause));
-                if numbers.contains(&(**w).winref) {
-                    numbered.push(by);
-                }
-            }
+            self.unordered(q, &relations, limit);
+            let numbered = self.numbered(&windows);
+            (self.aggregate, self.numbers) = around;
             Query {
                 relations,
                 with,
@@ -125,9 +70,91 @@ impl Reader<'_> {
                 order_by,
                 arms,
                 union_by,
-                unsupported,
+                unsupported: if union { unsupported(q) } else { Some("INTERSECT or EXCEPT") },
             }
         }
+    }
+
+    unsafe fn with(&mut self, queries: *mut pg_sys::List) -> Vec<With> {
+        // SAFETY: see above.
+        unsafe {
+            list::<pg_sys::CommonTableExpr>(queries)
+                .into_iter()
+                .map(|c| With {
+                    name: text((*c).ctename),
+                    query: self.query((*c).ctequery.cast()),
+                    recursive: (*c).cterecursive,
+                })
+                .collect()
+        }
+    }
+
+    unsafe fn targets(&mut self, targets: *mut pg_sys::List) -> Vec<Target> {
+        // SAFETY: see above.
+        unsafe {
+            list::<pg_sys::TargetEntry>(targets)
+                .into_iter()
+                .map(|t| {
+                    let oid = pg_sys::exprType((*t).expr.cast());
+                    self.uses.fields.insert(oid.to_u32());
+                    Target {
+                        expr: self.expr((*t).expr.cast()),
+                        reference: (*t).ressortgroupref,
+                        shown: !(*t).resjunk,
+                    }
+                })
+                .collect()
+        }
+    }
+
+    /// Window frames, HAVING and LIMIT.
+    unsafe fn others(
+        &mut self,
+        q: &pg_sys::Query,
+        windows: &[*mut pg_sys::WindowClause],
+    ) -> Vec<Expr> {
+        // SAFETY: see above.
+        unsafe {
+            let mut others = vec![];
+            for w in windows {
+                others.extend(self.optional((**w).startOffset));
+                others.extend(self.optional((**w).endOffset));
+            }
+            others.extend(self.optional(q.havingQual));
+            others.extend(self.optional(q.limitOffset));
+            others.extend(self.optional(q.limitCount));
+            others
+        }
+    }
+
+    /// Notes what depends on an order of this query's rows that it leaves open.
+    fn unordered(&mut self, q: &pg_sys::Query, relations: &[Relation], limit: Limit) {
+        // Rows that a subquery has sorted stay so in practice.
+        let sorted =
+            relations.iter().any(|r| matches!(r, Relation::Subquery(s) if !s.order_by.is_empty()));
+        self.uses.unordered.extend(self.aggregate.take().filter(|_| !sorted));
+        if q.sortClause.is_null() && limit != Limit::None {
+            self.uses.unordered.insert("LIMIT".into());
+        }
+        if q.sortClause.is_null() && q.hasDistinctOn {
+            self.uses.unordered.insert("DISTINCT ON".into());
+        }
+    }
+
+    /// By what each row_number() of this query counts.
+    unsafe fn numbered(&mut self, windows: &[*mut pg_sys::WindowClause]) -> Vec<Vec<u32>> {
+        let mut numbered = vec![];
+        for w in windows {
+            // SAFETY: see above.
+            unsafe {
+                let mut by = self.sorting((**w).partitionClause);
+                by.extend(self.sorting((**w).orderClause));
+                if self.numbers.contains(&(**w).winref) {
+                    numbered.push(by);
+                }
+            }
+        }
+        numbered
     }
 
     unsafe fn relation(&mut self, r: *mut pg_sys::RangeTblEntry) -> Relation {
@@ -164,25 +191,7 @@ impl Reader<'_> {
                 pg_sys::RTEKind::RTE_CTE => {
                     Relation::With { name: text(r.ctename), up: r.ctelevelsup as usize }
                 }
-                pg_sys::RTEKind::RTE_JOIN => {
-                    // Only looked at where something refers to the join's own columns: what they
-                    // call is counted there too. Whoever uses one has a value of its type.
-                    let unfollowed = self.uses.unfollowed;
-                    let join = Relation::Join(
-                        list::<pg_sys::Node>(r.joinaliasvars)
-                            .into_iter()
-                            .map(|n| {
-                                if n.is_null() {
-                                    return Expr::Other(vec![]);
-                                }
-                                self.uses.fields.insert(pg_sys::exprType(n).to_u32());
-                                self.expr(n)
-                            })
-                            .collect(),
-                    );
-                    self.uses.unfollowed = unfollowed;
-                    join
-                }
+                pg_sys::RTEKind::RTE_JOIN => self.join(r),
                 pg_sys::RTEKind::RTE_VALUES => Relation::Values(
                     list::<pg_sys::List>(r.values_lists)
                         .into_iter()
@@ -195,6 +204,25 @@ impl Reader<'_> {
                 }
                 _ => Relation::Unsupported { what: "a kind of relation that is not known" },
             }
+        }
+    }
+
+    /// Only looked at where something refers to the join's own columns: what they call is counted there
+    /// too. Whoever uses one has a value of its type.
+    unsafe fn join(&mut self, r: &pg_sys::RangeTblEntry) -> Relation {
+        // SAFETY: see above.
+        unsafe {
+            let unfollowed = self.uses.unfollowed;
+            let column = |n: *mut pg_sys::Node| {
+                if n.is_null() {
+                    return Expr::Other(vec![]);
+                }
+                self.uses.fields.insert(pg_sys::exprType(n).to_u32());
+                self.expr(n)
+            };
+            let columns = list(r.joinaliasvars).into_iter().map(column).collect();
+            self.uses.unfollowed = unfollowed;
+            Relation::Join(columns)
         }
     }
 
@@ -260,5 +288,18 @@ impl Reader<'_> {
         let operators = [c.eqop, c.sortop].into_iter().filter(|o| *o != Oid::INVALID);
         self.uses.operators.extend(operators.map(|o| o.to_u32()));
         c.tleSortGroupRef
+    }
+}
+
+/// What a query does, by its own clauses, that is refused.
+fn unsupported(q: &pg_sys::Query) -> Option<&'static str> {
+    if !q.groupingSets.is_null() {
+        Some("GROUPING SETS, ROLLUP or CUBE")
+    } else if !q.rowMarks.is_null() {
+        Some("FOR UPDATE or FOR SHARE")
+    } else if q.hasTargetSRFs {
+        Some("a set-returning function in a SELECT list")
+    } else {
+        None
     }
 }

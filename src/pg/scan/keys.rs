@@ -6,6 +6,7 @@
 use super::{scan, usable};
 use crate::pg::Oid;
 use pgrx::pg_sys::{self, Datum};
+use std::cell::LazyCell;
 
 /// How a pending key names a profile: by which columns, and by which values of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -55,11 +56,8 @@ impl Keys {
             let found = match blocks {
                 0 if !serializable => false,
                 0 | 1 => {
-                    let (mut names, mut names_of, mut found) = (None, Some(names), false);
+                    let (names, mut found) = (LazyCell::new(names), false);
                     scan(self.table, snapshot, |row| {
-                        let names = names.get_or_insert_with(|| {
-                            names_of.take().map(|f| f()).unwrap_or_default()
-                        });
                         let key = row.int8(self.set).zip(row.int8(self.hash));
                         found = key.is_none_or(|(set, hash)| {
                             !sets.contains(&set) || names.contains(&KeyHash { set, hash })
