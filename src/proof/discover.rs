@@ -6,13 +6,14 @@
 
 use crate::definition::{self, Definition, Link, Step};
 use crate::error::Error;
-use crate::pg::parse_tree::{of_view, pause};
+use crate::pg::parse_tree::{Uses, of_view, pause};
 use crate::pg::{Oid, catalog};
 use crate::proof::facts::{Catalog, name_of};
 use crate::proof::reach::Reached;
 use crate::proof::routes::Routes;
 use crate::proof::volatility::check_functions;
 use crate::proof::{self, Proof};
+use crate::query_tree::Query;
 use pgrx::pg_sys;
 use std::collections::BTreeSet;
 
@@ -54,25 +55,51 @@ pub fn discover(profile: Oid, document: Oid, key: Key) -> Result<Discovered, Err
     if let Some(what) = query.unsupported {
         return Err(Error::Unsupported(what));
     }
+    check_temporary(&uses, &reached)?;
     let shown = catalog::view_columns(document);
-    let tables: Vec<Oid> = query
-        .tables()
-        .into_iter()
-        .chain([profile.to_u32()])
-        .collect::<BTreeSet<u32>>()
-        .into_iter()
-        .map(Oid::from)
-        .collect();
-    let views: Vec<Oid> = uses.views.iter().map(|v| Oid::from(*v)).collect();
-    if views.iter().any(|v| catalog::is_temporary(*v)) {
+    let expires = shape(&shown)?;
+    check_functions(&reached, &uses, expires)?;
+    let mut tables = query.tables();
+    tables.insert(profile.to_u32());
+    let catalog = Catalog::read(&tables.into_iter().map(Oid::from).collect::<Vec<_>>());
+    let proof = prove(&query, profile, &key, &shown, &catalog)?;
+    check_columns(&proof, &catalog, profile)?;
+    if let Some(o) = proof.grouped.first() {
+        return Err(Error::ReadWhole(name_of(Oid::from(proof.occurrences[*o].table))));
+    }
+    let view_key = view_key(&proof, &shown, profile)?;
+    Ok(Discovered {
+        unordered: uses.unordered,
+        tied: proof.tied.clone(),
+        definition: Definition {
+            own_code: reached.has_own_code(),
+            key: catalog.name((profile.to_u32(), proof.key_column))?,
+            view_key: view_key.name.clone(),
+            expires,
+            tables: Routes { proof: &proof, catalog: &catalog, profile }.tables()?,
+        },
+    })
+}
+
+/// Nothing that goes with a session.
+fn check_temporary(uses: &Uses, reached: &Reached) -> Result<(), Error> {
+    if uses.views.iter().any(|v| catalog::is_temporary(Oid::from(*v))) {
         return Err(Error::Unsupported("a temporary view"));
     }
     if reached.has_temporary() {
         return Err(Error::Unsupported("a function, type or other object in a temporary schema"));
     }
-    let expires = shape(&shown)?;
-    check_functions(&reached, &uses, expires)?;
-    let catalog = Catalog::read(&tables);
+    Ok(())
+}
+
+/// The proof, by what the catalogs say; `shown` are the view's columns.
+fn prove(
+    query: &Query,
+    profile: Oid,
+    key: &Key,
+    shown: &[catalog::ViewColumn],
+    catalog: &Catalog,
+) -> Result<Proof, Error> {
     let unique_uuid = |column: i16| {
         catalog.columns.get(&(profile.to_u32(), column)).is_some_and(|c| c.r#type == "uuid")
             && catalog.facts.unique.iter().any(|u| {
@@ -80,46 +107,45 @@ pub fn discover(profile: Oid, document: Oid, key: Key) -> Result<Discovered, Err
             })
     };
     let output = |name: &str| shown.iter().position(|c| c.name == name);
-    let is_key = |number: i16, column: i16| match &key {
+    let is_key = |number: i16, column: i16| match key {
         Key::Column(wanted) => column == *wanted,
         Key::Shown(name) => match output(name) {
             Some(n) => i16::try_from(n + 1) == Ok(number),
             None => unique_uuid(column),
         },
     };
-    let proof = proof::prove(&query, profile.to_u32(), is_key, &catalog.facts, &pause).map_err(
-        |e| match (e, &key) {
+    proof::prove(query, profile.to_u32(), is_key, &catalog.facts, &pause).map_err(|e| {
+        match (e, key) {
             (Error::NoKeyInView(table), Key::Column(n)) => {
-                let column = catalog.name((profile.to_u32(), *n));
-                let column = definition::display_identifier(&column);
-                Error::NoKeyInView(format!("{table}.{column}"))
+                match catalog.name((profile.to_u32(), *n)) {
+                    Ok(column) => {
+                        let column = definition::display_identifier(&column);
+                        Error::NoKeyInView(format!("{table}.{column}"))
+                    }
+                    Err(gone) => gone,
+                }
             }
             (other, _) => other,
-        },
-    )?;
-    check_columns(&proof, &catalog, profile)?;
-    if let Some(o) = proof.grouped.first() {
-        return Err(Error::ReadWhole(name_of(Oid::from(proof.occurrences[*o].table))));
-    }
-    let Some(view_key) = shown.get(usize::try_from(proof.key - 1).unwrap_or_default()) else {
+        }
+    })
+}
+
+/// The view's column that is the key.
+fn view_key<'a>(
+    proof: &Proof,
+    shown: &'a [catalog::ViewColumn],
+    profile: Oid,
+) -> Result<&'a catalog::ViewColumn, Error> {
+    let number = usize::try_from(proof.key - 1).ok();
+    let Some(column) = number.and_then(|n| shown.get(n)) else {
         return Err(Error::NoKeyInView(name_of(profile)));
     };
-    if view_key.oid != pg_sys::UUIDOID {
-        let column = definition::display_identifier(&view_key.name);
+    if column.oid != pg_sys::UUIDOID {
+        let column = definition::display_identifier(&column.name);
         let why = format!("its column {column} is not of type uuid");
         return Err(Error::DocumentShape(why));
     }
-    Ok(Discovered {
-        unordered: uses.unordered,
-        tied: proof.tied.clone(),
-        definition: Definition {
-            own_code: reached.has_own_code(),
-            key: catalog.name((profile.to_u32(), proof.key_column)),
-            view_key: view_key.name.clone(),
-            expires,
-            tables: Routes { proof: &proof, catalog: &catalog, profile }.tables()?,
-        },
-    })
+    Ok(column)
 }
 
 /// Whether there is a valid_until; and that the columns are of their types.
@@ -152,11 +178,11 @@ fn check_columns(proof: &Proof, catalog: &Catalog, profile: Oid) -> Result<(), E
         if o.columns.contains(&0) {
             return Err(Error::WholeProfile(table));
         }
-        let names = o.columns.iter().map(|n| catalog.name((o.table, *n)));
-        if let Some(ours) =
-            names.into_iter().find(|n| definition::COLUMNS.iter().any(|(c, _)| c == n))
-        {
-            return Err(Error::OwnColumn(ours));
+        for n in &o.columns {
+            let name = catalog.name((o.table, *n))?;
+            if definition::COLUMNS.iter().any(|(c, _)| *c == name) {
+                return Err(Error::OwnColumn(name));
+            }
         }
     }
     Ok(())

@@ -4,6 +4,7 @@
 //! or an index is a fact only where PostgreSQL holds to it at every moment and for every row.
 
 use crate::definition;
+use crate::error::Error;
 use crate::pg::spi::{self, Arg, At};
 use crate::pg::{Oid, catalog};
 use crate::proof::{self, Facts, Unique};
@@ -46,7 +47,7 @@ pub struct Column {
 pub struct Catalog {
     pub facts: Facts,
     pub columns: BTreeMap<(u32, i16), Column>,
-    pub operators: HashMap<u32, String>,
+    operators: HashMap<u32, String>,
 }
 
 impl Catalog {
@@ -65,28 +66,23 @@ impl Catalog {
             });
         }
         facts.unique = unique_indexes(tables);
-        for (operator, family) in spi::all(
+        for (operator, family) in whole(spi::all(
             "SELECT o.amopopr, o.amopfamily FROM pg_amop AS o JOIN pg_operator AS p ON p.oid = o.amopopr \
              JOIN pg_proc AS f ON f.oid = p.oprcode JOIN pg_am AS m ON m.oid = o.amopmethod \
              WHERE m.amname = 'btree' AND o.amopstrategy = 3 AND o.amoppurpose = 's' AND f.proisstrict AND f.provolatile = 'i'",
             At::Latest,
             &[],
             |r| r.oid(1).zip(r.oid(2)),
-        )
-        .into_iter()
-        .flatten()
-        {
+        )) {
             let families = facts.equality.entry(operator.to_u32()).or_default();
             families.push(family.to_u32());
         }
-        facts.nondeterministic = spi::all(
+        facts.nondeterministic = whole(spi::all(
             "SELECT c.oid FROM pg_collation AS c WHERE NOT c.collisdeterministic",
             At::Latest,
             &[],
             |r| r.oid(1).map(|o| o.to_u32()),
-        )
-        .into_iter()
-        .flatten()
+        ))
         .collect();
         for t in tables {
             facts.tables.insert(t.to_u32(), name_of(*t));
@@ -100,29 +96,50 @@ impl Catalog {
     }
 
     /// The names of columns that are unique together, for each unique index of a table.
-    pub fn unique(&self, table: u32) -> Vec<Vec<String>> {
+    pub fn unique(&self, table: u32) -> Result<Vec<Vec<String>>, Error> {
         let of_table = self.facts.unique.iter().filter(|u| u.table == table);
         let names = |u: &Unique| u.columns.iter().map(|c| self.name((table, c.0))).collect();
-        let all: BTreeSet<Vec<String>> = of_table.map(names).collect();
-        all.into_iter().collect()
+        let all: BTreeSet<Vec<String>> = of_table.map(names).collect::<Result<_, _>>()?;
+        Ok(all.into_iter().collect())
     }
 
-    pub fn name(&self, column: (u32, i16)) -> String {
-        let found = self.columns.get(&column);
-        found.map_or_else(String::new, |c| c.name.clone())
+    /// Every column that something is asked of is one of a table that was read: the view's, or what a
+    /// foreign key refers to.
+    fn column(&self, (table, number): (u32, i16)) -> Result<&Column, Error> {
+        let found = self.columns.get(&(table, number));
+        found.ok_or_else(|| missing(format!("column {number} of relation {table}")))
     }
 
-    /// A column's collation where another column, with which it is compared, has a different one.
-    pub fn collation_beside(&self, column: (u32, i16), other: (u32, i16)) -> String {
-        let of = |c| self.columns.get(&c).map_or("", |c| &*c.collation);
-        let (own, others) = (of(column), of(other));
-        if own == others { String::new() } else { own.to_owned() }
+    pub fn name(&self, column: (u32, i16)) -> Result<String, Error> {
+        Ok(self.column(column)?.name.clone())
     }
 
-    pub fn type_of(&self, column: (u32, i16)) -> String {
-        let found = self.columns.get(&column);
-        found.map_or_else(String::new, |c| c.r#type.clone())
+    /// A column's collation where another column, with which it is compared, has a different one; else
+    /// empty.
+    pub fn collation_beside(&self, column: (u32, i16), other: (u32, i16)) -> Result<String, Error> {
+        let (own, others) = (&self.column(column)?.collation, &self.column(other)?.collation);
+        Ok(if own == others { String::new() } else { own.clone() })
     }
+
+    pub fn type_of(&self, column: (u32, i16)) -> Result<String, Error> {
+        Ok(self.column(column)?.r#type.clone())
+    }
+
+    /// An operator of a foreign key, as SQL writes it.
+    pub fn operator(&self, oid: u32) -> Result<String, Error> {
+        let found = self.operators.get(&oid).cloned();
+        found.ok_or_else(|| missing(format!("operator {oid}")))
+    }
+}
+
+/// What should have been read was not: nothing may be built on that.
+fn missing(what: String) -> Error {
+    Error::Internal(format!("{what} is not known"))
+}
+
+/// Rows of columns that are never NULL. One that were left out would be a key of fewer columns.
+fn whole<T>(rows: Vec<Option<T>>) -> impl Iterator<Item = T> {
+    rows.into_iter().map(|row| row.unwrap_or_else(|| missing("part of a catalog".into()).raise()))
 }
 
 /// In SQL, the name of a collation, qualified; NULL where there is none.
@@ -159,13 +176,14 @@ pub fn foreign_keys(tables: &[Oid]) -> Vec<ForeignKey> {
             to_name: r.text(7)?,
             operator_oid: r.oid(8)?.to_u32(),
             operator: r.text(9)?,
+            // A type may have none where the other has one.
             from_collation: r.text(10).unwrap_or_default(),
             to_collation: r.text(11).unwrap_or_default(),
         };
         Some((r.oid(1)?, r.oid(2)?, r.oid(3)?, column))
     });
     let mut found: Vec<(Oid, ForeignKey)> = vec![];
-    for (constraint, from, to, column) in rows.into_iter().flatten() {
+    for (constraint, from, to, column) in whole(rows) {
         match found.last_mut() {
             Some((last, fk)) if *last == constraint => fk.columns.push(column),
             _ => found.push((constraint, ForeignKey { from, to, columns: vec![column] })),
@@ -192,7 +210,7 @@ pub fn unique_indexes(tables: &[Oid]) -> Vec<Unique> {
         },
     );
     let mut found: Vec<(Oid, Unique)> = vec![];
-    for (index, table, column) in rows.into_iter().flatten() {
+    for (index, table, column) in whole(rows) {
         match found.last_mut() {
             Some((last, unique)) if *last == index => unique.columns.push(column),
             _ => found.push((index, Unique { table: table.to_u32(), columns: vec![column] })),
@@ -233,6 +251,7 @@ fn columns(tables: &[Oid], facts: &mut Facts) -> BTreeMap<(u32, i16), Column> {
             r#type: r.text(4)?,
             plain: r.bool(6)?,
             generated: r.bool(7)?,
+            // Of many types values have none.
             collation: r.text(10).unwrap_or_default(),
         };
         let families = [r.oid(8), r.oid(9)].into_iter().flatten();
@@ -241,7 +260,7 @@ fn columns(tables: &[Oid], facts: &mut Facts) -> BTreeMap<(u32, i16), Column> {
         Some((place, r.oid(5)?.to_u32(), families, column))
     });
     let mut found = BTreeMap::new();
-    for (place, collation, families, column) in rows.into_iter().flatten() {
+    for (place, collation, families, column) in whole(rows) {
         facts.families.insert(place, families);
         facts.columns.insert(place, column.name.clone());
         if collation != 0 {
@@ -256,4 +275,9 @@ fn columns(tables: &[Oid], facts: &mut Facts) -> BTreeMap<(u32, i16), Column> {
 pub fn name_of(oid: Oid) -> String {
     catalog::relation_name(oid)
         .map_or_else(|| oid.to_string(), |(s, t)| definition::display(&s, &t))
+}
+
+/// The schema and the name of a table that the view reads: it is there as long as the view is.
+pub fn schema_and_name(table: u32) -> Result<(String, String), Error> {
+    catalog::relation_name(Oid::from(table)).ok_or_else(|| missing(format!("relation {table}")))
 }

@@ -9,6 +9,9 @@ use crate::query_tree::{By, Condition, Expr, Group, Limit, Node, Oid, Query, Rel
 use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
 
+/// What was found of each subquery in a FROM: one row, or why not.
+type Found = HashMap<usize, Result<(), Error>>;
+
 impl Prover<'_> {
     /// At most one row of a query, its output columns `given` being fixed.
     pub fn one_row(&self, scope: usize, given: &[i16], profile: Place) -> Result<(), Error> {
@@ -88,12 +91,12 @@ impl Prover<'_> {
         scope: usize,
         held: &[i16],
         profile: Place,
-    ) -> Result<(BTreeSet<usize>, HashMap<usize, Result<(), Error>>), Error> {
+    ) -> Result<(BTreeSet<usize>, Found), Error> {
         let query = self.scopes[scope].query;
         let relations: Vec<usize> = query.from.iter().flat_map(Node::relations).collect();
         let conditions = query.conditions();
         let mut fixed = BTreeSet::new();
-        let mut why = HashMap::new();
+        let mut why = Found::new();
         loop {
             let before = fixed.len();
             for r in &relations {

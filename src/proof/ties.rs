@@ -259,7 +259,7 @@ impl Prover<'_> {
         })
     }
 
-    /// A column's own collation; 0: it has none.
+    /// A column's own collation; 0: it has none, as most types have.
     pub fn collation(&self, column: (Oid, i16)) -> Oid {
         let own = self.facts.collations.get(&column);
         own.copied().unwrap_or_default()

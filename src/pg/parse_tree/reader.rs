@@ -264,20 +264,12 @@ impl Reader<'_> {
     ) -> Vec<Group> {
         // SAFETY: see above.
         unsafe {
-            let collations: Vec<(u32, Oid)> = list::<pg_sys::TargetEntry>(targets)
-                .into_iter()
-                .map(|t| ((*t).ressortgroupref, pg_sys::exprCollation((*t).expr.cast())))
-                .collect();
             let group = |c: *mut pg_sys::SortGroupClause| {
                 let reference = self.sorted(&*c);
-                let collation = collations.iter().find(|t| t.0 == reference);
-                Group {
-                    reference,
-                    by: (
-                        (*c).eqop.to_u32(),
-                        collation.map_or(0, |(_, collation)| collation.to_u32()),
-                    ),
-                }
+                // An error where there is none.
+                let target = pg_sys::get_sortgroupref_tle(reference, targets);
+                let collation = pg_sys::exprCollation((*target).expr.cast());
+                Group { reference, by: ((*c).eqop.to_u32(), collation.to_u32()) }
             };
             list(clauses).into_iter().map(group).collect()
         }

@@ -95,7 +95,7 @@ impl Epochs {
         found
     }
 
-    /// From which horizon on something may be pending.
+    /// From which horizon on something may be pending: where it is not said, from the first.
     fn horizon_in(&self, snapshot: pg_sys::Snapshot) -> i64 {
         let mut found = None;
         scan(self.horizon, snapshot, |row| {
