@@ -10,6 +10,7 @@ use crate::query_tree::{
 };
 use pgrx::pg_sys::{self, NodeTag, Oid};
 
+/// Reads a view, or an expression of the catalogs, and notes what it uses.
 pub(super) struct Reader<'a> {
     pub(super) uses: &'a mut Uses,
     pub(super) view: Oid,
