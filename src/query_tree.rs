@@ -1,6 +1,6 @@
 //! A view's query, as much of it as the proof looks at.
 //!
-//! Pure: `pg/parse_tree.rs` makes it from the server's own parse tree. Invariant: every expression and
+//! Pure: `pg/parse_tree` makes it from the server's own parse tree. Invariant: every expression and
 //! every nested query of the view is in here somewhere, so that whoever walks it all misses no table,
 //! no column and no condition; what has no form of its own is [`Expr::Other`] with its parts.
 

@@ -9,6 +9,9 @@ use crate::query_tree::{By, Condition, Expr, Group, Limit, Node, Oid, Query, Rel
 use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
 
+/// What was found of each subquery in a FROM: one row, or why not.
+type Found = HashMap<usize, Result<(), Error>>;
+
 impl Prover<'_> {
     /// At most one row of a query, its output columns `given` being fixed.
     pub fn one_row(&self, scope: usize, given: &[i16], profile: Place) -> Result<(), Error> {
@@ -45,10 +48,55 @@ impl Prover<'_> {
         if !query.arms.is_empty() {
             return Err(Error::ManyRows("a UNION".into()));
         }
+        let (fixed, why) = self.fixed_relations(scope, held, profile)?;
+        let by = |groups: &[Group]| {
+            !groups.is_empty()
+                && groups.iter().all(|g| {
+                    query.targets.iter().enumerate().filter(|(_, t)| t.is(g.reference)).any(
+                        |(i, t)| {
+                            given.contains(&i16::try_from(i + 1).unwrap_or(0))
+                                || self.is_fixed(scope, &t.expr, &fixed)
+                        },
+                    )
+                })
+        };
+        if by(&query.group_by) || distinct && by(&query.distinct) {
+            return Ok(());
+        }
+        // Where the query groups, what it groups by has several values.
+        let grouped = query
+            .targets
+            .iter()
+            .filter(|t| query.group_by.iter().any(|g| t.is(g.reference)))
+            .filter(|t| !self.is_fixed(scope, &t.expr, &fixed))
+            .find_map(|t| self.own_column(scope, &t.expr).map(|(r, _)| r));
+        let open = || query.from.iter().flat_map(Node::relations).find(|r| !fixed.contains(r));
+        match grouped.or_else(open) {
+            None => Ok(()),
+            Some(many) => Err(Error::ManyRows(match self.scopes[scope].slots[many] {
+                Slot::Table(o) => format!("table {}", self.occurrence_name(o)),
+                Slot::Query(_) => match why.get(&many) {
+                    Some(Err(Error::ManyRows(what))) => what.clone(),
+                    _ => "a subquery".into(),
+                },
+                Slot::Other => "VALUES".into(),
+            })),
+        }
+    }
+
+    /// The relations of a query's FROM that have one row, each because those before it have; and what was
+    /// found of the subqueries among them.
+    fn fixed_relations(
+        &self,
+        scope: usize,
+        held: &[i16],
+        profile: Place,
+    ) -> Result<(BTreeSet<usize>, Found), Error> {
+        let query = self.scopes[scope].query;
         let relations: Vec<usize> = query.from.iter().flat_map(Node::relations).collect();
         let conditions = query.conditions();
-        let mut fixed: BTreeSet<usize> = BTreeSet::new();
-        let mut why: HashMap<usize, Result<(), Error>> = HashMap::new();
+        let mut fixed = BTreeSet::new();
+        let mut why = Found::new();
         loop {
             let before = fixed.len();
             for r in &relations {
@@ -83,41 +131,8 @@ impl Prover<'_> {
                 }
             }
             if fixed.len() == before {
-                break;
+                return Ok((fixed, why));
             }
-        }
-        let by = |groups: &[Group]| {
-            !groups.is_empty()
-                && groups.iter().all(|g| {
-                    query.targets.iter().enumerate().filter(|(_, t)| t.is(g.reference)).any(
-                        |(i, t)| {
-                            given.contains(&i16::try_from(i + 1).unwrap_or(0))
-                                || self.is_fixed(scope, &t.expr, &fixed)
-                        },
-                    )
-                })
-        };
-        if by(&query.group_by) || distinct && by(&query.distinct) {
-            return Ok(());
-        }
-        // Where the query groups, what it groups by has several values.
-        let grouped = query
-            .targets
-            .iter()
-            .filter(|t| query.group_by.iter().any(|g| t.is(g.reference)))
-            .filter(|t| !self.is_fixed(scope, &t.expr, &fixed))
-            .find_map(|t| self.own_column(scope, &t.expr).map(|(r, _)| r));
-        let open = relations.iter().find(|r| !fixed.contains(r));
-        match grouped.as_ref().or(open) {
-            None => Ok(()),
-            Some(many) => Err(Error::ManyRows(match self.scopes[scope].slots[*many] {
-                Slot::Table(o) => format!("table {}", self.occurrence_name(o)),
-                Slot::Query(_) => match why.get(many) {
-                    Some(Err(Error::ManyRows(what))) => what.clone(),
-                    _ => "a subquery".into(),
-                },
-                Slot::Other => "VALUES".into(),
-            })),
         }
     }
 
@@ -312,5 +327,100 @@ impl Prover<'_> {
         query.targets.iter().filter(|t| t.shown).all(|t| {
             t.reference != 0 && ordered(t.reference) || self.is_fixed(scope, &t.expr, &none)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::proof::Unique;
+    use crate::proof::sample::*;
+    use crate::query_tree::{Expr, JoinKind, Limit, Node, Operator, Query, Relation};
+
+    #[test]
+    fn a_unique_index_of_another_collation_is_none_behind_a_subquery() {
+        let mut facts = with_others();
+        let under = |collation| Unique { table: MEMBER, columns: vec![(2, FAMILY, collation)] };
+        let inner =
+            select(&[MEMBER], vec![Node::Relation(0)], None, vec![column(0, 2), column(0, 3)]);
+        let on = Expr::Operator(Box::new(Operator {
+            oid: EQUAL,
+            collation: BLURRED,
+            left: column(1, 1),
+            right: vec![column(0, 1)],
+        }));
+        let mut view = select(
+            &[PROFILE],
+            vec![join(JoinKind::Left, Node::Relation(0), Node::Relation(1), on)],
+            None,
+            vec![column(0, 2), column(1, 2)],
+        );
+        view.relations.push(Relation::Subquery(Box::new(inner)));
+        facts.collations.insert((MEMBER, 2), BLURRED);
+        facts.collations.insert((PROFILE, 1), BLURRED);
+        facts.unique.push(under(0));
+        assert!(proven_by(&view, &facts).is_err());
+        facts.unique.push(under(BLURRED));
+        assert!(proven_by(&view, &facts).is_ok());
+    }
+
+    #[test]
+    fn rows_tie_in_an_order_that_no_unique_column_ends() {
+        let view = |order_by: &[u32]| {
+            let first = Query {
+                limit: Limit::One,
+                order_by: order_by.to_vec(),
+                ..select(
+                    &[MEMBER],
+                    vec![Node::Relation(0)],
+                    Some(equal(column(0, 2), outer(1, 0, 1))),
+                    vec![column(0, 3), column(0, 1), column(0, 4)],
+                )
+            };
+            showing(first)
+        };
+        let mut facts = facts();
+        facts.unique.push(Unique { table: MEMBER, columns: vec![(2, FAMILY, 0), (1, FAMILY, 0)] });
+        let tied = |order_by: &[u32]| {
+            let proof = proven_by(&view(order_by), &facts);
+            proof.is_ok_and(|p| !p.tied.is_empty())
+        };
+        assert!(tied(&[1]));
+        assert!(!tied(&[1, 2]));
+        assert!(!tied(&[1, 2, 3]));
+    }
+
+    #[test]
+    fn one_row_needs_a_unique_index_or_a_group() {
+        let on = equal(column(1, 2), column(0, 1));
+        let from = || join(JoinKind::Left, Node::Relation(0), Node::Relation(1), on.clone());
+        let view =
+            || select(&[PROFILE, MEMBER], vec![from()], None, vec![column(0, 2), column(1, 3)]);
+        assert_eq!(refused(&view()), "many rows");
+        let grouped =
+            |group_by: &[u32]| Query { aggregates: true, group_by: groups(group_by), ..view() };
+        assert!(proven(&grouped(&[1])).is_ok());
+        assert_eq!(refused(&grouped(&[1, 2])), "many rows");
+        let mut facts = facts();
+        facts.unique.push(Unique { table: MEMBER, columns: vec![(2, FAMILY, 0)] });
+        assert!(proven_by(&view(), &facts).is_ok());
+    }
+
+    #[test]
+    fn one_row_is_looked_for_once_in_each_subquery() {
+        let pair = |below: Query| {
+            let one = select(&[], vec![], None, vec![constant("1")]);
+            subqueries(vec![below, one], vec![column(0, 1), column(0, 2)])
+        };
+        // Not one row at the bottom, so that each level looks again once the other subquery is known to be.
+        let many = select(
+            &[PROFILE, MEMBER],
+            vec![Node::Relation(0), Node::Relation(1)],
+            Some(equal(column(1, 2), column(0, 1))),
+            vec![column(0, 2), column(1, 3)],
+        );
+        assert_eq!(refused(&doubled(40, many, pair)), "many rows");
+        let one =
+            select(&[PROFILE], vec![Node::Relation(0)], None, vec![column(0, 2), column(0, 3)]);
+        assert!(proven(&doubled(40, one, pair)).is_ok());
     }
 }

@@ -204,6 +204,7 @@ impl Reached {
     /// Whether nobody but the tables' owner and superusers could have code run by this, and all of the code is
     /// the same in every session. The error says what to do.
     pub fn check(&self, profile: Oid) -> Result<(), Error> {
+        // Where the table is gone, every table and view is another's.
         let owner = catalog::owner(profile).unwrap_or(Oid::INVALID);
         if let Some(error) = self.unsafe_code(owner) {
             return Err(error);
@@ -245,16 +246,13 @@ impl Reached {
         );
         let [classes, objects] = self.args();
         let args = [classes, objects, Arg::oid(owner)];
-        let found = spi::one(&sql, At::Latest, &args, |r| {
-            Some(Error::OtherOwner {
-                kind: r.text(1)?,
-                name: r.text(2)?,
-                owner: r.text(3)?,
-                expected: catalog::role_name(owner),
-                relation: r.bool(4)?,
-            })
-        });
-        found.flatten()
+        spi::one(&sql, At::Latest, &args, |r| Error::OtherOwner {
+            kind: named(r, 1),
+            name: named(r, 2),
+            owner: named(r, 3),
+            expected: catalog::role_name(owner),
+            relation: r.bool(4) == Some(true),
+        })
     }
 
     fn another_language(&self) -> Option<Error> {
@@ -264,14 +262,11 @@ impl Reached {
              FROM {ROWS} JOIN pg_proc AS f ON u.classid = 'pg_proc'::regclass AND f.oid = u.objid \
              JOIN pg_language AS l ON l.oid = f.prolang WHERE {ANOTHER_LANGUAGE} ORDER BY 1 LIMIT 1"
         );
-        let found = spi::one(&sql, At::Latest, &self.args(), |r| {
-            Some(Error::AnotherLanguage {
-                function: r.text(1)?,
-                language: r.text(2)?,
-                signature: r.text(3)?,
-            })
-        });
-        found.flatten()
+        spi::one(&sql, At::Latest, &self.args(), |r| Error::AnotherLanguage {
+            function: named(r, 1),
+            language: named(r, 2),
+            signature: named(r, 3),
+        })
     }
 
     /// Functions that planning a query on the used tables may run: in expressions and predicates of indexes, in
@@ -338,6 +333,11 @@ impl Reached {
         );
         spi::one(&sql, At::Latest, &self.args(), |r| r.text(1).zip(r.text(2))).flatten()
     }
+}
+
+/// A name for a message. Something that is just being dropped may have none; it is unsafe all the same.
+fn named(r: &spi::Row, column: i32) -> String {
+    r.text(column).unwrap_or_else(|| "(no name)".into())
 }
 
 /// The OID of pg_constraint itself (pg_constraint.h), which pgrx does not bind.

@@ -7,7 +7,7 @@ use crate::definition::{self, Link, LinkColumn, Step, StepColumn, Table};
 use crate::error::Error;
 use crate::pg::parse_tree::pause;
 use crate::pg::{Oid, catalog};
-use crate::proof::discover::Catalog;
+use crate::proof::facts::{Catalog, schema_and_name};
 use crate::proof::{Proof, Tie};
 use crate::query_tree::bounds;
 use std::collections::{BTreeMap, BTreeSet};
@@ -52,14 +52,15 @@ impl Routes<'_> {
             for route in routes {
                 let place = |n: &i16| (table, *n);
                 let columns = route.columns.iter().zip(&route.target_types);
+                let column = |(n, target_type): (&i16, &String)| {
+                    Ok(LinkColumn {
+                        column: self.catalog.name(place(n))?,
+                        r#type: self.catalog.type_of(place(n))?,
+                        target_type: target_type.clone(),
+                    })
+                };
                 let link = Link {
-                    columns: columns
-                        .map(|(n, target_type)| LinkColumn {
-                            column: self.catalog.name(place(n)),
-                            r#type: self.catalog.type_of(place(n)),
-                            target_type: target_type.clone(),
-                        })
-                        .collect(),
+                    columns: columns.map(column).collect::<Result<_, Error>>()?,
                     watched: self.watched(table, &occurrence.columns),
                     member: route.member,
                     everyone: route.everyone,
@@ -80,22 +81,14 @@ impl Routes<'_> {
                 }
             }
         }
-        let mut tables: Vec<(bool, Table)> = found
-            .into_iter()
-            .map(|(oid, mut links)| {
-                // Who makes everything pending first spares the rest.
-                links.sort_by_key(|l| (!l.member, l.everyone.is_empty()));
-                let (schema, name) = catalog::relation_name(Oid::from(oid)).unwrap_or_default();
-                let table = Table {
-                    schema,
-                    name,
-                    links,
-                    whole: whole.contains(&oid),
-                    unique: self.catalog.unique(oid),
-                };
-                (oid != profile, table)
-            })
-            .collect();
+        let mut tables: Vec<(bool, Table)> = vec![];
+        for (oid, mut links) in found {
+            // Who makes everything pending first spares the rest.
+            links.sort_by_key(|l| (!l.member, l.everyone.is_empty()));
+            let (schema, name) = schema_and_name(oid)?;
+            let (whole, unique) = (whole.contains(&oid), self.catalog.unique(oid)?);
+            tables.push((oid != profile, Table { schema, name, links, whole, unique }));
+        }
         tables.sort_by_key(|(other, _)| *other);
         Ok(tables.into_iter().map(|(_, t)| t).collect())
     }
@@ -135,16 +128,16 @@ impl Routes<'_> {
         let mut found: Vec<Route> = vec![];
         for tie in &self.proof.ties[occurrence] {
             let routes = match tie {
-                Tie::Profile => vec![self.own()],
+                Tie::Profile => vec![self.own()?],
                 Tie::Constant { column, value, r#type } => {
-                    vec![self.constant((table, *column), value, *r#type)]
+                    vec![self.constant((table, *column), value, *r#type)?]
                 }
                 Tie::To { other, columns, child } => {
                     let onward = self.routes(*other, all)?;
                     let is_profile = self.proof.ties[*other] == [Tie::Profile];
                     let through =
                         |next| self.through(table, *other, columns, *child, is_profile, next);
-                    onward.into_iter().map(through).collect()
+                    onward.into_iter().map(through).collect::<Result<_, _>>()?
                 }
             };
             for route in routes {
@@ -162,34 +155,34 @@ impl Routes<'_> {
     }
 
     /// The profile touches itself.
-    fn own(&self) -> Route {
-        let key = self.catalog.name((self.profile.to_u32(), self.proof.key_column));
-        Route {
+    fn own(&self) -> Result<Route, Error> {
+        let key = self.catalog.name((self.profile.to_u32(), self.proof.key_column))?;
+        Ok(Route {
             columns: vec![self.proof.key_column],
             target_types: vec![definition::UUID.into()],
             member: true,
             everyone: vec![],
             steps: vec![Step::profile(&key, definition::BUILT_IN_EQUALS)],
-        }
+        })
     }
 
     /// A row that equals a constant concerns everyone. Where equality takes for equal what prints
     /// differently, any row may be it.
-    fn constant(&self, place: (u32, i16), value: &str, r#type: u32) -> Route {
+    fn constant(&self, place: (u32, i16), value: &str, r#type: u32) -> Result<Route, Error> {
         const TEXTS: [&str; 2] = ["text", "character varying"];
         const INTEGERS: [&str; 3] = ["smallint", "integer", "bigint"];
-        let mine = self.catalog.type_of(place);
+        let mine = self.catalog.type_of(place)?;
         let theirs = catalog::type_name(Oid::from(r#type));
         let both = |types: &[&str]| types.contains(&&*mine) && types.contains(&&*theirs);
         let alike = mine == theirs || both(&TEXTS) || both(&INTEGERS);
         let plain = alike && self.catalog.columns.get(&place).is_some_and(|c| c.plain);
-        Route {
+        Ok(Route {
             columns: vec![place.1],
             target_types: vec![mine],
             member: false,
             everyone: vec![if plain { value } else { definition::ANY_VALUE }.to_owned()],
             steps: vec![],
-        }
+        })
     }
 
     /// One step to another occurrence, and from there as that one goes.
@@ -201,50 +194,47 @@ impl Routes<'_> {
         child: bool,
         is_profile: bool,
         next: Route,
-    ) -> Route {
+    ) -> Result<Route, Error> {
         let theirs = self.proof.occurrences[other].table;
-        let (schema, name) = catalog::relation_name(Oid::from(theirs)).unwrap_or_default();
+        let (schema, name) = schema_and_name(theirs)?;
+        let column = |(mine, n, operator): &(i16, i16, u32)| {
+            Ok(StepColumn {
+                collation: self.catalog.collation_beside((theirs, *n), (table, *mine))?,
+                column: self.catalog.name((theirs, *n))?,
+                operator: self.catalog.operator(*operator)?,
+            })
+        };
+        let next_columns = next.columns.iter().map(|n| self.catalog.name((theirs, *n)));
         let step = Step {
             schema,
             table: name,
-            columns: columns
-                .iter()
-                .map(|(mine, n, operator)| StepColumn {
-                    collation: self.catalog.collation_beside((theirs, *n), (table, *mine)),
-                    column: self.catalog.name((theirs, *n)),
-                    operator: self.catalog.operators.get(operator).cloned().unwrap_or_default(),
-                })
-                .collect(),
-            next: if is_profile {
-                vec![]
-            } else {
-                next.columns.iter().map(|n| self.catalog.name((theirs, *n))).collect()
-            },
+            columns: columns.iter().map(column).collect::<Result<_, Error>>()?,
+            next: if is_profile { vec![] } else { next_columns.collect::<Result<_, _>>()? },
         };
         let target_types = columns.iter().map(|c| self.catalog.type_of((theirs, c.1)));
         let mut route = Route {
             columns: columns.iter().map(|c| c.0).collect(),
-            target_types: target_types.collect(),
+            target_types: target_types.collect::<Result<_, _>>()?,
             member: is_profile && child && table != self.profile.to_u32(),
             everyone: vec![],
             steps: vec![step],
         };
         if is_profile {
-            return route;
+            return Ok(route);
         }
         if next.everyone.is_empty() {
             route.steps.extend(next.steps);
-            return route;
+            return Ok(route);
         }
         // What a constant's row refers to, or is referred to by.
         let place = (table, route.columns[0]);
         let same = matches!(columns, [(_, n, _)] if *n == next.columns[0])
-            && self.catalog.type_of(place) == next.target_types[0]
+            && self.catalog.type_of(place)? == next.target_types[0]
             && self.catalog.columns.get(&place).is_some_and(|c| c.plain);
         route.steps = vec![];
         route.everyone = if same { next.everyone } else { vec![definition::ANY_VALUE.to_owned()] };
         route.columns.truncate(1);
         route.target_types.truncate(1);
-        route
+        Ok(route)
     }
 }

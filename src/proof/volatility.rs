@@ -83,9 +83,49 @@ fn check_calls(uses: &Uses, directly: bool) -> Result<Option<String>, Error> {
         return Err(Error::Unfollowed(what));
     }
     let oids = |set: &BTreeSet<u32>| set.iter().map(|o| Oid::from(*o)).collect::<Vec<_>>();
+    let found = spi::all(
+        &called(),
+        At::Latest,
+        &[
+            Arg::oids(&oids(&uses.functions)),
+            Arg::oids(&oids(&uses.operators)),
+            Arg::oids(&oids(&uses.printed)),
+        ],
+        |r| result_of(r, directly),
+    );
+    for f in found {
+        timely = f?.or(timely);
+    }
+    Ok(timely)
+}
+
+/// The same of one function, as a row of [`called`].
+fn result_of(r: &spi::Row, directly: bool) -> Result<Option<String>, Error> {
+    let text = |n| r.text(n).ok_or_else(|| Error::Internal("a function without a name".into()));
+    let is = |n| r.bool(n) == Some(true);
+    let function = text(1)?;
+    match text(2)?.as_str() {
+        _ if directly && is(8) => Err(Error::Unsupported("a set-returning function")),
+        "v" => Err(Error::VolatileFunction(function)),
+        "i" => Ok(None),
+        _ if !is(4) => Err(Error::StableFunction(function)),
+        _ if is(7) => {
+            let name = text(3)?;
+            let printed = name.strip_suffix("out").or(name.strip_suffix("in"));
+            Err(Error::PrintsNames(printed.unwrap_or(&name).to_owned()))
+        }
+        _ if is(6) => Ok(Some(function)),
+        _ if is(5) => Ok(None),
+        _ => Err(Error::SessionValue(function)),
+    }
+}
+
+/// In SQL, the functions behind the functions $1, the operators $2 and the printed types $3, with what
+/// [`result_of`] asks of each.
+fn called() -> String {
     // Printing a value calls its type's output function, for json an own cast to json, and does so
     // for all that the type consists of.
-    let sql = format!(
+    format!(
         "WITH RECURSIVE printed(oid) AS ( \
            SELECT unnest($3) UNION \
            SELECT n.oid FROM printed AS p JOIN pg_type AS t ON t.oid = p.oid CROSS JOIN LATERAL ( \
@@ -109,37 +149,5 @@ fn check_calls(uses: &Uses, directly: bool) -> Result<Option<String>, Error> {
           f.proname ~ '^reg(class|collation|config|dictionary|namespace|oper|operator|proc|procedure|role|type)(in|out)$' \
            OR f.proname = 'aclitemout', f.proretset \
          FROM called AS c JOIN pg_proc AS f ON f.oid = c.oid ORDER BY 1"
-    );
-    let found = spi::all(
-        &sql,
-        At::Latest,
-        &[
-            Arg::oids(&oids(&uses.functions)),
-            Arg::oids(&oids(&uses.operators)),
-            Arg::oids(&oids(&uses.printed)),
-        ],
-        |r| {
-            let text = |n| r.text(n).unwrap_or_default();
-            let is = |n| r.bool(n) == Some(true);
-            let function = text(1);
-            match text(2).as_str() {
-                _ if directly && is(8) => Err(Error::Unsupported("a set-returning function")),
-                "v" => Err(Error::VolatileFunction(function)),
-                "i" => Ok(None),
-                _ if !is(4) => Err(Error::StableFunction(function)),
-                _ if is(7) => {
-                    let name = text(3);
-                    let printed = name.strip_suffix("out").or(name.strip_suffix("in"));
-                    Err(Error::PrintsNames(printed.unwrap_or(&name).to_owned()))
-                }
-                _ if is(6) => Ok(Some(function)),
-                _ if is(5) => Ok(None),
-                _ => Err(Error::SessionValue(function)),
-            }
-        },
-    );
-    for f in found {
-        timely = f?.or(timely);
-    }
-    Ok(timely)
+    )
 }

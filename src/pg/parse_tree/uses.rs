@@ -1,0 +1,143 @@
+//! Notes what each node of a parse tree calls and prints.
+//!
+//! Invariant: whatever a node may run is noted, though some of it may never run.
+
+use super::nodes::{children, text};
+use super::reader::Reader;
+use pgrx::pg_sys::{self, NodeTag, Oid};
+use pgrx::{PgList, pg_guard};
+use std::ffi::c_void;
+
+// SAFETY (of every unsafe block below): `get_view_query` returns a valid parse tree; a node's tag says
+// its struct, each field is of the type that parsenodes.h and primnodes.h give, and nothing is kept.
+impl Reader<'_> {
+    /// Notes a value that names a text search object, unless it is a constant, or one that was passed on.
+    unsafe fn named(&mut self, n: *mut pg_sys::Node) {
+        // SAFETY: see above; these nodes are expressions, which have a type.
+        unsafe {
+            let made = match (*n).type_ {
+                NodeTag::T_Var
+                | NodeTag::T_FuncExpr
+                | NodeTag::T_OpExpr
+                | NodeTag::T_Aggref
+                | NodeTag::T_WindowFunc
+                | NodeTag::T_CoerceViaIO
+                | NodeTag::T_RelabelType
+                | NodeTag::T_FieldSelect
+                | NodeTag::T_SubscriptingRef => pg_sys::getBaseType(pg_sys::exprType(n)),
+                _ => return,
+            };
+            match made {
+                pg_sys::REGCONFIGOID => self.uses.unfollowed = Some("regconfig"),
+                pg_sys::REGDICTIONARYOID => self.uses.unfollowed = Some("regdictionary"),
+                _ => {}
+            }
+        }
+    }
+
+    /// The functions that the node itself calls, and the types that it prints.
+    pub(super) unsafe fn functions(&mut self, n: *mut pg_sys::Node) {
+        #[pg_guard]
+        unsafe extern "C-unwind" fn note(function: Oid, found: *mut c_void) -> bool {
+            // SAFETY: the vector below.
+            unsafe { (*found.cast::<Vec<Oid>>()).push(function) };
+            false
+        }
+        // SAFETY: see above; `found` outlives the call.
+        unsafe {
+            self.named(n);
+            let mut found: Vec<Oid> = vec![];
+            pg_sys::check_functions_in_node(n, Some(note), (&raw mut found).cast());
+            self.uses.functions.extend(found.iter().map(|f| f.to_u32()));
+            if (*n).type_ == NodeTag::T_Aggref {
+                let a = &*n.cast::<pg_sys::Aggref>();
+                let name = text(pg_sys::get_func_name(a.aggfnoid));
+                // Sums of floats are rounded, in whatever order they are added up.
+                let types = PgList::<c_void>::from_pg(a.aggargtypes);
+                let float =
+                    types.iter_oid().any(|t| t == pg_sys::FLOAT4OID || t == pg_sys::FLOAT8OID)
+                        && !["min", "max", "count"].contains(&&*name);
+                if a.aggorder.is_null() && (float || ORDERED.contains(&&*name)) {
+                    self.aggregate = Some(name);
+                }
+            }
+            if (*n).type_ == NodeTag::T_WindowFunc {
+                let w = &*n.cast::<pg_sys::WindowFunc>();
+                if text(pg_sys::get_func_name(w.winfnoid)) == "row_number" {
+                    self.numbers.push(w.winref);
+                }
+            }
+            let mut printed: Vec<Oid> = vec![];
+            match (*n).type_ {
+                NodeTag::T_CoerceViaIO => {
+                    printed.push(pg_sys::exprType((*n.cast::<pg_sys::CoerceViaIO>()).arg.cast()));
+                }
+                NodeTag::T_XmlExpr => {
+                    printed.extend(children(n).into_iter().map(|c| pg_sys::exprType(c)));
+                }
+                NodeTag::T_RowExpr => {
+                    let fields = children(n).into_iter().map(|c| pg_sys::exprType(c).to_u32());
+                    self.uses.fields.extend(fields);
+                }
+                NodeTag::T_Aggref if found.iter().any(|f| polymorphic(*f)) => {
+                    let types =
+                        PgList::<c_void>::from_pg((*n.cast::<pg_sys::Aggref>()).aggargtypes);
+                    printed.extend(types.iter_oid());
+                }
+                NodeTag::T_FuncExpr | NodeTag::T_OpExpr | NodeTag::T_WindowFunc
+                    if found.iter().any(|f| polymorphic(*f)) =>
+                {
+                    printed.extend(children(n).into_iter().map(|c| pg_sys::exprType(c)));
+                }
+                _ => {}
+            }
+            self.uses.printed.extend(printed.iter().map(|t| t.to_u32()));
+        }
+    }
+}
+
+/// Aggregates whose result depends on the order of the rows.
+const ORDERED: [&str; 6] =
+    ["array_agg", "json_agg", "json_object_agg", "jsonb_agg", "string_agg", "xmlagg"];
+
+/// Whether a function takes values of any type.
+fn polymorphic(function: Oid) -> bool {
+    const ANY: [Oid; 13] = [
+        pg_sys::ANYOID,
+        pg_sys::ANYELEMENTOID,
+        pg_sys::ANYARRAYOID,
+        pg_sys::ANYNONARRAYOID,
+        pg_sys::ANYENUMOID,
+        pg_sys::ANYRANGEOID,
+        pg_sys::ANYMULTIRANGEOID,
+        pg_sys::ANYCOMPATIBLEOID,
+        pg_sys::ANYCOMPATIBLEARRAYOID,
+        pg_sys::ANYCOMPATIBLENONARRAYOID,
+        pg_sys::ANYCOMPATIBLERANGEOID,
+        pg_sys::RECORDOID,
+        pg_sys::RECORDARRAYOID,
+    ];
+    let (mut types, mut n) = (std::ptr::null_mut(), 0);
+    // SAFETY: a cache look-up that fills in a palloc'd array of `n` types.
+    unsafe {
+        pg_sys::get_func_signature(function, &mut types, &mut n);
+        (0..n as usize).any(|i| ANY.contains(&*types.add(i)))
+    }
+}
+
+pub(super) fn sql_value(op: pg_sys::SQLValueFunctionOp::Type) -> &'static str {
+    use pg_sys::SQLValueFunctionOp as Op;
+    match op {
+        Op::SVFOP_CURRENT_DATE => "CURRENT_DATE",
+        Op::SVFOP_CURRENT_TIME | Op::SVFOP_CURRENT_TIME_N => "CURRENT_TIME",
+        Op::SVFOP_CURRENT_TIMESTAMP | Op::SVFOP_CURRENT_TIMESTAMP_N => "CURRENT_TIMESTAMP",
+        Op::SVFOP_LOCALTIME | Op::SVFOP_LOCALTIME_N => "LOCALTIME",
+        Op::SVFOP_LOCALTIMESTAMP | Op::SVFOP_LOCALTIMESTAMP_N => "LOCALTIMESTAMP",
+        Op::SVFOP_CURRENT_ROLE => "CURRENT_ROLE",
+        Op::SVFOP_CURRENT_USER => "CURRENT_USER",
+        Op::SVFOP_SESSION_USER => "SESSION_USER",
+        Op::SVFOP_CURRENT_CATALOG => "CURRENT_CATALOG",
+        Op::SVFOP_CURRENT_SCHEMA => "CURRENT_SCHEMA",
+        _ => "USER",
+    }
+}

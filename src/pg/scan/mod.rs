@@ -1,0 +1,238 @@
+//! Reading without the executor: one row by a unique index, and what of our own tables each read looks at
+//! (`epochs`, `keys`).
+//!
+//! Invariant: a read goes by the snapshot that it names, and takes the locks that the executor would,
+//! those of SERIALIZABLE too. Whatever is opened is closed here, or by the abort.
+
+mod epochs;
+mod keys;
+
+pub use epochs::{Epochs, Look};
+pub use keys::{KeyHash, Keys, hash};
+
+use super::Oid;
+use super::value::{self, Storage, Uuid, Value};
+use pgrx::pg_sys::{self, Datum};
+
+/// Hands the rows of a table that have at least `from` in an index's column, in its order, to `enough` until it says so.
+///
+/// # Safety
+/// `relation` and `index` are the table and its index, open and locked; the index is on one column, a bigint.
+unsafe fn walk(
+    relation: pg_sys::Relation,
+    index: pg_sys::Relation,
+    snapshot: pg_sys::Snapshot,
+    from: i64,
+    mut enough: impl FnMut(&Row) -> bool,
+) {
+    // SAFETY: as said; the slot is dropped here, or by the abort.
+    unsafe {
+        let slot = pg_sys::table_slot_create(relation, std::ptr::null_mut());
+        #[cfg(not(feature = "pg18"))]
+        let scan = pg_sys::index_beginscan(relation, index, snapshot, 1, 0);
+        #[cfg(feature = "pg18")]
+        let scan = pg_sys::index_beginscan(relation, index, snapshot, std::ptr::null_mut(), 1, 0);
+        let mut key = pg_sys::ScanKeyData::default();
+        pg_sys::ScanKeyInit(
+            &mut key,
+            1,
+            pg_sys::BTGreaterEqualStrategyNumber as u16,
+            pg_sys::F_INT8GE.into(),
+            Datum::from(from),
+        );
+        pg_sys::index_rescan(scan, &mut key, 1, std::ptr::null_mut(), 0);
+        let forward = pg_sys::ScanDirection::ForwardScanDirection;
+        while pg_sys::index_getnext_slot(scan, forward, slot) {
+            if enough(&Row { slot }) {
+                break;
+            }
+        }
+        pg_sys::index_endscan(scan);
+        pg_sys::ExecDropSingleTupleTableSlot(slot);
+    }
+}
+
+/// A row of a heap scan.
+struct Scanned {
+    tuple: pg_sys::HeapTuple,
+    desc: pg_sys::TupleDesc,
+}
+
+impl Scanned {
+    fn int8(&self, column: i16) -> Option<i64> {
+        let mut null = false;
+        // SAFETY: the tuple is of the table that the descriptor describes, and alive.
+        let datum =
+            unsafe { pg_sys::heap_getattr(self.tuple, i32::from(column), self.desc, &mut null) };
+        (!null).then_some(datum.value() as i64)
+    }
+}
+
+/// Hands the rows of a table to `enough` until it says so. Nothing where the table is gone.
+fn scan(table: Oid, snapshot: pg_sys::Snapshot, mut enough: impl FnMut(&Scanned) -> bool) {
+    // SAFETY: the relation is open and locked during the scan; a tuple lives until the next is
+    // fetched; the snapshot is active or registered.
+    unsafe {
+        let relation = pg_sys::try_table_open(table, pg_sys::AccessShareLock as i32);
+        if relation.is_null() {
+            return;
+        }
+        let flags = pg_sys::ScanOptions::SO_TYPE_SEQSCAN
+            | pg_sys::ScanOptions::SO_ALLOW_STRAT
+            | pg_sys::ScanOptions::SO_ALLOW_PAGEMODE;
+        let none = std::ptr::null_mut();
+        let scan = pg_sys::heap_beginscan(relation, snapshot, 0, none, std::ptr::null_mut(), flags);
+        let desc = (*relation).rd_att;
+        loop {
+            let tuple = pg_sys::heap_getnext(scan, pg_sys::ScanDirection::ForwardScanDirection);
+            if tuple.is_null() || enough(&Scanned { tuple, desc }) {
+                break;
+            }
+        }
+        pg_sys::heap_endscan(scan);
+        pg_sys::table_close(relation, pg_sys::NoLock as i32);
+    }
+}
+
+/// An index, open and locked, if it is there and valid: since it was last looked for it may have been built anew
+/// beside. Its table is locked, so it stays.
+///
+/// # Safety
+/// The caller closes it.
+unsafe fn usable(index: Oid) -> Option<pg_sys::Relation> {
+    // SAFETY: as said; with the table locked nobody drops an index of it any more.
+    unsafe {
+        if pg_sys::get_rel_relkind(index) != pg_sys::RELKIND_INDEX as std::ffi::c_char {
+            return None;
+        }
+        let relation = pg_sys::index_open(index, pg_sys::AccessShareLock as i32);
+        if !(*(*relation).rd_index).indisvalid {
+            pg_sys::index_close(relation, pg_sys::NoLock as i32);
+            return None;
+        }
+        Some(relation)
+    }
+}
+
+/// A unique btree index on one column of a plain built-in type: immediate, valid, total, and fit for
+/// every snapshot.
+#[derive(Clone, Copy, Debug)]
+pub struct Probe {
+    index: Oid,
+    /// The type's equality.
+    equals: u32,
+}
+
+impl Probe {
+    /// None for a type that needs more than an equality (a collation, a typmod).
+    pub fn new(index: Oid, oid: Oid) -> Option<Probe> {
+        let equals = match oid {
+            pg_sys::UUIDOID => pg_sys::F_UUID_EQ,
+            pg_sys::INT8OID => pg_sys::F_INT8EQ,
+            pg_sys::INT4OID => pg_sys::F_INT4EQ,
+            _ => return None,
+        };
+        Some(Probe { index, equals })
+    }
+
+    /// The row of `table` whose column has this value in the active snapshot: what `read` makes of it,
+    /// if there is one. None where the table or the index has just been dropped.
+    pub fn find<R>(
+        &self,
+        table: Oid,
+        value: Datum,
+        read: impl FnOnce(&Row) -> R,
+    ) -> Option<Option<R>> {
+        // SAFETY: as above; `value` is of the column's type.
+        unsafe {
+            let relation = pg_sys::try_table_open(table, pg_sys::AccessShareLock as i32);
+            if relation.is_null() {
+                return None;
+            }
+            let Some(index) = usable(self.index) else {
+                pg_sys::table_close(relation, pg_sys::NoLock as i32);
+                return None;
+            };
+            let slot = pg_sys::table_slot_create(relation, std::ptr::null_mut());
+            let mut condition = pg_sys::ScanKeyData::default();
+            pg_sys::ScanKeyInit(
+                &mut condition,
+                1,
+                pg_sys::BTEqualStrategyNumber as u16,
+                self.equals.into(),
+                value,
+            );
+            let snapshot = pg_sys::GetActiveSnapshot();
+            #[cfg(not(feature = "pg18"))]
+            let scan = pg_sys::index_beginscan(relation, index, snapshot, 1, 0);
+            #[cfg(feature = "pg18")]
+            let scan =
+                pg_sys::index_beginscan(relation, index, snapshot, std::ptr::null_mut(), 1, 0);
+            pg_sys::index_rescan(scan, &mut condition, 1, std::ptr::null_mut(), 0);
+            let forward = pg_sys::ScanDirection::ForwardScanDirection;
+            let found =
+                pg_sys::index_getnext_slot(scan, forward, slot).then(|| read(&Row { slot }));
+            pg_sys::index_endscan(scan);
+            pg_sys::ExecDropSingleTupleTableSlot(slot);
+            pg_sys::index_close(index, pg_sys::NoLock as i32);
+            pg_sys::table_close(relation, pg_sys::NoLock as i32);
+            Some(found)
+        }
+    }
+}
+
+/// A row while it is read.
+pub struct Row {
+    pub(in crate::pg) slot: *mut pg_sys::TupleTableSlot,
+}
+
+impl Row {
+    fn get(&self, column: i16) -> Option<Datum> {
+        let mut null = false;
+        // SAFETY: the slot holds a row of a table that has this column.
+        let datum = unsafe { pg_sys::slot_getattr(self.slot, i32::from(column), &mut null) };
+        (!null).then_some(datum)
+    }
+
+    pub fn tid(&self) -> pg_sys::ItemPointerData {
+        // SAFETY: as above.
+        unsafe { (*self.slot).tts_tid }
+    }
+
+    pub fn uuid(&self, column: i16) -> Option<Uuid> {
+        self.get(column).map(value::uuid)
+    }
+
+    /// The transaction that made this version.
+    pub fn xmin(&self) -> u32 {
+        let mut null = false;
+        // SAFETY: as above; a heap's slot knows its tuple's header.
+        let datum = unsafe {
+            pg_sys::slot_getsysattr(self.slot, pg_sys::MinTransactionIdAttributeNumber, &mut null)
+        };
+        datum.value() as u32
+    }
+
+    /// The column's text, if it has a value; `oid` is its type.
+    pub fn text(&self, column: i16, oid: Oid) -> Option<String> {
+        let datum = self.get(column)?;
+        Some(Value { datum, oid }.to_text())
+    }
+
+    /// Whether the column holds this value, to the last bit.
+    pub fn holds(&self, column: i16, value: &Value) -> bool {
+        let storage = Storage::of(value.oid);
+        storage.same_image(self.get(column), Some(value.datum))
+    }
+
+    /// A bigint, or a timestamptz in microseconds.
+    pub fn int8(&self, column: i16) -> Option<i64> {
+        self.get(column).map(|d| d.value() as i64)
+    }
+
+    /// A copy of a jsonb as it is stored, in the current memory context.
+    pub fn jsonb(&self, column: i16) -> Option<Value> {
+        let datum = self.get(column)?;
+        Some(Value { datum: Storage::of(pg_sys::JSONBOID).copy(datum), oid: pg_sys::JSONBOID })
+    }
+}
