@@ -3,8 +3,7 @@
 //! Invariant: what passes here is an ordinary permanent table of one owner, the key is proven unique,
 //! and each member and dimension is tied by a valid foreign key. Nothing is changed.
 
-use crate::attach::Request;
-use crate::attach::default_view::{Column, ForeignKey, Found, Tables};
+use super::default_view::{Column, ForeignKey, Found, Tables};
 use crate::attachment;
 use crate::blockers::{Mode, blockers};
 use crate::definition::{self, display, display_identifier, qualified};
@@ -15,6 +14,14 @@ use crate::pg::{Oid, catalog, tuple, xact};
 use crate::proof::discover;
 use crate::rights::as_ourselves;
 use pgrx::pg_sys;
+
+/// attach's arguments.
+pub struct Request {
+    pub profile: Option<Oid>,
+    pub key: String,
+    pub document: Option<Oid>,
+    pub exclude: Vec<String>,
+}
 
 /// A relation and how to write its name.
 pub struct Named {

@@ -2,8 +2,7 @@
 //!
 //! Invariant: only reads the catalogs and plans, and says what to do.
 
-use crate::attach::Request;
-use crate::attach::tables::{Named, named};
+use super::tables::{Named, Request, named};
 use crate::attachment;
 use crate::definition::{self, Definition, display, display_identifier, quote_identifier};
 use crate::error::{notice, warning};
