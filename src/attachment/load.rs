@@ -4,7 +4,7 @@
 //! could make the result another is among those to be watched, whatever the result is.
 
 use super::attached::{Attached, Distrust, Gone, Naming, State, UsedLink, UsedTable};
-use super::health::{self, UNIQUE_KEY};
+use super::health::{UNIQUE_KEY, expiry_indexed, fragile, not_unique, triggers_off, unhealthy};
 use crate::definition::{self, Definition, Sql, Step, qualified};
 use crate::error::Error;
 use crate::pg::scan::{Epochs, Keys, Probe};
@@ -125,11 +125,11 @@ pub(super) fn read() -> (State, Vec<Oid>) {
         Err(missing) => distrust = Some(Distrust::Problem(format!("{missing} does not exist"))),
         Ok(tables) => {
             watched.extend(tables.iter().map(|t| t.oid));
-            let off = health::triggers_off(profile, tables);
+            let off = triggers_off(profile, tables);
             distrust = off
                 .or(distrust)
-                .or_else(|| health::unhealthy(profile, key, tables))
-                .or_else(|| health::not_unique(&definition, tables));
+                .or_else(|| unhealthy(profile, key, tables))
+                .or_else(|| not_unique(&definition, tables));
         }
     }
     let attached = Attached {
@@ -150,8 +150,8 @@ pub(super) fn read() -> (State, Vec<Oid>) {
         naming,
         sets,
         foreign_indexes: reach::foreign_indexes(profile),
-        fragile: health::fragile(profile, &[a, b, c, d]),
-        expiry_indexed: health::expiry_indexed(profile, b),
+        fragile: fragile(profile, &[a, b, c, d]),
+        expiry_indexed: expiry_indexed(profile, b),
         definition,
     };
     (State::Ready(Rc::new(attached)), watched)
