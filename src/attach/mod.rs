@@ -32,7 +32,7 @@ use tables::{
 };
 
 use crate::attachment::{self, State};
-use crate::definition::{self, quote_identifier};
+use crate::definition::{self, Definition, Table, quote_identifier};
 use crate::error::{Error, notice};
 use crate::pg::identity::current_user;
 use crate::pg::spi;
@@ -45,13 +45,7 @@ pub fn attach(request: &Request) {
     if let Some(encoding) = catalog::other_encoding() {
         Error::Encoding(encoding).raise();
     }
-    let profile = match request.profile {
-        Some(oid) => named(oid),
-        None => match catalog::relation_by_path("user_profile") {
-            Some(oid) => named(oid),
-            None => Error::NoProfileTable("user_profile".into()).raise(),
-        },
-    };
+    let profile = profile_of(request);
     let user = current_user();
     let _quiet = attachment::Attaching::begin();
     check_extension_member();
@@ -67,10 +61,10 @@ pub fn attach(request: &Request) {
     if let Some(document) = own {
         ddl::hold_row_types(profile.oid, document);
     }
-    let others = match own {
-        Some(document) => tables_of_view(document, user, &profile),
-        None => conventional_tables(&profile),
-    };
+    let others = own.map_or_else(
+        || conventional_tables(&profile),
+        |document| tables_of_view(document, user, &profile),
+    );
     let check = || {
         refuse_unfit(&profile, user, None);
         others.iter().for_each(|t| refuse_unfit(t, user, Some(owner)));
@@ -78,26 +72,14 @@ pub fn attach(request: &Request) {
     check();
     // Locks first. SHARE ROW EXCLUSIVE waits for every writer, so that no uncommitted change from
     // before the triggers is left; ADD COLUMN, the view and dropping a trigger need ACCESS EXCLUSIVE.
-    let mut exclusive = vec![profile.oid];
-    exclusive.extend(
-        with_our_triggers()
-            .into_iter()
-            .filter(|t| *t != profile.oid && others.iter().all(|o| o.oid != *t)),
-    );
-    let exclusive: Vec<Named> = exclusive.into_iter().map(named).collect();
+    let exclusive = altered(&profile, &others);
     lock(&exclusive, &others);
     let unseen = ddl::unseen_ones();
     check();
     rights::set(Some(owner), Revoke::FormerOwners);
     let key = check_key(&profile, &request.key);
     let (document, mut changed) = match own {
-        Some(document) => {
-            if !request.exclude.is_empty() {
-                Error::ExcludeWithDocument.raise();
-            }
-            let _owner = as_owner(owner);
-            (document, add_columns(&profile))
-        }
+        Some(document) => (document, add_columns_beside_view(&profile, owner, request)),
         None => generate(&profile, owner, &others, request),
     };
     let found = {
@@ -107,12 +89,7 @@ pub fn attach(request: &Request) {
     let definition = &found.definition;
     ddl::hold_row_types(profile.oid, document);
     warnings::warn_of_whole_reads(owner, document, definition);
-    for table in exclusive.iter().filter(|t| t.oid != profile.oid) {
-        let used = |d: &definition::Table| (&d.schema, &d.name) == (&table.schema, &table.name);
-        if !definition.tables.iter().any(used) {
-            drop_triggers(table);
-        }
-    }
+    drop_unused_triggers(&exclusive, &profile, definition);
     changed |= make_triggers(definition, profile.oid, owner);
     record(&profile, document, definition, &request.exclude, changed);
     if let Some(recorded) = attachment::recorded() {
@@ -127,6 +104,39 @@ pub fn attach(request: &Request) {
     // Where the generated view's rows tie, they show the same.
     if own.is_some() {
         warnings::warn_of_ties(&found.tied);
+    }
+}
+
+fn profile_of(request: &Request) -> Named {
+    match request.profile.or_else(|| catalog::relation_by_path("user_profile")) {
+        Some(oid) => named(oid),
+        None => Error::NoProfileTable("user_profile".into()).raise(),
+    }
+}
+
+/// The tables to be altered: the profile table, and those with triggers of ours that are used no more.
+fn altered(profile: &Named, others: &[Named]) -> Vec<Named> {
+    let used = |t: &Oid| *t == profile.oid || others.iter().any(|o| o.oid == *t);
+    let unused = with_our_triggers().into_iter().filter(|t| !used(t));
+    [profile.oid].into_iter().chain(unused).map(named).collect()
+}
+
+/// Where the view is the app's own, the columns are all that is to be added; whether any was.
+fn add_columns_beside_view(profile: &Named, owner: Oid, request: &Request) -> bool {
+    if !request.exclude.is_empty() {
+        Error::ExcludeWithDocument.raise();
+    }
+    let _owner = as_owner(owner);
+    add_columns(profile)
+}
+
+/// Those that an earlier attach() put on tables that are used no more.
+fn drop_unused_triggers(exclusive: &[Named], profile: &Named, definition: &Definition) {
+    for table in exclusive.iter().filter(|t| t.oid != profile.oid) {
+        let used = |d: &Table| (&d.schema, &d.name) == (&table.schema, &table.name);
+        if !definition.tables.iter().any(used) {
+            drop_triggers(table);
+        }
     }
 }
 

@@ -16,13 +16,38 @@ use crate::rights::{as_ourselves, home};
 use pgrx::pg_sys::{INT8OID, JSONBOID, TIMESTAMPTZOID, UUIDOID};
 use std::rc::Rc;
 
+/// The attachment as it is now, and the relations whose change may make it another.
 pub(super) fn read() -> (State, Vec<Oid>) {
     let Some((home, _)) = home() else {
         return (State::None, vec![]);
     };
     let _us = as_ourselves();
     let mut watched = vec![home];
-    let row = spi::one(
+    let state = match record() {
+        Some(record) => match attached(record, &mut watched) {
+            Ok(attached) => State::Ready(Rc::new(attached)),
+            Err(other) => other,
+        },
+        None => State::None,
+    };
+    (state, watched)
+}
+
+/// What stands in our tables about it.
+struct Record {
+    profile: Oid,
+    document: Oid,
+    definition: String,
+    problem: Option<String>,
+    /// Unless it says no, reading the view could run another role's code.
+    is_unsafe: Option<bool>,
+    trusted_from: Option<i64>,
+    /// There has been DDL that nobody has looked at.
+    unseen: bool,
+}
+
+fn record() -> Option<Record> {
+    spi::one(
         "SELECT a.profile::oid, a.document::oid, a.definition::text, a.problem, a.unsafe, \
           (SELECT e.trusted_from FROM profile_cache.epoch AS e WHERE NOT EXISTS \
             (SELECT FROM profile_cache.pending_epoch AS p WHERE p.redefined AND p.epoch IS NULL)), \
@@ -31,117 +56,65 @@ pub(super) fn read() -> (State, Vec<Oid>) {
         At::Latest,
         &[],
         |r| {
-            (
-                r.oid(1),
-                r.oid(2),
-                r.text(3),
-                r.text(4),
-                r.bool(5),
-                r.int8(6),
-                r.bool(7) != Some(false),
-            )
+            Some(Record {
+                profile: r.oid(1)?,
+                document: r.oid(2)?,
+                definition: r.text(3)?,
+                problem: r.text(4),
+                is_unsafe: r.bool(5),
+                trusted_from: r.int8(6),
+                unseen: r.bool(7) != Some(false),
+            })
         },
-    );
-    let Some((
-        Some(profile),
-        Some(document),
-        Some(definition),
-        problem,
-        is_unsafe,
-        trusted_from,
-        unseen,
-    )) = row
-    else {
-        return (State::None, watched);
-    };
+    )
+    .flatten()
+}
+
+/// What is recorded, resolved; or the state where it cannot be used at all. Adds to `watched` as it goes.
+fn attached(record: Record, watched: &mut Vec<Oid>) -> Result<Attached, State> {
+    let Record { profile, document, trusted_from, .. } = record;
     if let Some(encoding) = catalog::other_encoding() {
-        return (State::Gone(Gone::Encoding(encoding)), watched);
+        return Err(State::Gone(Gone::Encoding(encoding)));
     }
     watched.extend([profile, document]);
-    let ours = [
-        "epoch",
-        "pending_epoch",
-        "pending_epoch_horizon",
-        "horizon",
-        "pending_key",
-        "pending_key_probe",
-    ];
-    watched.extend(ours.iter().filter_map(|name| catalog::relation("profile_cache", name)));
+    watched.extend(our_relations());
     let sql = |oid| catalog::relation_name(oid).map(|(s, t)| qualified(&s, &t));
-    let Some(profile_name) = sql(profile) else {
-        return (State::Gone(Gone::Profile), watched);
-    };
-    let Some(document_name) = sql(document) else {
-        return (State::Gone(Gone::Document), watched);
-    };
+    let profile_name = sql(profile).ok_or(State::Gone(Gone::Profile))?;
+    let document_name = sql(document).ok_or(State::Gone(Gone::Document))?;
     // Whoever owns what the view reads now, whether or not an event trigger told us: REASSIGN OWNED
     // fires none. A change of a view's owner drops this copy, nested views' too.
     let relations = relations_of(document);
     watched.extend(&relations);
-    let definition = serde_json::from_str::<Definition>(&definition).ok();
-    let owners = |oid: &Oid| catalog::owner(*oid) == catalog::owner(profile);
-    // What a definition says that has a problem is of an earlier view; so may one be where nobody has
-    // looked at what DDL has changed.
-    let ask = problem.is_some()
-        || unseen
-        || !relations.iter().all(owners)
-        || definition.as_ref().is_none_or(|d| d.own_code)
-        || Reached::plans_own_code(&relations);
-    if ask
-        && let Err(e) = Reached::by_view(profile, document).check(profile)
-        && let Error::Unsafe { why, hint } = e.for_readers()
-    {
-        return (State::Gone(Gone::Unsafe { why, hint }), watched);
-    }
-    if is_unsafe != Some(false) {
-        let why = problem.unwrap_or_default();
-        return (State::Gone(Gone::Unsafe { why, hint: None }), watched);
+    let definition = serde_json::from_str::<Definition>(&record.definition).ok();
+    if let Some(gone) = unsafe_to_read(&record, definition.as_ref(), &relations) {
+        return Err(State::Gone(gone));
     }
     let Some(definition) = definition.filter(Definition::is_only_names) else {
-        return (State::Gone(Gone::Definition), watched);
+        return Err(State::Gone(Gone::Definition));
     };
-    let of_type = |name: &str, oid: Oid| {
-        catalog::column_number(profile, name).filter(|n| catalog::column_type(profile, *n) == oid)
-    };
-    let columns = definition::COLUMNS.map(|(name, _)| name);
-    let types = [JSONBOID, TIMESTAMPTZOID, INT8OID, TIMESTAMPTZOID];
-    let numbers = [0, 1, 2, 3].map(|i| of_type(columns[i], types[i]));
-    let (Some(key), [Some(a), Some(b), Some(c), Some(d)], Some(owner)) =
-        (of_type(&definition.key, UUIDOID), numbers, catalog::owner(profile))
+    let (Some((key, columns)), Some(owner)) =
+        (key_and_columns(profile, &definition), catalog::owner(profile))
     else {
-        return (State::Gone(Gone::Columns), watched);
+        return Err(State::Gone(Gone::Columns));
     };
-    let Some((epochs, keys)) = our_tables() else {
-        return (State::None, watched);
-    };
+    let (epochs, keys) = our_tables().ok_or(State::None)?;
     let naming = naming(profile, &definition);
     let mut sets: Vec<i64> = naming.iter().map(|n| n.set).collect();
     sets.sort_unstable();
     let plain = naming.iter().filter(|n| n.plain);
     let names = plain.flat_map(|n| n.step.column_names()).collect();
-    let tables = resolve(&definition, profile);
-    let mut distrust = problem.map(Distrust::Problem);
-    match &tables {
-        Err(missing) => distrust = Some(Distrust::Problem(format!("{missing} does not exist"))),
-        Ok(tables) => {
-            watched.extend(tables.iter().map(|t| t.oid));
-            let off = triggers_off(profile, tables);
-            distrust = off
-                .or(distrust)
-                .or_else(|| unhealthy(profile, key, tables))
-                .or_else(|| not_unique(&definition, tables));
-        }
-    }
-    let attached = Attached {
+    let (tables, distrust) = tables(record.problem, profile, key, &definition);
+    watched.extend(tables.iter().map(|t| t.oid));
+    Ok(Attached {
         profile,
         sql: Sql::new(profile_name.clone(), document_name, &definition, names),
         profile_name,
         owner,
         document,
         key,
-        columns: [a, b, c, d],
-        read: read_relations(relations, tables.as_deref().unwrap_or_default()),
-        tables: tables.unwrap_or_default(),
+        columns,
+        read: read_relations(relations, &tables),
+        tables,
         trusted_from,
         distrust,
         probe: probe(profile, key),
@@ -150,11 +123,82 @@ pub(super) fn read() -> (State, Vec<Oid>) {
         naming,
         sets,
         foreign_indexes: reach::foreign_indexes(profile),
-        fragile: fragile(profile, &[a, b, c, d]),
-        expiry_indexed: expiry_indexed(profile, b),
+        fragile: fragile(profile, &columns),
+        expiry_indexed: expiry_indexed(profile, columns[1]),
         definition,
+    })
+}
+
+/// Those of our own relations whose numbers the copy holds.
+fn our_relations() -> Vec<Oid> {
+    let ours = [
+        "epoch",
+        "pending_epoch",
+        "pending_epoch_horizon",
+        "horizon",
+        "pending_key",
+        "pending_key_probe",
+    ];
+    ours.iter().filter_map(|name| catalog::relation("profile_cache", name)).collect()
+}
+
+/// Whether reading the view could run another role's code, and why. `relations`: what the view reads.
+fn unsafe_to_read(
+    record: &Record,
+    definition: Option<&Definition>,
+    relations: &[Oid],
+) -> Option<Gone> {
+    let &Record { profile, document, ref problem, is_unsafe, unseen, .. } = record;
+    let owners = |oid: &Oid| catalog::owner(*oid) == catalog::owner(profile);
+    // What a definition says that has a problem is of an earlier view; so may one be where nobody has
+    // looked at what DDL has changed.
+    let ask = problem.is_some()
+        || unseen
+        || !relations.iter().all(owners)
+        || definition.is_none_or(|d| d.own_code)
+        || Reached::plans_own_code(relations);
+    if ask
+        && let Err(e) = Reached::by_view(profile, document).check(profile)
+        && let Error::Unsafe { why, hint } = e.for_readers()
+    {
+        return Some(Gone::Unsafe { why, hint });
+    }
+    if is_unsafe != Some(false) {
+        let why = problem.clone().unwrap_or_default();
+        return Some(Gone::Unsafe { why, hint: None });
+    }
+    None
+}
+
+/// The numbers of the key column and of the four columns, which have the types that they should have.
+fn key_and_columns(profile: Oid, definition: &Definition) -> Option<(i16, [i16; 4])> {
+    let of_type = |name: &str, oid: Oid| {
+        catalog::column_number(profile, name).filter(|n| catalog::column_type(profile, *n) == oid)
     };
-    (State::Ready(Rc::new(attached)), watched)
+    let columns = definition::COLUMNS.map(|(name, _)| name);
+    let types = [JSONBOID, TIMESTAMPTZOID, INT8OID, TIMESTAMPTZOID];
+    let [a, b, c, d] = [0, 1, 2, 3].map(|i| of_type(columns[i], types[i]));
+    Some((of_type(&definition.key, UUIDOID)?, [a?, b?, c?, d?]))
+}
+
+/// The used tables, none where one cannot be resolved; and why no stored document may be trusted.
+fn tables(
+    problem: Option<String>,
+    profile: Oid,
+    key: i16,
+    definition: &Definition,
+) -> (Vec<UsedTable>, Option<Distrust>) {
+    let tables = match resolve(definition, profile) {
+        Ok(tables) => tables,
+        Err(missing) => {
+            return (vec![], Some(Distrust::Problem(format!("{missing} does not exist"))));
+        }
+    };
+    let distrust = triggers_off(profile, &tables)
+        .or(problem.map(Distrust::Problem))
+        .or_else(|| unhealthy(profile, key, &tables))
+        .or_else(|| not_unique(definition, &tables));
+    (tables, distrust)
 }
 
 /// The key, and the members' steps, one for each set of referenced columns; with the columns' types.
