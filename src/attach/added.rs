@@ -6,7 +6,7 @@
 use super::tables::{Named, named, refuse_events_pending};
 use crate::attachment;
 use crate::definition::{self, Definition, quote_identifier, quote_literal};
-use crate::error::Error;
+use crate::error::{Error, missing};
 use crate::pg::spi::{self, Arg, At};
 use crate::pg::{Oid, catalog};
 use crate::rights::{as_ourselves, as_owner};
@@ -26,7 +26,7 @@ pub(super) fn add_columns(profile: &Named) -> bool {
                     |r| r.text(1),
                 )
                 .flatten()
-                .unwrap_or_default();
+                .unwrap_or_else(|| missing("a type's name"));
                 if is != wanted {
                     Error::ColumnTaken {
                         table: profile.display.clone(),

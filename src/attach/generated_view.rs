@@ -68,6 +68,7 @@ fn excluded_by(profile: &Named) -> Vec<String> {
         let sql = "SELECT pg_catalog.obj_description($1, 'pg_class')";
         spi::one(sql, At::New, &[Arg::oid(view)], |r| r.text(1)).flatten()
     });
+    // Where somebody has changed the comment, it says nothing.
     let names = comment.as_deref().and_then(|c| c.split_once(EXCLUDED));
     names.and_then(|(_, names)| serde_json::from_str(names).ok()).unwrap_or_default()
 }

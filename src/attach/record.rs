@@ -4,6 +4,7 @@
 //! is, nothing is written. An attachment leaves nothing behind that the next could take for its own.
 
 use super::tables::Named;
+use crate::attachment;
 use crate::definition::Definition;
 use crate::pending;
 use crate::pg::Oid;
@@ -30,7 +31,7 @@ pub(super) fn record(
     exclude: &[String],
     changed: bool,
 ) {
-    let text = serde_json::to_string(definition).unwrap_or_default();
+    let text = attachment::as_recorded(definition);
     let known = attached_profile().is_some();
     {
         let _us = as_ourselves();

@@ -7,7 +7,7 @@ use super::default_view::{Column, ForeignKey, Found, Tables};
 use crate::attachment;
 use crate::blockers::{Mode, blockers};
 use crate::definition::{self, display, display_identifier, qualified};
-use crate::error::Error;
+use crate::error::{Error, missing};
 use crate::pg::identity::setting;
 use crate::pg::spi::{self, Arg, At};
 use crate::pg::{Oid, catalog, tuple, xact};
@@ -187,7 +187,8 @@ pub fn check_key(profile: &Named, key: &str) -> i16 {
             spi::one("SELECT pg_catalog.format_type($1, NULL)", At::New, &[Arg::oid(oid)], |r| {
                 r.text(1)
             });
-        Error::KeyNotUuid { table, key: key_sql, is: is.flatten().unwrap_or_default() }.raise();
+        let is = is.flatten().unwrap_or_else(|| missing("a type's name"));
+        Error::KeyNotUuid { table, key: key_sql, is }.raise();
     }
     let args = || [Arg::oid(profile.oid), Arg::int8(Some(number.into()))];
     if spi::one(attachment::UNIQUE_KEY, At::New, &args(), |_| ()).is_none() {
@@ -224,8 +225,8 @@ fn columns(oid: Oid) -> Vec<Column> {
         At::New,
         &[Arg::oid(oid)],
         |r| Column {
-            name: r.text(1).unwrap_or_default(),
-            r#type: r.text(2).unwrap_or_default(),
+            name: r.text(1).unwrap_or_else(|| missing("a column's name")),
+            r#type: r.text(2).unwrap_or_else(|| missing("a type's name")),
             collatable: r.bool(3) == Some(true),
             primary: r.bool(4) == Some(true),
         },

@@ -5,6 +5,7 @@
 
 use super::attached::{Distrust, UsedTable};
 use crate::definition::{self, Definition};
+use crate::error::missing;
 use crate::pg::spi::{self, Arg, At};
 use crate::pg::{Oid, catalog};
 use crate::proof::discover;
@@ -12,10 +13,14 @@ use crate::proof::discover;
 /// Triggers of ours that do not fire.
 pub(super) fn triggers_off(profile: Oid, tables: &[UsedTable]) -> Option<Distrust> {
     let oids: Vec<Oid> = tables.iter().map(|t| t.oid).collect();
-    let name = |oid| catalog::relation_name(oid).map(|(s, t)| definition::display(&s, &t));
+    let name = |oid: Oid| match catalog::relation_name(oid) {
+        Some((schema, name)) => definition::display(&schema, &name),
+        // It has been dropped since.
+        None => format!("a table with OID {oid}"),
+    };
     let missing: Vec<String> = missing_triggers(&oids, profile)
         .into_iter()
-        .map(|(oid, trigger)| format!("{trigger} on {}", name(oid).unwrap_or_default()))
+        .map(|(oid, trigger)| format!("{trigger} on {}", name(oid)))
         .collect();
     (!missing.is_empty()).then_some(Distrust::Triggers(missing))
 }
@@ -30,7 +35,7 @@ pub(super) fn unhealthy(profile: Oid, key: i16, tables: &[UsedTable]) -> Option<
           OR EXISTS (SELECT FROM pg_catalog.pg_inherits AS i WHERE c.oid IN (i.inhrelid, i.inhparent))) LIMIT 1",
         At::Latest,
         &[Arg::oids(&oids)],
-        |r| r.text(1).unwrap_or_default(),
+        |r| r.text(1).unwrap_or_else(|| missing("a table's name")),
     );
     if let Some(table) = unfit {
         return Some(Distrust::Unfit {
@@ -45,7 +50,7 @@ pub(super) fn unhealthy(profile: Oid, key: i16, tables: &[UsedTable]) -> Option<
          WHERE s.srrelid = ANY ($1) LIMIT 1",
         At::Latest,
         &[Arg::oids(&oids)],
-        |r| r.text(1).unwrap_or_default(),
+        |r| r.text(1).unwrap_or_else(|| missing("a table's name")),
     );
     if let Some(table) = replicated {
         return Some(Distrust::Unfit {

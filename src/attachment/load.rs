@@ -164,7 +164,8 @@ fn unsafe_to_read(
         return Some(Gone::Unsafe { why, hint });
     }
     if is_unsafe != Some(false) {
-        let why = problem.clone().unwrap_or_default();
+        let unsaid = || "nothing says why any more".to_owned();
+        let why = problem.clone().unwrap_or_else(unsaid);
         return Some(Gone::Unsafe { why, hint: None });
     }
     None
@@ -233,6 +234,7 @@ fn resolve(d: &Definition, profile: Oid) -> Result<Vec<UsedTable>, String> {
                 .links
                 .iter()
                 .map(|l| {
+                    // None but for a member.
                     let targets = l.direct().map(Step::column_names).unwrap_or_default();
                     let targets = targets.iter().map(|c| Ok(column(profile, c)?.number));
                     let targets = targets.collect::<Result<Vec<i16>, String>>()?;

@@ -146,6 +146,13 @@ pub fn try_lock_row() -> bool {
     locked
 }
 
+/// A definition as it is recorded.
+pub fn as_recorded(definition: &Definition) -> String {
+    serde_json::to_string(definition).unwrap_or_else(|e| {
+        Error::Internal(format!("the definition cannot be written down: {e}")).raise()
+    })
+}
+
 pub fn recorded() -> Option<Recorded> {
     let _us = as_ourselves();
     let sql = "SELECT a.profile::oid, a.document::oid, a.definition::text, \

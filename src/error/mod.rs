@@ -138,7 +138,12 @@ pub enum Error {
 impl Error {
     /// Ends the current SQL function with this error.
     pub fn raise(self) -> ! {
-        self.report().report(PgLogLevel::ERROR);
+        let (code, message, detail, hint) = self.report();
+        let mut report = ErrorReport::new(code, message, "").set_hint(hint);
+        if let Some(detail) = detail {
+            report = report.set_detail(detail);
+        }
+        report.report(PgLogLevel::ERROR);
         std::panic::resume_unwind(Box::new("unreachable: an ERROR report does not return"))
     }
 
@@ -149,21 +154,26 @@ impl Error {
 
     /// The same error for those who read.
     pub fn for_readers(self) -> Error {
-        let report = self.report();
-        Error::Unsafe { why: report.message().to_owned(), hint: report.hint().map(str::to_owned) }
+        let (why, hint) = self.message_and_hint();
+        Error::Unsafe { why, hint: Some(hint) }
     }
 
     /// The message alone.
     pub fn message(self) -> String {
-        self.report().message().to_owned()
+        let (_, message, _, _) = self.report();
+        message
     }
 
     /// What happened and what to do, for `status`.
     pub fn message_and_hint(self) -> (String, String) {
-        let report = self.report();
-        let hint = report.hint().unwrap_or_default();
-        (report.message().to_owned(), hint.to_owned())
+        let (_, message, _, hint) = self.report();
+        (message, hint)
     }
+}
+
+/// Raised in the place of a value that cannot be missing: PostgreSQL never has it NULL, or we wrote it.
+pub fn missing<T>(what: &str) -> T {
+    Error::Internal(format!("{what} is missing")).raise()
 }
 
 /// A NOTICE.

@@ -51,7 +51,7 @@ pub(super) fn keep(d: &Definition) {
     let _us = as_ourselves();
     spi::run(
         "UPDATE profile_cache.attachment SET definition = $1::jsonb WHERE definition <> $1::jsonb",
-        &[Arg::text(&serde_json::to_string(d).unwrap_or_default())],
+        &[Arg::text(&attachment::as_recorded(d))],
     );
     if let Some((home, _)) = home() {
         catalog::invalidate(home);
@@ -101,7 +101,7 @@ pub(super) fn rediscover(recorded: &Recorded, found: Result<Definition, Error>, 
         Ok(d) => spi::run(
             "UPDATE profile_cache.attachment SET definition = $1::jsonb, problem = NULL \
              WHERE problem IS DISTINCT FROM $2 AND (definition <> $1::jsonb OR problem IS NOT NULL)",
-            &[Arg::text(&serde_json::to_string(&d).unwrap_or_default()), Arg::text(&widened)],
+            &[Arg::text(&attachment::as_recorded(&d)), Arg::text(&widened)],
         ),
         Err(e) => {
             let why = e.message();
