@@ -1,7 +1,7 @@
 //! Makes the resolved attachment from what attach() recorded and from the catalogs as they are now.
 //!
-//! Invariant: what cannot be resolved or has become unsafe is said, never guessed; and every relation whose change
-//! could make the result another is among those to be watched, whatever the result is.
+//! Invariant: what cannot be resolved or has become unsafe is said, never guessed. Whatever comes out of it, the
+//! relations that it was read from come with it: a change of theirs drops it.
 
 use super::attached::{Attached, Distrust, Gone, Naming, State, UsedLink, UsedTable};
 use super::health::{UNIQUE_KEY, expiry_indexed, fragile, not_unique, triggers_off, unhealthy};
