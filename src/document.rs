@@ -9,7 +9,7 @@
 use crate::attachment::{self, Attached, State};
 use crate::definition::{Sql, Step};
 use crate::error::check_interrupts;
-use crate::pending;
+use crate::failures;
 use crate::pg::identity::Pinned;
 use crate::pg::scan::Probe;
 use crate::pg::spi::{self, Arg, At, Pushed};
@@ -230,7 +230,7 @@ impl Prepared {
                     match xact::subtransaction(|| write(a, std::slice::from_ref(row))) {
                         Ok(skipped) => unwritten.extend(skipped),
                         Err(failure) => {
-                            pending::failed(&row.key, &failure.sqlstate);
+                            failures::failed(&row.key, &failure.sqlstate);
                             unwritten.push(row.key);
                         }
                     }
@@ -282,7 +282,7 @@ fn prepare<'l>(a: &Attached, rows: impl Iterator<Item = &'l Locked> + Clone) -> 
                 Stored { document, valid_until, epoch: stamp, updated_at }
             }
             Computed::Failed(sqlstate) => {
-                pending::failed(&key, &sqlstate);
+                failures::failed(&key, &sqlstate);
                 Stored { document: None, valid_until: None, epoch: None, updated_at }
             }
         };
@@ -309,7 +309,7 @@ fn write(a: &Attached, work: &[Row]) -> Vec<Uuid> {
     };
     for key in &skipped {
         // program_limit_exceeded, as PostgreSQL would say of a row that does not fit.
-        pending::failed(key, "54000");
+        failures::failed(key, "54000");
     }
     skipped
 }

@@ -21,7 +21,7 @@ pub struct Query {
     pub others: Vec<Expr>,
     pub aggregates: bool,
     pub group_by: Vec<Group>,
-    /// DISTINCT [ON]: the targets that it goes by.
+    /// `DISTINCT [ON]`: the targets that it goes by.
     pub distinct: Vec<Group>,
     pub distinct_on: bool,
     /// What each window is partitioned by.
@@ -31,7 +31,7 @@ pub struct Query {
     pub limit: Limit,
     /// The targets of ORDER BY.
     pub order_by: Vec<u32>,
-    /// UNION [ALL]: the relations that are its arms.
+    /// `UNION [ALL]`: the relations that are its arms.
     pub arms: Vec<usize>,
     /// UNION: the equalities by which its columns are compared. None where it is ALL throughout.
     pub union_by: Vec<(i16, By)>,

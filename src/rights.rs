@@ -6,7 +6,7 @@
 //! its end. The one other way is [`as_caller`], for what the caller could ask himself.
 
 use crate::definition::display;
-use crate::error::Error;
+use crate::error::{Error, missing};
 use crate::pg::identity::{Guard, current_user};
 use crate::pg::spi::{self, Arg, At};
 use crate::pg::{Oid, catalog};
@@ -59,8 +59,10 @@ pub fn as_caller() -> Guard {
 /// Raises where `user` is not the table's owner.
 pub fn check_owner(user: Oid, table: Oid) {
     if !catalog::owner(table).is_some_and(|owner| catalog::is_member_of(user, owner)) {
-        let name = catalog::relation_name(table).map_or_else(String::new, |(s, t)| display(&s, &t));
-        Error::NotOwner(name).raise();
+        match catalog::relation_name(table) {
+            Some((schema, name)) => Error::NotOwner(display(&schema, &name)).raise(),
+            None => Error::NoProfileTable(format!("with OID {table}")).raise(),
+        }
     }
 }
 
@@ -69,9 +71,8 @@ pub fn check_owner(user: Oid, table: Oid) {
 /// with an owner of the past.
 pub fn check_extension_member() {
     let user = current_user();
-    if let Some(owner) = extension_owner()
-        && !catalog::is_member_of(user, owner)
-    {
+    let owner = extension_owner();
+    if !catalog::is_member_of(user, owner) {
         Error::NotExtensionMember(catalog::role_name(owner)).raise();
     }
 }
@@ -80,13 +81,13 @@ pub fn check_extension_member() {
 /// the tables', nor in pg_monitor.
 pub fn check_may_watch(tables_owner: Option<Oid>) {
     let (user, owner) = (current_user(), extension_owner());
-    let watchers = [owner, tables_owner, Some(catalog::PG_MONITOR)];
+    let watchers = [Some(owner), tables_owner, Some(catalog::PG_MONITOR)];
     if !watchers.into_iter().flatten().any(|role| catalog::is_member_of(user, role)) {
-        Error::NotExtensionMember(owner.map(catalog::role_name).unwrap_or_default()).raise();
+        Error::NotExtensionMember(catalog::role_name(owner)).raise();
     }
 }
 
-fn extension_owner() -> Option<Oid> {
+fn extension_owner() -> Oid {
     let _us = as_ourselves();
     spi::one(
         "SELECT e.extowner FROM pg_catalog.pg_extension AS e WHERE e.extname OPERATOR(pg_catalog.=) 'profile_cache'",
@@ -95,6 +96,7 @@ fn extension_owner() -> Option<Oid> {
         |r| r.oid(1),
     )
     .flatten()
+    .unwrap_or_else(|| missing("the extension's owner"))
 }
 
 /// From whom [`set`] takes back what is not to be granted on the extension's objects.

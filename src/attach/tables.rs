@@ -3,18 +3,25 @@
 //! Invariant: what passes here is an ordinary permanent table of one owner, the key is proven unique,
 //! and each member and dimension is tied by a valid foreign key. Nothing is changed.
 
-use crate::attach::Request;
-use crate::attach::default_view::{Column, ForeignKey, Found, Tables};
+use super::default_view::{Column, ForeignKey, Found, Tables};
 use crate::attachment;
 use crate::blockers::{Mode, blockers};
 use crate::definition::{self, display, display_identifier, qualified};
-use crate::error::Error;
+use crate::error::{Error, missing};
 use crate::pg::identity::setting;
 use crate::pg::spi::{self, Arg, At};
 use crate::pg::{Oid, catalog, tuple, xact};
 use crate::proof::discover;
 use crate::rights::as_ourselves;
 use pgrx::pg_sys;
+
+/// attach's arguments.
+pub struct Request {
+    pub profile: Option<Oid>,
+    pub key: String,
+    pub document: Option<Oid>,
+    pub exclude: Vec<String>,
+}
 
 /// A relation and how to write its name.
 pub struct Named {
@@ -180,7 +187,8 @@ pub fn check_key(profile: &Named, key: &str) -> i16 {
             spi::one("SELECT pg_catalog.format_type($1, NULL)", At::New, &[Arg::oid(oid)], |r| {
                 r.text(1)
             });
-        Error::KeyNotUuid { table, key: key_sql, is: is.flatten().unwrap_or_default() }.raise();
+        let is = is.flatten().unwrap_or_else(|| missing("a type's name"));
+        Error::KeyNotUuid { table, key: key_sql, is }.raise();
     }
     let args = || [Arg::oid(profile.oid), Arg::int8(Some(number.into()))];
     if spi::one(attachment::UNIQUE_KEY, At::New, &args(), |_| ()).is_none() {
@@ -217,12 +225,16 @@ fn columns(oid: Oid) -> Vec<Column> {
         At::New,
         &[Arg::oid(oid)],
         |r| Column {
-            name: r.text(1).unwrap_or_default(),
-            r#type: r.text(2).unwrap_or_default(),
+            name: r.text(1).unwrap_or_else(|| missing("a column's name")),
+            r#type: r.text(2).unwrap_or_else(|| missing("a type's name")),
             collatable: r.bool(3) == Some(true),
             primary: r.bool(4) == Some(true),
         },
     )
+}
+
+fn found(t: &Named) -> Found {
+    Found { schema: t.schema.clone(), name: t.name.clone(), columns: columns(t.oid) }
 }
 
 /// Describes the conventional tables. One that lacks a column of its part is left out; one that has
@@ -231,56 +243,68 @@ pub fn find_tables(profile: &Named, others: &[Named], request: &Request) -> Tabl
     let _us = as_ourselves();
     let all: Vec<Oid> = others.iter().map(|t| t.oid).chain([profile.oid]).collect();
     let keys = discover::foreign_keys(&all);
-    let found = |t: &Named| Found {
-        schema: t.schema.clone(),
-        name: t.name.clone(),
-        columns: columns(t.oid),
-    };
     let table = |name: &str, needed: &[&str]| {
         let t = others.iter().find(|t| t.name == name)?;
         let f = found(t);
         needed.iter().all(|c| f.has(c)).then_some((t, f))
     };
     let tie = |from: &Named, column: &str, to: &Named| {
-        let fk =
-            keys.iter().filter(|fk| fk.from == from.oid && fk.to == to.oid).find_map(
-                |fk| match &fk.columns[..] {
-                    [one] if one.from_name == column => Some(one),
-                    _ => None,
-                },
-            );
-        match fk {
-            Some(fk) => ForeignKey {
-                column: fk.from_name.clone(),
-                references: fk.to_name.clone(),
-                // Under the pinned search_path a plain = is the built-in one.
-                equals: if fk.operator == definition::BUILT_IN_EQUALS {
-                    "=".into()
-                } else {
-                    fk.operator.clone()
-                },
-                collation: if to.oid == profile.oid {
-                    fk.from_collation.clone()
-                } else {
-                    fk.to_collation.clone()
-                },
-            },
-            None => {
-                Error::NoForeignKey { table: from.display.clone(), to: to.display.clone() }.raise()
-            }
+        let between = keys.iter().filter(|fk| fk.from == from.oid && fk.to == to.oid);
+        let one = between.filter_map(|fk| match &fk.columns[..] {
+            [one] if one.from_name == column => Some(one),
+            _ => None,
+        });
+        let Some(fk) = one.into_iter().next() else {
+            Error::NoForeignKey { table: from.display.clone(), to: to.display.clone() }.raise()
+        };
+        // Under the pinned search_path a plain = is the built-in one.
+        let built_in = fk.operator == definition::BUILT_IN_EQUALS;
+        let to_profile = to.oid == profile.oid;
+        let collation = if to_profile { &fk.from_collation } else { &fk.to_collation };
+        ForeignKey {
+            column: fk.from_name.clone(),
+            references: fk.to_name.clone(),
+            equals: if built_in { "=".into() } else { fk.operator.clone() },
+            collation: collation.clone(),
         }
     };
     let profile_found = found(profile);
-    if let Some(unknown) = request.exclude.iter().find(|c| !profile_found.has(c)) {
-        Error::UnknownExclude {
-            table: profile.display.clone(),
-            column: display_identifier(unknown),
-        }
-        .raise();
-    }
+    refuse_unknown_exclude(profile, &profile_found, request);
     let subscription = table("user_subscription", &["user_id", "plan_id", "status"]);
-    if let Some((t, f)) = &subscription
-        && let Some(end) = f.column("current_period_end")
+    if let Some((t, f)) = &subscription {
+        refuse_timeless_end(t, f);
+    }
+    let user_role = table("user_role", &["user_id", "role_id"]);
+    // What a member's row leads to, where both are there.
+    let behind = |member: &Option<(&Named, Found)>, column: &str, name: &str, needed: &[&str]| {
+        let (from, _) = member.as_ref()?;
+        let (to, f) = table(name, needed)?;
+        Some((f, tie(from, column, to)))
+    };
+    let plan = behind(&subscription, "plan_id", "subscription_plan", &[]);
+    let role = behind(&user_role, "role_id", "role", &["name"]);
+    let member = |m: Option<(&Named, Found)>| m.map(|(t, f)| (f, tie(t, "user_id", profile)));
+    Tables {
+        key: request.key.clone(),
+        exclude: request.exclude.clone(),
+        subscription: member(subscription),
+        plan,
+        user_role: if role.is_some() { member(user_role) } else { None },
+        role,
+        profile: profile_found,
+    }
+}
+
+fn refuse_unknown_exclude(profile: &Named, found: &Found, request: &Request) {
+    if let Some(unknown) = request.exclude.iter().find(|c| !found.has(c)) {
+        let column = display_identifier(unknown);
+        Error::UnknownExclude { table: profile.display.clone(), column }.raise();
+    }
+}
+
+/// Raises where a subscription's end is no time.
+fn refuse_timeless_end(t: &Named, found: &Found) {
+    if let Some(end) = found.column("current_period_end")
         && !["timestamptz", "timestamp", "date"].contains(&end.r#type.as_str())
     {
         Error::WrongType {
@@ -290,35 +314,5 @@ pub fn find_tables(profile: &Named, others: &[Named], request: &Request) -> Tabl
             wanted: "timestamptz, timestamp or date",
         }
         .raise();
-    }
-    let user_role = table("user_role", &["user_id", "role_id"]);
-    let plan = table("subscription_plan", &[]);
-    let role = table("role", &["name"]);
-    let plan = subscription.as_ref().and_then(|(s, _)| {
-        plan.map(|(p, f)| {
-            let fk = tie(s, "plan_id", p);
-            (f, fk)
-        })
-    });
-    let role = user_role.as_ref().and_then(|(u, _)| {
-        role.map(|(r, f)| {
-            let fk = tie(u, "role_id", r);
-            (f, fk)
-        })
-    });
-    let member = |m: Option<(&Named, Found)>| {
-        m.map(|(t, f)| {
-            let fk = tie(t, "user_id", profile);
-            (f, fk)
-        })
-    };
-    Tables {
-        key: request.key.clone(),
-        exclude: request.exclude.clone(),
-        subscription: member(subscription),
-        plan,
-        user_role: if role.is_some() { member(user_role) } else { None },
-        role,
-        profile: profile_found,
     }
 }

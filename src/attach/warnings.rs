@@ -2,11 +2,10 @@
 //!
 //! Invariant: only reads the catalogs and plans, and says what to do.
 
-use crate::attach::Request;
-use crate::attach::tables::{Named, named};
+use super::tables::{Named, Request, named};
 use crate::attachment;
 use crate::definition::{self, Definition, display, display_identifier, quote_identifier};
-use crate::error::{notice, warning};
+use crate::error::{missing, notice, warning};
 use crate::pg::spi::{self, Arg, At};
 use crate::pg::{Oid, catalog};
 use crate::proof::reach;
@@ -25,6 +24,7 @@ pub fn warn_of_shown_again(request: &Request, noted: Vec<String>) {
             |r| r.texts(1),
         )
     };
+    // Nothing is recorded before the first attach().
     let mut before = recorded.flatten().unwrap_or_default();
     before.extend(noted.into_iter().filter(|c| !before.contains(c)).collect::<Vec<_>>());
     let shown: Vec<String> = before
@@ -74,7 +74,7 @@ pub fn warn_of_later_triggers(profile: &Named) {
          AND g.tgtype & 3 = 3 AND g.tgname > $2::pg_catalog.name ORDER BY 1",
         At::New,
         &[Arg::oid(profile.oid), Arg::text(definition::DISTRUST.name)],
-        |r| r.text(1).unwrap_or_default(),
+        |r| r.text(1).unwrap_or_else(|| missing("a trigger's name")),
     ) {
         warning(
             &format!(
@@ -118,7 +118,7 @@ pub fn warn_of_readers(profile: &Named, others: &[Named]) {
           ELSE pg_catalog.has_table_privilege(x.grantee, t.oid, 'SELECT') END ORDER BY 1",
         At::New,
         &[Arg::oid(profile.oid), Arg::oids(&oids)],
-        |r| r.text(1).unwrap_or_default(),
+        |r| r.text(1).unwrap_or_else(|| missing("a role's name")),
     );
     if !roles.is_empty() {
         notice(&format!(
@@ -264,6 +264,7 @@ fn read_whole(owner: Oid, document: Oid, key: &str) -> BTreeSet<(String, String)
     let mut left: Vec<&serde_json::Value> = plan.iter().collect();
     while let Some(node) = left.pop() {
         let text = |name: &str| node.get(name).and_then(serde_json::Value::as_str);
+        // What reads no table has none.
         let own = text("Alias").unwrap_or_default();
         let conditions = ["Index Cond", "Recheck Cond", "Filter"].map(text);
         // By a value that comes from the profile; a constant finds few rows only in a unique index.

@@ -9,7 +9,6 @@
 
 mod drained;
 
-pub use crate::failures::failed;
 pub use drained::{OVER, advance, assign, delete, delete_twins, passed};
 
 use crate::attachment::{Attached, Naming};

@@ -32,7 +32,7 @@ impl Prover<'_> {
     }
 
     /// The same before any LIMIT: `held` are those of the output columns whose columns below are fixed, too.
-    /// `distinct`: after DISTINCT [ON].
+    /// `distinct`: after `DISTINCT [ON]`.
     fn one_row_of(
         &self,
         scope: usize,

@@ -1,227 +1,112 @@
-//! Every error a user can meet: what happened, its SQLSTATE, and what to do.
+//! What each error says: SQLSTATE, message, detail, and a hint.
+//!
+//! Invariant: every error has a message and a hint. One table, so that the compiler finds the error that lacks
+//! its line.
 
+use super::Error;
 use crate::query_tree::bounds;
-use pgrx::PgLogLevel;
 use pgrx::PgSqlErrorCode as Code;
-use pgrx::pg_sys::panic::ErrorReport;
-
-#[derive(Clone, Debug)]
-pub enum Error {
-    NotAttached,
-    AttachedElsewhere(String),
-    NoProfileTable(String),
-    ProfileGone,
-    DocumentGone,
-    ColumnsGone,
-    DocumentWidened,
-    DocumentBroken(String),
-    NotAView(String),
-    DocumentShape(String),
-    ExcludeWithDocument,
-    NoKeyInView(String),
-    KeyDoesNotPass(String),
-    Unsupported(&'static str),
-    /// The table, and what of it is compared with what.
-    Untied {
-        table: String,
-        compared: Option<(String, String)>,
-    },
-    ManyRows(String),
-    ReadWhole(String),
-    SystemColumn {
-        column: String,
-        table: String,
-    },
-    WholeProfile(String),
-    OwnColumn(String),
-    VolatileFunction(String),
-    StableFunction(String),
-    FunctionReads {
-        function: String,
-        table: String,
-    },
-    /// Behind the view: what calls it, what it calls, and what is wrong with that.
-    CallsBehind {
-        of: String,
-        calls: String,
-        which: &'static str,
-    },
-    AnotherLanguage {
-        function: String,
-        language: String,
-        signature: String,
-    },
-    /// A problem of the view's code that keeps it from being read at all, and what to do.
-    Unsafe {
-        why: String,
-        hint: Option<String>,
-    },
-    Unfollowed(&'static str),
-    Encoding(String),
-    SessionValue(String),
-    NeedsValidUntil(String),
-    PrintsNames(String),
-    NotATable(String),
-    NotYours(String),
-    NotPermanent(String),
-    Partitioned(String),
-    Inherited(String),
-    ForcedRowSecurity(String),
-    /// Who is in the way.
-    TablesBusy(Vec<String>),
-    NoPrivilege(String),
-    NotOwner(String),
-    OtherOwner {
-        /// What kind of object, as ALTER names it, and whether it is a table or a view.
-        kind: String,
-        name: String,
-        owner: String,
-        expected: String,
-        relation: bool,
-    },
-    NotExtensionMember(String),
-    NoKeyColumn {
-        table: String,
-        key: String,
-    },
-    KeyName(String),
-    KeyNotUuid {
-        table: String,
-        key: String,
-        is: String,
-    },
-    KeyNotUnique {
-        table: String,
-        key: String,
-        found: Option<String>,
-    },
-    NoForeignKey {
-        table: String,
-        to: String,
-    },
-    ColumnTaken {
-        table: String,
-        column: String,
-        is: String,
-        wanted: &'static str,
-    },
-    ViewTaken(String),
-    WrongType {
-        table: String,
-        column: String,
-        is: String,
-        wanted: &'static str,
-    },
-    UnknownExclude {
-        table: String,
-        column: String,
-    },
-    TwoDocuments,
-    TooDeep,
-    IndexChecked(String),
-    ChecksQueued(String),
-    EventsPending(String),
-    NullArgument(&'static str),
-    BatchSize(i32),
-    Sample(i64),
-    InTransaction,
-    OneSnapshot,
-    NotATrigger(&'static str),
-    WrongTrigger(&'static str),
-    Internal(String),
-}
 
 impl Error {
-    fn report(self) -> ErrorReport {
+    /// SQLSTATE, message, detail and hint.
+    pub(super) fn report(self) -> (Code, String, Option<String>, String) {
         use Error::*;
-        let (code, message, detail, hint): (Code, String, Option<String>, Option<String>) = match self {
+        match self {
+            // What is attached, and what of it is gone or broken.
             NotAttached => (
                 Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
                 "profile_cache is not attached to a profile table".into(),
                 None,
-                Some("Run SELECT profile_cache.attach() as the owner of user_profile.".into()),
+                "Run SELECT profile_cache.attach() as the owner of user_profile.".into(),
             ),
             AttachedElsewhere(t) => (
                 Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
                 format!("profile_cache is already attached to table {t}"),
                 None,
-                Some("Run SELECT profile_cache.detach() first: a database has one attachment.".into()),
+                "Run SELECT profile_cache.detach() first: a database has one attachment.".into(),
             ),
             NoProfileTable(t) => (
                 Code::ERRCODE_UNDEFINED_TABLE,
                 format!("table {t} does not exist"),
                 None,
-                Some("Name the profile table: SELECT profile_cache.attach('schema.table'); or put its schema on search_path.".into()),
+                "Name the profile table: SELECT profile_cache.attach('schema.table'); or put its schema on search_path.".into(),
             ),
             ProfileGone => (
                 Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
                 "the attached profile table no longer exists".into(),
                 None,
-                Some("Run SELECT profile_cache.detach(), then attach the table that replaces it.".into()),
+                "Run SELECT profile_cache.detach(), then attach the table that replaces it.".into(),
             ),
             DocumentGone => (
                 Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
                 "the document view of profile_cache no longer exists".into(),
                 Some("Without it no document can be computed or trusted.".into()),
-                Some("Run SELECT profile_cache.attach() again, with the same arguments; create a view of your own first.".into()),
+                "Run SELECT profile_cache.attach() again, with the same arguments; create a view of your own first.".into(),
             ),
             ColumnsGone => (
                 Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
                 "the cache columns or the key column of the attached profile table are gone or of another type".into(),
                 None,
-                Some("Run SELECT profile_cache.attach() again, with the same arguments, to add them anew.".into()),
+                "Run SELECT profile_cache.attach() again, with the same arguments, to add them anew.".into(),
             ),
             DocumentWidened => (
                 Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
                 "the document view was replaced and depends on more than before".into(),
                 Some("Changes of that in transactions under way have not been followed.".into()),
-                Some("Run SELECT profile_cache.attach() again, with the same arguments.".into()),
+                "Run SELECT profile_cache.attach() again, with the same arguments.".into(),
             ),
+            DocumentBroken(why) => (
+                Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                "the document view of profile_cache cannot be used".into(),
+                Some(why),
+                "Mend it, then run SELECT profile_cache.attach() again, with the same arguments.".into(),
+            ),
+            // The document view: its columns, and the rows that it reads.
             NotAView(v) => (
                 Code::ERRCODE_WRONG_OBJECT_TYPE,
                 format!("{v} is not a view"),
                 None,
-                Some("Give attach() a plain view with the key, a column document jsonb and, where it depends on the time, valid_until timestamptz.".into()),
+                "Give attach() a plain view with the key, a column document jsonb and, where it depends on the time, valid_until timestamptz.".into(),
             ),
             DocumentShape(why) => (
                 Code::ERRCODE_INVALID_OBJECT_DEFINITION,
                 format!("the document view cannot be used: {why}"),
                 None,
-                Some("It needs the key's column, document jsonb and, where it depends on the time, valid_until timestamptz.".into()),
+                "It needs the key's column, document jsonb and, where it depends on the time, valid_until timestamptz.".into(),
             ),
             ExcludeWithDocument => (
                 Code::ERRCODE_INVALID_PARAMETER_VALUE,
                 "exclude is for the view that attach() writes, not for one of your own".into(),
                 None,
-                Some("Leave the column out of your view.".into()),
+                "Leave the column out of your view.".into(),
             ),
             NoKeyInView(key) => (
                 Code::ERRCODE_INVALID_OBJECT_DEFINITION,
                 format!("the document view has no column that is the profile's key, {key}"),
                 None,
-                Some("Select the key itself, not an expression, under its own name.".into()),
+                "Select the key itself, not an expression, under its own name.".into(),
             ),
             KeyDoesNotPass(table) => (
                 Code::ERRCODE_INVALID_OBJECT_DEFINITION,
                 format!("the document view computes over several rows of table {table} at once"),
                 Some("A LIMIT, a window, DISTINCT ON, an aggregate or a UNION stands between the key and its table, so another profile may change this one's document.".into()),
-                Some("Select the key from one occurrence of its table; PARTITION BY the key, or move the rest into a LATERAL subquery on other tables.".into()),
+                "Select the key from one occurrence of its table; PARTITION BY the key, or move the rest into a LATERAL subquery on other tables.".into(),
             ),
             Unsupported(what) if bounds::ALL.contains(&what) => (
                 Code::ERRCODE_STATEMENT_TOO_COMPLEX,
                 format!("the document view is too complex to be proven: it has {what}"),
                 None,
-                Some("A WITH query or a view counts as often as it is used, with all that it uses. Write it with fewer uses and levels, or show less.".into()),
+                "A WITH query or a view counts as often as it is used, with all that it uses. Write it with fewer uses and levels, or show less.".into(),
             ),
             Unsupported(what) => (
                 Code::ERRCODE_FEATURE_NOT_SUPPORTED,
                 format!("the document view uses {what}"),
                 Some("What a change touches through it is not proven.".into()),
-                Some(if what.contains("function") {
+                if what.contains("function") {
                     "Show the array or object itself, or take it apart with jsonb_path_query_array().".into()
                 } else {
                     "Write the view without it.".into()
-                }),
+                },
             ),
             Untied { table, compared } => (
                 Code::ERRCODE_INVALID_OBJECT_DEFINITION,
@@ -230,61 +115,62 @@ impl Error {
                     Some((column, with)) => format!("Its column {column} is compared with {with}, which is no foreign key between them, by its own operator and collation, nor a unique column and a constant."),
                     None => "No condition that all of its rows must meet says that one of its columns equals one of a table that is tied.".into(),
                 }),
-                Some("Join it by all columns of a foreign key (added, VALIDATEd, its triggers enabled), with AND, in WHERE or in the ON of the join that may leave it out, inside of any LIMIT, window or aggregate; or compare a unique column with a constant. Instead of IN (SELECT …) as a value, write EXISTS with such a condition.".into()),
+                "Join it by all columns of a foreign key (added, VALIDATEd, its triggers enabled), with AND, in WHERE or in the ON of the join that may leave it out, inside of any LIMIT, window or aggregate; or compare a unique column with a constant. Instead of IN (SELECT …) as a value, write EXISTS with such a condition.".into(),
             ),
             ManyRows(what) => (
                 Code::ERRCODE_INVALID_OBJECT_DEFINITION,
                 "the document view may have several rows for one profile".into(),
                 Some(format!("In it, {what} may have several rows for one profile.")),
-                Some("Aggregate them in a subquery: LEFT JOIN LATERAL (SELECT jsonb_agg(…) AS … FROM … WHERE …) AS … ON true. One row is proven by a unique index on the joined columns (not deferrable, partial or on an expression), GROUP BY the key, or LIMIT 1.".into()),
+                "Aggregate them in a subquery: LEFT JOIN LATERAL (SELECT jsonb_agg(…) AS … FROM … WHERE …) AS … ON true. One row is proven by a unique index on the joined columns (not deferrable, partial or on an expression), GROUP BY the key, or LIMIT 1.".into(),
             ),
             ReadWhole(table) => (
                 Code::ERRCODE_INVALID_OBJECT_DEFINITION,
                 format!("the document view reads table {table} whole to compute one document"),
                 Some("A subquery groups it before it is joined, and PostgreSQL cannot move the join's condition into that.".into()),
-                Some("Write LEFT JOIN LATERAL (SELECT … FROM … WHERE its foreign key = …) ON true.".into()),
+                "Write LEFT JOIN LATERAL (SELECT … FROM … WHERE its foreign key = …) ON true.".into(),
             ),
             SystemColumn { column, table } => (
                 Code::ERRCODE_FEATURE_NOT_SUPPORTED,
                 format!("the document view uses the system column {column} of table {table}"),
                 Some("It changes without any statement that changes a document.".into()),
-                Some("Use ordinary columns only.".into()),
+                "Use ordinary columns only.".into(),
             ),
             WholeProfile(table) => (
                 Code::ERRCODE_FEATURE_NOT_SUPPORTED,
                 format!("the document view uses whole rows of table {table}"),
                 Some("They hold the cached document itself.".into()),
-                Some("Name the columns.".into()),
+                "Name the columns.".into(),
             ),
             OwnColumn(column) => (
                 Code::ERRCODE_FEATURE_NOT_SUPPORTED,
                 format!("the document view uses the cache's own column {column}"),
                 None,
-                Some("Leave it out of the view.".into()),
+                "Leave it out of the view.".into(),
             ),
+            // The code behind the view, and the values that it shows.
             VolatileFunction(f) => (
                 Code::ERRCODE_INVALID_OBJECT_DEFINITION,
                 format!("the document view calls function {f}, which is VOLATILE"),
                 Some("Each call may give another result.".into()),
-                Some("Use IMMUTABLE functions; for the time, now() and a column valid_until.".into()),
+                "Use IMMUTABLE functions; for the time, now() and a column valid_until.".into(),
             ),
             StableFunction(f) => (
                 Code::ERRCODE_INVALID_OBJECT_DEFINITION,
                 format!("the document view calls function {f}, which is STABLE"),
                 Some("Its result may depend on more than its arguments.".into()),
-                Some("Declare it IMMUTABLE if it does not, or write its query into the view.".into()),
+                "Declare it IMMUTABLE if it does not, or write its query into the view.".into(),
             ),
             FunctionReads { function, table } => (
                 Code::ERRCODE_INVALID_OBJECT_DEFINITION,
                 format!("function {function} in the document view reads {table}"),
                 Some("It says IMMUTABLE, and is not: a change there would change documents.".into()),
-                Some("Write its query into the view.".into()),
+                "Write its query into the view.".into(),
             ),
             CallsBehind { of, calls, which } => (
                 Code::ERRCODE_INVALID_OBJECT_DEFINITION,
                 format!("{of}, which the document view uses, calls {calls}, {which}"),
                 Some("Its result may be another for the same arguments, whatever it says of itself.".into()),
-                Some("Give it what changes as an argument, or write it into the view.".into()),
+                "Give it what changes as an argument, or write it into the view.".into(),
             ),
             AnotherLanguage { function, language, signature } => (
                 Code::ERRCODE_INVALID_OBJECT_DEFINITION,
@@ -294,86 +180,82 @@ impl Error {
                     format!("function {function}, which reading the document view can run, is written in {language}")
                 },
                 Some("What its names and literals mean depends on the session that calls it first, and what it calls is not known.".into()),
-                Some(format!("CREATE OR REPLACE FUNCTION {signature} LANGUAGE sql IMMUTABLE RETURN …; or write the expression into the view.")),
+                format!("CREATE OR REPLACE FUNCTION {signature} LANGUAGE sql IMMUTABLE RETURN …; or write the expression into the view."),
             ),
             Unsafe { why, hint } => (
                 Code::ERRCODE_INSUFFICIENT_PRIVILEGE,
                 format!("documents cannot be computed: {why}"),
                 Some("Reading the document view could run another role's code as the tables' owner.".into()),
-                Some(hint.unwrap_or("Mend it, or run SELECT profile_cache.attach() again, with the same arguments, which says what to do.".into())),
+                hint.unwrap_or("Mend it, or run SELECT profile_cache.attach() again, with the same arguments, which says what to do.".into()),
             ),
             Unfollowed(what) => (
                 Code::ERRCODE_INVALID_OBJECT_DEFINITION,
                 format!("the document view uses a value of type {what} that is not a constant"),
                 Some("Changes of what it names would change documents, and nothing says which they are.".into()),
-                Some("Write the name itself into the view, as in to_tsvector('english', …); or one CASE branch for each.".into()),
+                "Write the name itself into the view, as in to_tsvector('english', …); or one CASE branch for each.".into(),
             ),
             Encoding(encoding) => (
                 Code::ERRCODE_FEATURE_NOT_SUPPORTED,
                 format!("profile_cache needs a database in UTF8, and this one is in {encoding}"),
                 Some("Keys and values that lead to profiles are kept as UTF-8.".into()),
-                Some("Dump the database and restore it into one that was created with ENCODING 'UTF8'.".into()),
+                "Dump the database and restore it into one that was created with ENCODING 'UTF8'.".into(),
             ),
             SessionValue(what) => (
                 Code::ERRCODE_INVALID_OBJECT_DEFINITION,
                 format!("the document view uses {what}, which depends on more than its arguments: the session, its settings or the moment"),
                 Some("A cached document is the same for everyone, until a row of it changes.".into()),
-                Some("Leave it out. For the time use now() and valid_until; to filter by user, row security on the profile table.".into()),
+                "Leave it out. For the time use now() and valid_until; to filter by user, row security on the profile table.".into(),
             ),
             NeedsValidUntil(what) => (
                 Code::ERRCODE_INVALID_OBJECT_DEFINITION,
                 format!("the document view uses {what}, which depends on the time, and has no column valid_until"),
                 None,
-                Some("Add valid_until timestamptz: the next moment at which the document changes by itself, NULL for never.".into()),
+                "Add valid_until timestamptz: the next moment at which the document changes by itself, NULL for never.".into(),
             ),
             PrintsNames(what) => (
                 Code::ERRCODE_INVALID_OBJECT_DEFINITION,
                 format!("the document view prints a value of type {what}, which is the name of another object"),
                 Some("Renaming that object would change the document, and nothing that it depends on.".into()),
-                Some("Leave it out.".into()),
+                "Leave it out.".into(),
             ),
-            DocumentBroken(why) => (
-                Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-                "the document view of profile_cache cannot be used".into(),
-                Some(why),
-                Some("Mend it, then run SELECT profile_cache.attach() again, with the same arguments.".into()),
-            ),
+            // What makes a table unfit.
             NotATable(t) => (
                 Code::ERRCODE_WRONG_OBJECT_TYPE,
                 format!("{t} is not an ordinary table"),
                 None,
-                Some("Use an ordinary table, not a view, materialized view, foreign table or sequence.".into()),
+                "Use an ordinary table, not a view, materialized view, foreign table or sequence.".into(),
             ),
             NotYours(t) => (
                 Code::ERRCODE_WRONG_OBJECT_TYPE,
                 format!("table {t} belongs to the system or to an extension"),
                 None,
-                Some("Use the app's own tables.".into()),
+                "Use the app's own tables.".into(),
             ),
             NotPermanent(t) => (
                 Code::ERRCODE_WRONG_OBJECT_TYPE,
                 format!("table {t} is temporary or unlogged"),
                 Some("The cache outlives a crash and is read on standbys; such a table does neither.".into()),
-                Some("Use a permanent table (ALTER TABLE … SET LOGGED).".into()),
+                "Use a permanent table (ALTER TABLE … SET LOGGED).".into(),
             ),
             Partitioned(t) => (
                 Code::ERRCODE_FEATURE_NOT_SUPPORTED,
                 format!("table {t} is partitioned"),
                 Some("Statement triggers with transition tables do not see changes made through single partitions.".into()),
-                Some("Use an ordinary table.".into()),
+                "Use an ordinary table.".into(),
             ),
             Inherited(t) => (
                 Code::ERRCODE_FEATURE_NOT_SUPPORTED,
                 format!("table {t} takes part in table inheritance"),
                 Some("Changes made through another table of the hierarchy would not be seen.".into()),
-                Some("Use a table without parents and children.".into()),
+                "Use a table without parents and children.".into(),
             ),
             ForcedRowSecurity(t) => (
                 Code::ERRCODE_FEATURE_NOT_SUPPORTED,
                 format!("table {t} has FORCE ROW LEVEL SECURITY"),
                 Some("Documents are computed as the tables' owner, whom forced policies would filter.".into()),
-                Some(format!("ALTER TABLE {t} NO FORCE ROW LEVEL SECURITY; policies keep applying to every other role.")),
+                format!("ALTER TABLE {t} NO FORCE ROW LEVEL SECURITY; policies keep applying to every other role."),
             ),
+            // Who is in the way, and who may.
             TablesBusy(by) => (
                 Code::ERRCODE_LOCK_NOT_AVAILABLE,
                 "could not lock the tables for profile_cache: other transactions hold them".into(),
@@ -382,19 +264,19 @@ impl Error {
                 } else {
                     format!("It waits a few seconds at most, so that the app never queues behind it for long. In the way: {}.", by.join("; "))
                 }),
-                Some("Try again when that is over, or end it: SELECT pg_terminate_backend(…), ROLLBACK PREPARED '…'. On profile_cache.attachment it is DDL that is not committed, on profile_cache.drain a refresh.".into()),
+                "Try again when that is over, or end it: SELECT pg_terminate_backend(…), ROLLBACK PREPARED '…'. On profile_cache.attachment it is DDL that is not committed, on profile_cache.drain a refresh.".into(),
             ),
             NoPrivilege(t) => (
                 Code::ERRCODE_INSUFFICIENT_PRIVILEGE,
                 format!("permission denied for table {t}"),
                 None,
-                Some(format!("get_profile shows what SELECT cached_profile would: GRANT SELECT ON {t} (or on its key and cached_profile) and USAGE on its schema.")),
+                format!("get_profile shows what SELECT cached_profile would: GRANT SELECT ON {t} (or on its key and cached_profile) and USAGE on its schema."),
             ),
             NotOwner(t) => (
                 Code::ERRCODE_INSUFFICIENT_PRIVILEGE,
                 format!("must be owner of table {t}"),
                 None,
-                Some("Run this as the tables' owner, or as a member of that role.".into()),
+                "Run this as the tables' owner, or as a member of that role.".into(),
             ),
             OtherOwner { kind, name, owner, expected, relation } => (
                 Code::ERRCODE_INSUFFICIENT_PRIVILEGE,
@@ -404,201 +286,149 @@ impl Error {
                 } else {
                     format!("The document view reaches it, so that code behind it would run as {expected}. It may belong to that role or to a superuser.")
                 }),
-                Some(format!("ALTER {} {name} OWNER TO {expected};", kind.to_uppercase())),
+                format!("ALTER {} {name} OWNER TO {expected};", kind.to_uppercase()),
             ),
             NotExtensionMember(owner) => (
                 Code::ERRCODE_INSUFFICIENT_PRIVILEGE,
                 format!("must be a member of role {owner}, who owns the extension profile_cache"),
                 None,
-                Some(format!("Run CREATE EXTENSION as the tables' owner, or GRANT {owner} to that role.")),
+                format!("Run CREATE EXTENSION as the tables' owner, or GRANT {owner} to that role."),
             ),
+            // The key, the conventional tables, and names that are taken.
             NoKeyColumn { table, key } => (
                 Code::ERRCODE_UNDEFINED_COLUMN,
                 format!("table {table} has no column {key}"),
                 None,
-                Some("Name the uuid column that the app looks profiles up by: SELECT profile_cache.attach(key => '…').".into()),
+                "Name the uuid column that the app looks profiles up by: SELECT profile_cache.attach(key => '…').".into(),
             ),
             KeyName(key) => (
                 Code::ERRCODE_DUPLICATE_COLUMN,
                 format!("the key column cannot be named {key}"),
                 Some("The document view has columns document and valid_until of its own.".into()),
-                Some("Rename the column.".into()),
+                "Rename the column.".into(),
             ),
             KeyNotUuid { table, key, is } => (
                 Code::ERRCODE_DATATYPE_MISMATCH,
                 format!("column {key} of table {table} is of type {is}, not uuid"),
                 None,
-                Some("get_profile(uuid) looks profiles up by a uuid column; name it with key => '…'.".into()),
+                "get_profile(uuid) looks profiles up by a uuid column; name it with key => '…'.".into(),
             ),
             KeyNotUnique { table, key, found } => (
                 Code::ERRCODE_INVALID_TABLE_DEFINITION,
                 format!("column {key} of table {table} is not unique"),
                 found.map(|i| format!("Index {i} does not count: it is deferrable, partial, invalid, or on more than this column.")),
-                Some(format!("CREATE UNIQUE INDEX CONCURRENTLY ON {table} ({key});")),
+                format!("CREATE UNIQUE INDEX CONCURRENTLY ON {table} ({key});"),
             ),
             NoForeignKey { table, to } => (
                 Code::ERRCODE_INVALID_TABLE_DEFINITION,
                 format!("table {table} has no valid, enabled foreign key between it and {to}"),
                 Some("Without one, nothing orders a change there against a change of the profile.".into()),
-                Some(format!("Add the foreign key (ALTER TABLE … ADD FOREIGN KEY …), on one column of {table}, VALIDATE it, and enable its triggers if they are disabled.")),
+                format!("Add the foreign key (ALTER TABLE … ADD FOREIGN KEY …), on one column of {table}, VALIDATE it, and enable its triggers if they are disabled."),
             ),
             ColumnTaken { table, column, is, wanted } => (
                 Code::ERRCODE_DUPLICATE_COLUMN,
                 format!("column {column} of table {table} is of type {is}, not {wanted}"),
                 Some("attach() adds this column for its own use.".into()),
-                Some(format!("Rename or drop your column {column}.")),
+                format!("Rename or drop your column {column}."),
             ),
             ViewTaken(v) => (
                 Code::ERRCODE_DUPLICATE_TABLE,
                 format!("relation {v} exists and was not written by profile_cache.attach()"),
                 None,
-                Some("Rename or drop it: attach() writes its document view under this name.".into()),
+                "Rename or drop it: attach() writes its document view under this name.".into(),
             ),
             WrongType { table, column, is, wanted } => (
                 Code::ERRCODE_DATATYPE_MISMATCH,
                 format!("column {column} of table {table} is of type {is}, not {wanted}"),
                 None,
-                Some("Change its type, or rename it: by its name it belongs to the conventional tables.".into()),
+                "Change its type, or rename it: by its name it belongs to the conventional tables.".into(),
             ),
             UnknownExclude { table, column } => (
                 Code::ERRCODE_UNDEFINED_COLUMN,
                 format!("table {table} has no column {column} to exclude"),
                 None,
-                Some("Correct the name in exclude => '{…}'.".into()),
+                "Correct the name in exclude => '{…}'.".into(),
             ),
+            // Computing and storing a document.
             TwoDocuments => (
                 Code::ERRCODE_CARDINALITY_VIOLATION,
                 "the document view has more than one row for this profile".into(),
                 None,
-                Some("Aggregate in the view, so that it has one row for each profile.".into()),
+                "Aggregate in the view, so that it has one row for each profile.".into(),
             ),
             TooDeep => (
                 Code::ERRCODE_STATEMENT_TOO_COMPLEX,
                 "an index, a CHECK or statistics of a used table are nested more than 1000 deep".into(),
                 Some("Reading the document view may run what is in them, and it cannot be told what that is.".into()),
-                Some("Drop them, or put the expression into a function with a parsed SQL body.".into()),
+                "Drop them, or put the expression into a function with a parsed SQL body.".into(),
             ),
             IndexChecked(index) => (
                 Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
                 format!("a document cannot be stored where index {index} needs an entry for it"),
                 Some("It is being built, keeps the cache's own columns apart, or runs code that a document view may not reach.".into()),
-                Some("Let it be built, or drop it.".into()),
+                "Let it be built, or drop it.".into(),
             ),
             ChecksQueued(table) => (
                 Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
                 format!("this transaction still has constraints of table {table} to check"),
                 None,
-                Some("Run it in a transaction of its own, as CALL profile_cache.refresh() does.".into()),
+                "Run it in a transaction of its own, as CALL profile_cache.refresh() does.".into(),
             ),
             EventsPending(table) => (
                 Code::ERRCODE_OBJECT_IN_USE,
                 format!("this transaction has changed rows of table {table}, and constraints of it are still to be checked"),
                 Some("PostgreSQL alters no table with pending trigger events, such as a deferred foreign key's.".into()),
-                Some("Run SET CONSTRAINTS ALL IMMEDIATE before, or put this into a migration of its own.".into()),
+                "Run SET CONSTRAINTS ALL IMMEDIATE before, or put this into a migration of its own.".into(),
             ),
+            // How a function of ours is called.
             NullArgument(a) => (
                 Code::ERRCODE_NULL_VALUE_NOT_ALLOWED,
                 format!("argument {a} must not be null"),
                 None,
-                Some("Leave it out to get its default.".into()),
+                "Leave it out to get its default.".into(),
             ),
             BatchSize(n) => (
                 Code::ERRCODE_INVALID_PARAMETER_VALUE,
                 format!("batch_size must be between 1 and 100000, not {n}"),
                 None,
-                Some("The default, 5000, suits most tables.".into()),
+                "The default, 5000, suits most tables.".into(),
             ),
             Sample(n) => (
                 Code::ERRCODE_INVALID_PARAMETER_VALUE,
                 format!("sample must be at least 1, not {n}"),
                 None,
-                Some("Leave it out to verify every profile.".into()),
+                "Leave it out to verify every profile.".into(),
             ),
             InTransaction => (
                 Code::ERRCODE_INVALID_TRANSACTION_TERMINATION,
                 "profile_cache.refresh() commits after each batch and cannot run inside a transaction block or a function".into(),
                 None,
-                Some("Send CALL profile_cache.refresh() as a statement of its own, in autocommit mode.".into()),
+                "Send CALL profile_cache.refresh() as a statement of its own, in autocommit mode.".into(),
             ),
             OneSnapshot => (
                 Code::ERRCODE_INVALID_TRANSACTION_STATE,
                 "profile_cache.refresh_step() needs a READ COMMITTED transaction".into(),
                 None,
-                Some("Use CALL profile_cache.refresh(), which begins its own.".into()),
+                "Use CALL profile_cache.refresh(), which begins its own.".into(),
             ),
             NotATrigger(f) => (
                 Code::ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
                 format!("function {f} was not called by the trigger manager"),
                 None,
-                Some("Its triggers are made by profile_cache.attach().".into()),
+                "Its triggers are made by profile_cache.attach().".into(),
             ),
             WrongTrigger(f) => (
                 Code::ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
                 format!("function {f} was fired by a trigger of the wrong timing or level"),
                 None,
-                Some("Its triggers are made by profile_cache.attach(); drop this one.".into()),
+                "Its triggers are made by profile_cache.attach(); drop this one.".into(),
             ),
             Internal(what) => (
                 Code::ERRCODE_INTERNAL_ERROR,
                 format!("profile_cache: {what}"),
                 None,
-                Some("This is a defect; please report it.".into()),
+                "This is a defect; please report it.".into(),
             ),
-        };
-        let mut r = ErrorReport::new(code, message, "");
-        if let Some(d) = detail {
-            r = r.set_detail(d);
         }
-        if let Some(h) = hint {
-            r = r.set_hint(h);
-        }
-        r
     }
-
-    /// Ends the current SQL function with this error.
-    pub fn raise(self) -> ! {
-        self.report().report(PgLogLevel::ERROR);
-        std::panic::resume_unwind(Box::new("unreachable: an ERROR report does not return"))
-    }
-
-    /// Whether reading the view might run another role's code as the tables' owner.
-    pub fn is_unsafe(&self) -> bool {
-        matches!(self, Error::OtherOwner { .. } | Error::AnotherLanguage { .. } | Error::TooDeep)
-    }
-
-    /// The same error for those who read.
-    pub fn for_readers(self) -> Error {
-        let report = self.report();
-        Error::Unsafe { why: report.message().to_owned(), hint: report.hint().map(str::to_owned) }
-    }
-
-    /// The message alone.
-    pub fn message(self) -> String {
-        self.report().message().to_owned()
-    }
-
-    /// What happened and what to do, for `status`.
-    pub fn message_and_hint(self) -> (String, String) {
-        let report = self.report();
-        let hint = report.hint().unwrap_or_default();
-        (report.message().to_owned(), hint.to_owned())
-    }
-}
-
-/// A NOTICE.
-pub fn notice(message: &str) {
-    ErrorReport::new(Code::ERRCODE_SUCCESSFUL_COMPLETION, message.to_owned(), "")
-        .report(PgLogLevel::NOTICE);
-}
-
-/// A WARNING with a hint.
-pub fn warning(message: &str, hint: &str) {
-    ErrorReport::new(Code::ERRCODE_WARNING, message.to_owned(), "")
-        .set_hint(hint.to_owned())
-        .report(PgLogLevel::WARNING);
-}
-
-/// The server asks this backend to stop: cancels and terminations are raised here.
-pub fn check_interrupts() {
-    pgrx::check_for_interrupts!();
 }

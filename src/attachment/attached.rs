@@ -1,0 +1,240 @@
+//! The attachment, resolved: tables, columns and indexes by their numbers, and what keeps it from being trusted.
+//!
+//! Invariant: nothing here changes once it is made. What was true when it was loaded stays so in it, and whoever
+//! uses it asks the room whether it is still the newest.
+
+use crate::definition::{self, Definition, Link, Sql, Step};
+use crate::error::Error;
+use crate::pg::scan::{self, Epochs, KeyHash, Keys, Probe};
+use crate::pg::trigger::Column;
+use crate::pg::{Oid, catalog};
+use std::rc::Rc;
+
+/// Why no stored document may be trusted although the configuration is there.
+#[derive(Clone, Debug)]
+pub enum Distrust {
+    /// Triggers of ours that are missing or not ENABLE ALWAYS.
+    Triggers(Vec<String>),
+    /// Something that attach() mends or names, in words.
+    Problem(String),
+    /// Something that attach() does not change, in words, and what ends it.
+    Unfit { why: String, advice: String },
+}
+
+impl Distrust {
+    /// Why, in words.
+    pub fn reason(&self) -> String {
+        match self {
+            Distrust::Triggers(missing) => {
+                format!("triggers are missing or not ENABLE ALWAYS: {}", missing.join(", "))
+            }
+            Distrust::Problem(why) | Distrust::Unfit { why, .. } => why.clone(),
+        }
+    }
+
+    /// What to do.
+    pub fn hint(&self) -> String {
+        match self {
+            Distrust::Unfit { advice, .. } => advice.clone(),
+            _ => "SELECT profile_cache.attach(), with the same arguments, mends it or says what to do."
+                .into(),
+        }
+    }
+}
+
+/// A used table, resolved.
+#[derive(Debug)]
+pub struct UsedTable {
+    pub oid: Oid,
+    pub schema: String,
+    pub name: String,
+    pub links: Vec<UsedLink>,
+}
+
+#[derive(Debug)]
+pub struct UsedLink {
+    pub link: Link,
+    pub columns: Vec<Column>,
+    /// Columns whose change may change a document, seen this way.
+    pub watched: Vec<Column>,
+    /// For a member's link: the profile's columns that it references.
+    pub targets: Vec<i16>,
+    /// How to find the profile of a member's row without SQL.
+    pub probe: Option<Probe>,
+    /// One of the columns is an enum: its value's text may come to mean another value.
+    pub renamable: bool,
+}
+
+/// A way in which a pending key may name a profile: the key, or what members refer to.
+#[derive(Debug)]
+pub struct Naming {
+    pub step: Step,
+    /// The columns' types, as SQL writes them.
+    pub types: Vec<String>,
+    /// The columns' numbers and types.
+    pub columns: Vec<(i16, Oid)>,
+    /// A hash of the columns' names.
+    pub set: i64,
+    /// Equal values have one text, so that a hash of it finds them.
+    pub plain: bool,
+}
+
+impl Naming {
+    pub(super) fn of(profile: Oid, step: Step, types: Vec<String>) -> Naming {
+        let names = step.column_names();
+        let columns = names.iter().filter_map(|name| {
+            let number = catalog::column_number(profile, name)?;
+            let oid = catalog::base_type(catalog::column_type(profile, number));
+            Some((number, oid))
+        });
+        let columns: Vec<(i16, Oid)> = columns.collect();
+        let plain = columns.len() == names.len()
+            && step.columns.iter().all(|c| c.operator == definition::BUILT_IN_EQUALS)
+            && columns.iter().all(|(number, _)| catalog::has_one_text(profile, *number));
+        Naming { set: scan::hash(&names), plain, columns, types, step }
+    }
+
+    /// How a pending key with these values stands in the table.
+    pub fn hash<S: AsRef<str>>(&self, values: &[S]) -> KeyHash {
+        let mut hash = 0;
+        if self.plain {
+            // Padding of character(n) does not count.
+            let texts = values.iter().zip(&self.columns).map(|(value, (_, oid))| {
+                let padded = *oid == pgrx::pg_sys::BPCHAROID;
+                let text = value.as_ref();
+                if padded { text.trim_end_matches(' ') } else { text }
+            });
+            hash = scan::hash(&texts.collect::<Vec<_>>());
+        }
+        KeyHash { set: self.set, hash }
+    }
+}
+
+/// Numbers of the four columns that a profile's row has of ours.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CacheColumns {
+    pub document: i16,
+    pub valid_until: i16,
+    pub epoch: i16,
+    pub updated_at: i16,
+}
+
+impl CacheColumns {
+    /// In the order of [`COLUMNS`](crate::definition::COLUMNS), which is that of
+    /// [`Stored`](crate::pg::tuple::Stored) too.
+    pub fn all(self) -> [i16; 4] {
+        [self.document, self.valid_until, self.epoch, self.updated_at]
+    }
+}
+
+/// The attachment, resolved.
+#[derive(Debug)]
+pub struct Attached {
+    pub profile: Oid,
+    pub profile_name: String,
+    pub owner: Oid,
+    pub document: Oid,
+    pub definition: Definition,
+    pub sql: Sql,
+    pub key: i16,
+    pub columns: CacheColumns,
+    /// Empty where the definition cannot be resolved.
+    pub tables: Vec<UsedTable>,
+    /// What computing reads, and so locks: the tables, their indexes, the view and those nested in it.
+    pub read: Vec<Oid>,
+    /// Stamps below are of another attachment or another definition, in any snapshot; none is trusted
+    /// while that has no number yet.
+    pub trusted_from: Option<i64>,
+    pub distrust: Option<Distrust>,
+    /// How to find a profile by its key without SQL.
+    pub probe: Option<Probe>,
+    pub epochs: Epochs,
+    pub keys: Keys,
+    /// Every way in which a pending key may name a profile.
+    pub naming: Vec<Naming>,
+    /// Their sets, in order.
+    pub sets: Vec<i64>,
+    /// Indexes of the profile table whose code we may not run.
+    pub foreign_indexes: Vec<Oid>,
+    /// Writing a row evaluates the app's own code, or meets an index on our columns.
+    pub fragile: bool,
+    /// There is an index by which expired documents are found.
+    pub expiry_indexed: bool,
+}
+
+impl Attached {
+    pub fn table(&self, oid: Oid) -> Option<&UsedTable> {
+        self.tables.iter().find(|t| t.oid == oid)
+    }
+
+    /// Whether rows of the profile table are read and written as `other` does it.
+    pub fn same_columns(&self, other: &Attached) -> bool {
+        self.profile == other.profile
+            && self.key == other.key
+            && self.columns == other.columns
+            && self.foreign_indexes == other.foreign_indexes
+            && self.definition == other.definition
+    }
+
+    /// The tables whose changes are followed.
+    pub fn used(&self) -> Vec<Oid> {
+        let tables = self.tables.iter().map(|t| t.oid);
+        tables.chain([self.profile]).collect()
+    }
+
+    /// How the profile's key names it.
+    pub fn key_naming(&self) -> &Naming {
+        &self.naming[0]
+    }
+
+    /// How what this step finds is named.
+    pub fn naming_of(&self, step: &Step) -> &Naming {
+        let same = |n: &&Naming| n.step.column_names() == step.column_names();
+        self.naming.iter().find(same).unwrap_or(&self.naming[0])
+    }
+
+    /// The columns of the profile whose change makes its own document another.
+    pub fn own_columns(&self) -> &[Column] {
+        let links = self.table(self.profile).map_or(&[][..], |t| &t.links);
+        let own = links.iter().find(|l| l.link.member);
+        own.map_or(&[], |l| &l.watched)
+    }
+}
+
+/// The state of this database.
+#[derive(Clone)]
+pub enum State {
+    None,
+    Ready(Rc<Attached>),
+    /// Attached, but something that every read needs is gone.
+    Gone(Gone),
+}
+
+/// What is gone of an attachment that cannot be read at all.
+#[derive(Clone)]
+pub enum Gone {
+    Profile,
+    Document,
+    Columns,
+    Definition,
+    /// Reading the view could run another role's code as the tables' owner: why, and what to do.
+    Unsafe {
+        why: String,
+        hint: Option<String>,
+    },
+    /// The database has this encoding.
+    Encoding(String),
+}
+
+impl Gone {
+    pub fn error(self) -> Error {
+        match self {
+            Gone::Unsafe { why, hint } => Error::Unsafe { why, hint },
+            Gone::Encoding(encoding) => Error::Encoding(encoding),
+            Gone::Profile => Error::ProfileGone,
+            Gone::Document => Error::DocumentGone,
+            Gone::Columns => Error::ColumnsGone,
+            Gone::Definition => Error::DocumentBroken("Its definition cannot be read.".into()),
+        }
+    }
+}

@@ -1,0 +1,354 @@
+//! Makes the resolved attachment from what attach() recorded and from the catalogs as they are now.
+//!
+//! Invariant: what cannot be resolved or has become unsafe is said, never guessed. Whatever comes out of it, the
+//! relations that it was read from come with it: a change of theirs drops it.
+
+use super::attached::{Attached, CacheColumns, Distrust, Gone, Naming, State, UsedLink, UsedTable};
+use super::health::{UNIQUE_KEY, expiry_indexed, fragile, not_unique, triggers_off, unhealthy};
+use crate::definition::{self, Definition, Sql, Step, qualified};
+use crate::error::Error;
+use crate::pg::scan::{Epochs, Keys, Probe};
+use crate::pg::spi::{self, Arg, At};
+use crate::pg::trigger::Column;
+use crate::pg::{Oid, catalog};
+use crate::proof::reach::{self, Reached};
+use crate::rights::{as_ourselves, home};
+use pgrx::pg_sys::{INT8OID, JSONBOID, TIMESTAMPTZOID, UUIDOID};
+use std::rc::Rc;
+
+/// The attachment as it is now, and the relations whose change may make it another.
+pub(super) fn read() -> (State, Vec<Oid>) {
+    let Some((home, _)) = home() else {
+        return (State::None, vec![]);
+    };
+    let _us = as_ourselves();
+    let mut watched = vec![home];
+    let state = match record() {
+        Some(record) => match attached(record, &mut watched) {
+            Ok(attached) => State::Ready(Rc::new(attached)),
+            Err(other) => other,
+        },
+        None => State::None,
+    };
+    (state, watched)
+}
+
+/// What stands in our tables about it.
+struct Record {
+    profile: Oid,
+    document: Oid,
+    definition: String,
+    problem: Option<String>,
+    /// Unless it says no, reading the view could run another role's code.
+    is_unsafe: Option<bool>,
+    trusted_from: Option<i64>,
+    /// There has been DDL that nobody has looked at.
+    unseen: bool,
+}
+
+fn record() -> Option<Record> {
+    spi::one(
+        "SELECT a.profile::oid, a.document::oid, a.definition::text, a.problem, a.unsafe, \
+          (SELECT e.trusted_from FROM profile_cache.epoch AS e WHERE NOT EXISTS \
+            (SELECT FROM profile_cache.pending_epoch AS p WHERE p.redefined AND p.epoch IS NULL)), \
+          EXISTS (SELECT FROM profile_cache.pending_epoch AS p WHERE p.about IS NOT NULL) \
+         FROM profile_cache.attachment AS a",
+        At::Latest,
+        &[],
+        |r| {
+            Some(Record {
+                profile: r.oid(1)?,
+                document: r.oid(2)?,
+                definition: r.text(3)?,
+                problem: r.text(4),
+                is_unsafe: r.bool(5),
+                trusted_from: r.int8(6),
+                unseen: r.bool(7) != Some(false),
+            })
+        },
+    )
+    .flatten()
+}
+
+/// What is recorded, resolved; or the state where it cannot be used at all. Adds to `watched` as it goes.
+fn attached(record: Record, watched: &mut Vec<Oid>) -> Result<Attached, State> {
+    let Record { profile, document, trusted_from, .. } = record;
+    if let Some(encoding) = catalog::other_encoding() {
+        return Err(State::Gone(Gone::Encoding(encoding)));
+    }
+    watched.extend([profile, document]);
+    watched.extend(our_relations());
+    let sql = |oid| catalog::relation_name(oid).map(|(s, t)| qualified(&s, &t));
+    let profile_name = sql(profile).ok_or(State::Gone(Gone::Profile))?;
+    let document_name = sql(document).ok_or(State::Gone(Gone::Document))?;
+    // Whoever owns what the view reads now, whether or not an event trigger told us: REASSIGN OWNED
+    // fires none. A change of a view's owner drops this copy, nested views' too.
+    let relations = relations_of(document);
+    watched.extend(&relations);
+    let definition = serde_json::from_str::<Definition>(&record.definition).ok();
+    if let Some(gone) = unsafe_to_read(&record, definition.as_ref(), &relations) {
+        return Err(State::Gone(gone));
+    }
+    let Some(definition) = definition.filter(Definition::is_only_names) else {
+        return Err(State::Gone(Gone::Definition));
+    };
+    let (Some((key, columns)), Some(owner)) =
+        (key_and_columns(profile, &definition), catalog::owner(profile))
+    else {
+        return Err(State::Gone(Gone::Columns));
+    };
+    let (epochs, keys) = our_tables().ok_or(State::None)?;
+    let naming = naming(profile, &definition);
+    let mut sets: Vec<i64> = naming.iter().map(|n| n.set).collect();
+    sets.sort_unstable();
+    let plain = naming.iter().filter(|n| n.plain);
+    let names = plain.flat_map(|n| n.step.column_names()).collect();
+    let (tables, distrust) = tables(record.problem, profile, key, &definition);
+    watched.extend(tables.iter().map(|t| t.oid));
+    Ok(Attached {
+        profile,
+        sql: Sql::new(profile_name.clone(), document_name, &definition, names),
+        profile_name,
+        owner,
+        document,
+        key,
+        columns,
+        read: read_relations(relations, &tables),
+        tables,
+        trusted_from,
+        distrust,
+        probe: probe(profile, key),
+        epochs,
+        keys,
+        naming,
+        sets,
+        foreign_indexes: reach::foreign_indexes(profile),
+        fragile: fragile(profile, columns),
+        expiry_indexed: expiry_indexed(profile, columns.valid_until),
+        definition,
+    })
+}
+
+/// Those of our own relations whose numbers the copy holds.
+fn our_relations() -> Vec<Oid> {
+    let ours = [
+        "epoch",
+        "pending_epoch",
+        "pending_epoch_horizon",
+        "horizon",
+        "pending_key",
+        "pending_key_probe",
+    ];
+    ours.iter().filter_map(|name| catalog::relation("profile_cache", name)).collect()
+}
+
+/// Whether reading the view could run another role's code, and why. `relations`: what the view reads.
+fn unsafe_to_read(
+    record: &Record,
+    definition: Option<&Definition>,
+    relations: &[Oid],
+) -> Option<Gone> {
+    let &Record { profile, document, ref problem, is_unsafe, unseen, .. } = record;
+    let owners = |oid: &Oid| catalog::owner(*oid) == catalog::owner(profile);
+    // What a definition says that has a problem is of an earlier view; so may one be where nobody has
+    // looked at what DDL has changed.
+    let ask = problem.is_some()
+        || unseen
+        || !relations.iter().all(owners)
+        || definition.is_none_or(|d| d.own_code)
+        || Reached::plans_own_code(relations);
+    if ask
+        && let Err(e) = Reached::by_view(profile, document).check(profile)
+        && let Error::Unsafe { why, hint } = e.for_readers()
+    {
+        return Some(Gone::Unsafe { why, hint });
+    }
+    if is_unsafe != Some(false) {
+        let unsaid = || "nothing says why any more".to_owned();
+        let why = problem.clone().unwrap_or_else(unsaid);
+        return Some(Gone::Unsafe { why, hint: None });
+    }
+    None
+}
+
+/// The numbers of the key column and of the four columns, which have the types that they should have.
+fn key_and_columns(profile: Oid, definition: &Definition) -> Option<(i16, CacheColumns)> {
+    let of_type = |name: &str, oid: Oid| {
+        catalog::column_number(profile, name).filter(|n| catalog::column_type(profile, *n) == oid)
+    };
+    let columns = definition::COLUMNS.map(|(name, _)| name);
+    let types = [JSONBOID, TIMESTAMPTZOID, INT8OID, TIMESTAMPTZOID];
+    let [a, b, c, d] = [0, 1, 2, 3].map(|i| of_type(columns[i], types[i]));
+    let columns = CacheColumns { document: a?, valid_until: b?, epoch: c?, updated_at: d? };
+    Some((of_type(&definition.key, UUIDOID)?, columns))
+}
+
+/// The used tables, none where one cannot be resolved; and why no stored document may be trusted.
+fn tables(
+    problem: Option<String>,
+    profile: Oid,
+    key: i16,
+    definition: &Definition,
+) -> (Vec<UsedTable>, Option<Distrust>) {
+    let tables = match resolve(definition, profile) {
+        Ok(tables) => tables,
+        Err(missing) => {
+            return (vec![], Some(Distrust::Problem(format!("{missing} does not exist"))));
+        }
+    };
+    let distrust = triggers_off(profile, &tables)
+        .or(problem.map(Distrust::Problem))
+        .or_else(|| unhealthy(profile, key, &tables))
+        .or_else(|| not_unique(definition, &tables));
+    (tables, distrust)
+}
+
+/// The key, and the members' steps, one for each set of referenced columns; with the columns' types.
+fn naming(profile: Oid, d: &Definition) -> Vec<Naming> {
+    let key = Step::profile(&d.key, definition::BUILT_IN_EQUALS);
+    let mut found: Vec<(Step, Vec<String>)> = vec![(key, vec![definition::UUID.into()])];
+    for link in d.tables.iter().flat_map(|t| &t.links) {
+        if let Some(step) = link.direct()
+            && !found.iter().any(|(s, _)| s.column_names() == step.column_names())
+        {
+            found.push((step.clone(), link.target_types()));
+        }
+    }
+    found.into_iter().map(|(step, types)| Naming::of(profile, step, types)).collect()
+}
+
+/// Tables, columns and types by their names; or the name that is missing.
+fn resolve(d: &Definition, profile: Oid) -> Result<Vec<UsedTable>, String> {
+    let column = |table: Oid, name: &str| -> Result<Column, String> {
+        let number = catalog::column_number(table, name).ok_or(format!("column {name}"))?;
+        Ok(Column::of(table, number))
+    };
+    d.tables
+        .iter()
+        .map(|t| {
+            let display = qualified(&t.schema, &t.name);
+            let oid = catalog::relation(&t.schema, &t.name).ok_or(format!("table {display}"))?;
+            let columns = |names: &[String]| -> Result<Vec<Column>, String> {
+                names.iter().map(|c| column(oid, c)).collect()
+            };
+            let links = t
+                .links
+                .iter()
+                .map(|l| {
+                    // None but for a member.
+                    let targets = l.direct().map(Step::column_names).unwrap_or_default();
+                    let targets = targets.iter().map(|c| Ok(column(profile, c)?.number));
+                    let targets = targets.collect::<Result<Vec<i16>, String>>()?;
+                    let own = columns(&l.column_names())?;
+                    let probe = match (&own[..], &targets[..]) {
+                        ([c], [t]) if c.oid == catalog::column_type(profile, *t) => {
+                            probe(profile, *t)
+                        }
+                        _ => None,
+                    };
+                    Ok(UsedLink {
+                        probe,
+                        renamable: own.iter().any(|c| catalog::is_enum(c.oid)),
+                        columns: own,
+                        watched: columns(&l.watched)?,
+                        targets,
+                        link: l.clone(),
+                    })
+                })
+                .collect::<Result<_, String>>()?;
+            Ok(UsedTable { oid, schema: t.schema.clone(), name: t.name.clone(), links })
+        })
+        .collect()
+}
+
+/// The same, at any time.
+pub fn relations_of_view(document: Oid) -> Vec<Oid> {
+    let _us = as_ourselves();
+    relations_of(document)
+}
+
+/// The view, those nested in it, and what they read.
+fn relations_of(document: Oid) -> Vec<Oid> {
+    spi::all(
+        "WITH RECURSIVE nested AS (SELECT $1 AS oid UNION SELECT d.refobjid FROM nested AS n \
+          JOIN pg_catalog.pg_rewrite AS r ON r.ev_class = n.oid AND r.ev_type = '1' \
+          JOIN pg_catalog.pg_depend AS d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid \
+           AND d.refclassid = 'pg_class'::regclass) \
+         SELECT n.oid FROM nested AS n",
+        At::Latest,
+        &[Arg::oid(document)],
+        |r| r.oid(1),
+    )
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// What computing reads: these relations, the used tables, and their indexes.
+///
+/// Beside them, as far as they are written down, the relations of row types: whoever prints a row opens its type's.
+fn read_relations(relations: Vec<Oid>, tables: &[UsedTable]) -> Vec<Oid> {
+    let tables: Vec<Oid> = tables.iter().map(|t| t.oid).collect();
+    let indexes = spi::all(
+        "SELECT i.indexrelid FROM pg_catalog.pg_index AS i WHERE i.indrelid = ANY ($1)",
+        At::Latest,
+        &[Arg::oids(&tables)],
+        |r| r.oid(1),
+    );
+    let rows = spi::all(
+        "SELECT t.typrelid FROM profile_cache.reached AS r JOIN pg_catalog.pg_type AS t ON t.oid = r.objid \
+         WHERE r.server = $1 AND r.classid = 'pg_catalog.pg_type'::pg_catalog.regclass AND t.typrelid <> 0",
+        At::Latest,
+        &[Arg::int8(Some(catalog::place().0))],
+        |r| r.oid(1),
+    );
+    let mut read = relations;
+    for row in rows.into_iter().flatten() {
+        if !read.contains(&row) {
+            read.push(row);
+        }
+    }
+    read.retain(|r| !tables.contains(r));
+    read.extend(indexes.into_iter().flatten());
+    read.extend(tables);
+    read
+}
+
+/// How to find a profile by one unique column.
+fn probe(profile: Oid, column: i16) -> Option<Probe> {
+    // An index built over rows whose HOT chains did not fit it is not for older snapshots.
+    let index = spi::one(
+        &format!(
+            "{UNIQUE_KEY} AND NOT i.indcheckxmin AND EXISTS (SELECT FROM pg_catalog.pg_opclass AS o \
+             WHERE o.oid = i.indclass[0] AND o.opcdefault AND o.opcnamespace = 'pg_catalog'::regnamespace) LIMIT 1"
+        ),
+        At::Latest,
+        &[Arg::oid(profile), Arg::int8(Some(column.into()))],
+        |r| r.oid(1),
+    );
+    Probe::new(index.flatten()?, catalog::column_type(profile, column))
+}
+
+/// Where our own tables stand.
+fn our_tables() -> Option<(Epochs, Keys)> {
+    let relation = |name| catalog::relation("profile_cache", name);
+    let (table, pending, keys) =
+        (relation("epoch")?, relation("pending_epoch")?, relation("pending_key")?);
+    let horizon = relation("horizon")?;
+    let epochs = Epochs {
+        table,
+        current: catalog::column_number(table, "current")?,
+        horizon,
+        from: catalog::column_number(horizon, "pending_from")?,
+        pending,
+        index: relation("pending_epoch_horizon")?,
+        number: catalog::column_number(pending, "epoch")?,
+    };
+    let keys = Keys {
+        table: keys,
+        index: relation("pending_key_probe")?,
+        set: catalog::column_number(keys, "key_set")?,
+        hash: catalog::column_number(keys, "key_hash")?,
+    };
+    Some((epochs, keys))
+}
