@@ -26,11 +26,11 @@ def template(server):
 ])  # fmt: skip
 def test_catalogue(server, template, pytestconfig, say, view, seed, seconds):
     seed, seconds = seed or pytestconfig.getoption("--seed"), seconds or f"{pytestconfig.getoption('--seconds') or 0.5:g}"
-    database = f"catalogue_{view}"
+    database, log = f"catalogue_{view}", f"catalogue_{view}_seed{seed}.log"
     server.create(database, template=template)
     command = [
         sys.executable, "-m", "catalogue.catalogue", "--dbname", database, "--view", FOLDER / f"accepted/{view}.sql", "--seed", seed, "--seconds", seconds,
     ]  # fmt: skip
     line = f"{view} {seed} {seconds}"
-    say(run_seed(command, SEEDS, line, log=f"{database}.log", cwd=TESTS, env=server.env, timeout=20 * float(seconds) + 120))
+    say(run_seed(command, SEEDS, line, log=log, cwd=TESTS, env=server.env, timeout=20 * float(seconds) + 120))
     server.drop(database)

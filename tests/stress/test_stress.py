@@ -18,4 +18,4 @@ def test_stress(server, pytestconfig, say, seed, seconds):
     seed, seconds = seed or pytestconfig.getoption("--seed"), seconds or f"{pytestconfig.getoption('--seconds') or 60:g}"
     server.fresh("stress", "stress")
     command = [sys.executable, "-m", "stress.stress", "--dbname", "stress", "--seed", seed, "--seconds", seconds]
-    say(run_seed(command, SEEDS, f"{seed} {seconds}", log="stress.log", cwd=TESTS, env=server.env, timeout=float(seconds) + 300))
+    say(run_seed(command, SEEDS, f"{seed} {seconds}", log=f"stress_seed{seed}.log", cwd=TESTS, env=server.env, timeout=float(seconds) + 300))
