@@ -1,8 +1,9 @@
-"""README.md and docs/*.md as a reader would follow them: their SQL in one database, in order, and their commands.
+"""README.md and the pages under docs/ as a reader would follow them: their SQL, in order, and their commands.
 
 ```sql blocks run in psql. One that cannot be run has `<!-- no-test: reason -->` above it.
 A ```text block with `<!-- output -->` above it is what the block before it must print.
-```sh and ```bash blocks hold `make` targets, `psql` commands (run), `git clone` and `cd`.
+```sh and ```bash blocks hold `make` targets, `psql` commands (run), `git clone` and `cd`; ```crontab such a psql, for a database app.
+README.md begins with the app's tables (setup.sql); each other page in a copy of the database that README.md leaves behind.
 """
 
 import re
@@ -13,24 +14,30 @@ import pytest
 from lib.cluster import ROOT, TESTS, clean_environment
 from lib.command import Failed, run
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+README = ROOT / "README.md"
+PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
+LINKING = [*PAGES, *sorted(path for path in ROOT.glob("*.md") if path != README)]
+
+
+def name(page):
+    return str(page.relative_to(ROOT))
 
 
 class Block:
     """A fenced block, and what is noted above it."""
 
     def __init__(self, page, found):
-        self.note, self.language, self.body = found["note"] or "", found["language"], found["body"]
+        self.page, self.note, self.language, self.body = page, found["note"] or "", found["language"], found["body"]
         line = found.string.count("\n", 0, found.start("body"))
         self.id = f"{page.stem}-{line}"
-        self.where = f"{page.relative_to(ROOT)}, line {line}: {self.body.strip().partition(chr(10))[0]}"
+        self.where = f"{name(page)}, line {line}: {self.body.strip().partition(chr(10))[0]}"
         self.untested = self.note.startswith("no-test")
 
     def tested(self):
         """Whether it is one to follow; one that is not to be tested must say why."""
         if self.untested:
             return not re.match(r"no-test: *\S", self.note)
-        return self.language in ("sql", "sh", "bash") or (self.language == "text" and self.note == "output")
+        return self.language in ("sql", "sh", "bash", "crontab") or (self.language == "text" and self.note == "output")
 
 
 def blocks(page):
@@ -45,11 +52,12 @@ class Reader:
     """Follows the pages. Whoever is asked for a block in the middle does first what comes before it."""
 
     def __init__(self, server):
-        self.server, self.printed, self.failures = server, None, []
-        server.fresh("docs", "docs")
+        self.server, self.page, self.database, self.printed, self.failures = server, None, None, None, []
 
     def read(self, index):
         for block in BLOCKS[len(self.failures) : index + 1]:
+            if block.page != self.page:
+                self.turn_to(block.page)
             try:
                 self.follow(block)
                 self.failures.append(None)
@@ -58,20 +66,32 @@ class Reader:
         if self.failures[index]:
             raise self.failures[index]
 
+    def turn_to(self, page):
+        self.page, self.printed = page, None
+        if page == README:
+            self.database = "docs"
+            self.server.fresh("docs", "docs")
+        else:
+            self.database = f"docs_{page.stem}"
+            self.server.create(self.database, template="docs")
+
     def follow(self, block):
+        body = block.body
         if block.untested:
             raise Failed("say why: <!-- no-test: reason -->")
+        if block.language == "crontab":
+            body = re.sub(r"^(\S+ +){5}", "", body, flags=re.MULTILINE).replace(" -d app ", f" -d {self.database} ")
         if block.language == "sql":
-            done = self.server.psql("docs", "-f", "-", input=block.body, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+            done = self.server.psql(self.database, "-f", "-", input=body, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
             self.printed = done.stdout
             if done.returncode:
                 raise Failed(done.stdout)
-        elif block.language in ("sh", "bash"):
-            self.printed = "".join(readme_command(self.server, line) for line in block.body.replace("\\\n", " ").splitlines())
-        else:
-            got, wanted = ([line.rstrip() for line in (s or "").strip().splitlines()] for s in (self.printed, block.body))
+        elif block.language == "text":
+            got, wanted = ([line.rstrip() for line in (s or "").strip().splitlines()] for s in (self.printed, body))
             if got != wanted:
                 raise Failed("\n".join(["it says:", *wanted, "it is:", *got]))
+        else:
+            self.printed = "".join(readme_command(self.server, line, self.database) for line in body.replace("\\\n", " ").splitlines())
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +102,48 @@ def reader(server):
 @pytest.mark.parametrize("index", range(len(BLOCKS)), ids=[block.id for block in BLOCKS])
 def test_block(reader, index):
     reader.read(index)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_nothing_overlooked(page):
+    if len(re.findall(r"^[ >]*```", page.read_text(), re.MULTILINE)) != 2 * len(blocks(page)):
+        raise Failed("a block is indented, or has no language: nobody would run it")
+
+
+def without_blocks(path):
+    return re.sub(r"^```.*?^```$", "", path.read_text(), flags=re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("page", LINKING, ids=name)
+def test_links(page):
+    """Every relative link of a page leads to a file that is there, and to a heading that it has."""
+    for target in re.findall(r"\]\(([^)\s]+)\)", without_blocks(page)):
+        if re.match(r"\w+:", target):
+            continue
+        file, _, anchor = target.partition("#")
+        path = (page.parent / file).resolve() if file else page
+        if not path.exists():
+            raise Failed(f"{target}: no such file")
+        if anchor and anchor not in anchors(path):
+            raise Failed(f"{target}: no such heading")
+
+
+def anchors(path):
+    """What GitHub makes of a page's headings."""
+    found = {}
+    for heading in re.findall(r"^#+ +(.*?) *$", without_blocks(path), re.MULTILINE):
+        anchor = re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+        found[anchor] = found.get(anchor, -1) + 1
+        if found[anchor]:
+            found[f"{anchor}-{found[anchor]}"] = 0
+    return found
+
+
+def test_index():
+    """README.md links to every page."""
+    for page in PAGES[1:]:
+        if f"]({name(page)})" not in without_blocks(README):
+            raise Failed(f"not {name(page)}")
 
 
 def test_on_call_table():
@@ -101,7 +163,7 @@ def test_on_call_table():
         raise Failed(f"{len(rows)} rows")
 
 
-def readme_command(server, line):
+def readme_command(server, line, database):
     """Runs one line of a shell block, or makes sure that it could run; returns what it printed."""
     command = line.split("#")[0].strip().removeprefix("$ ")
     word = command.split(" ")[0]
@@ -111,7 +173,7 @@ def readme_command(server, line):
         if command == "make demo":
             run(["make", "demo"], log="demo.log", env=clean_environment() | {"DEMO_USERS": "2000"})
     elif word == "psql":
-        return run(["bash", "-euo", "pipefail", "-c", command], env=server.env | {"PGDATABASE": "docs"})
+        return run(["bash", "-euo", "pipefail", "-c", command], env=server.env | {"PGDATABASE": database})
     elif command and not re.match(r"(git clone|cd) ", command):
         raise Failed(f"cannot test `{command}`: put <!-- no-test: reason --> above the block")
     return ""
