@@ -68,7 +68,7 @@ def test_django_as_a_whole(django, say):
     ran = re.search(r"^Ran \d+ tests? in \S+\n\nOK$", django, re.MULTILINE)
     if not ran:
         raise Failed(end(django))
-    say(ran[0].replace("\n\n", "\n"))
+    say(ran[0].replace("\n\n", "\n"), margin="")
 
 
 def end(output):

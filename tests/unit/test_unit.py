@@ -13,4 +13,4 @@ def test_cargo(pytestconfig, say):
     results = re.findall(r"^test result: .*$", output, re.MULTILINE)
     if not any(re.search(r"[1-9]\d* passed", line) for line in results) or any("0 ignored" not in line for line in results):
         raise Failed(f"not all were run:\n{output}")
-    say("\n".join(results))
+    say("\n".join(results), margin="")
