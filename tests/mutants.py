@@ -4,7 +4,7 @@
     tests/mutants.py                    all of them: about 15 minutes, so not part of `make test`
     tests/mutants.py NAME...            some
     tests/mutants.py --list
-    tests/mutants.py --check            only whether each text is there once
+    tests/mutants.py --check            only whether each text is there once, and the tests are (lint does that)
 
 A mutant is an entry of tests/mutants/*.toml:
 
@@ -44,6 +44,8 @@ NODES = {
     "regress": "tests/regress/test_regress.py::test_regress[{}]", "isolation": "tests/isolation/test_isolation.py::test_isolation[{}]",
     "catalogue": "tests/catalogue/test_catalogue.py::test_catalogue[{}]", "servers": "tests/servers/test_servers.py::test_{}",
 }  # fmt: skip
+# Where that test stands.
+FILES = {"regress": "regress/sql/{}.sql", "isolation": "isolation/specs/{}.spec", "catalogue": "catalogue/accepted/{}.sql"}
 # Where a mutant makes an isolation step wait for ever, that is known sooner.
 STEP_TIMEOUT = 5
 
@@ -58,8 +60,17 @@ def load():
                 sys.exit(f"{path.name}: {name}: what is {', '.join(sorted(unknown))}?")
             listed = lambda v: v if isinstance(v, list) else [v]
             m["edits"] = list(zip(listed(m["search"]), listed(m["replace"]), strict=True))
+            if lost := [test for test in m["tests"] if not there(m.get("part", "isolation"), test)]:
+                sys.exit(f"{path.name}: {name}: no such test: {', '.join(lost)}")
             mutants[name] = m
     return mutants
+
+
+def there(part, test):
+    """Whether a part has a test of that name."""
+    if part == "servers":
+        return f"\ndef test_{test}(" in (ROOT / "tests/servers/test_servers.py").read_text()
+    return (ROOT / "tests" / FILES[part].format(test)).exists()
 
 
 def put(path, content):

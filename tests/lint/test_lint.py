@@ -1,4 +1,4 @@
-"""Format, clippy, and what SQL scripts of an extension must mind."""
+"""Format, clippy, whether mutants find what they take out, and what SQL scripts of an extension must mind."""
 
 import sys
 
@@ -18,6 +18,11 @@ def test_fmt():
 def test_clippy(pytestconfig):
     features = ["--no-default-features", "--features", f"pg{pytestconfig.getoption('--pg')}"]
     run(["cargo", "clippy", "--all-targets", *features, "--", "-D", "warnings"])
+
+
+def test_mutants():
+    """Each mutant finds its text once, and its tests: a guard that has moved out of its sight is not tested any more."""
+    run([sys.executable, TESTS / "mutants.py", "--check"])
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
