@@ -3,31 +3,37 @@
 PG ?= 15
 PG_CONFIG ?= pg_config
 
-.PHONY: help demo test bench bench-app install fmt lint
+.PHONY: help demo test installcheck bench bench-app install fmt lint
 
 help:
 	@echo "make demo                   the extension at work: 100,000 users on a private PostgreSQL"
-	@echo "make test [PG=15]           everything CI runs"
+	@echo "make test [PG=15]           everything CI runs; less of it: tests/.venv/bin/pytest (tests/conftest.py says how)"
 	@echo "make bench [QUICK=1]        the comparison with its peers, into tests/output/bench/report.md"
 	@echo "make bench-app [QUICK=1]    the example app's endpoint, four ways, into tests/output/bench-app/report.md"
 	@echo "make install PG_CONFIG=...  builds and installs into that PostgreSQL"
+	@echo "make installcheck PG_CONFIG=...   tests what is installed in a running server (PGHOST, PGPORT, PGUSER): a"
+	@echo "                            superuser's, for tests, with contrib; tests/installcheck.py --help has the rest"
 	@echo "make fmt, make lint         formats the code; checks it"
 
 demo:
 	@tests/setup.sh prepare $(PG)
-	@python3 tests/demo/demo.py --pg $(PG)
+	@cd tests && python3 -m demo.demo --pg $(PG)
 
 test:
 	@tests/setup.sh prepare $(PG)
-	@python3 tests/run.py --pg $(PG)
+	@tests/setup.sh venv
+	@tests/.venv/bin/python -m pytest --pg $(PG)
+
+installcheck:
+	@python3 tests/installcheck.py --pg-config $(PG_CONFIG)
 
 bench:
 	@tests/setup.sh prepare $(PG)
-	@python3 tests/bench/bench.py --pg $(PG) $(if $(QUICK),--quick)
+	@cd tests && python3 -m bench.bench --pg $(PG) $(if $(QUICK),--quick)
 
 bench-app:
 	@tests/setup.sh prepare $(PG)
-	@python3 tests/bench_app/bench_app.py --pg $(PG) $(if $(QUICK),--quick)
+	@cd tests && python3 -m bench_app.bench_app --pg $(PG) $(if $(QUICK),--quick)
 
 install:
 	@tests/setup.sh install $(PG_CONFIG)
@@ -37,4 +43,5 @@ fmt:
 
 lint:
 	@tests/setup.sh prepare $(PG)
-	@python3 tests/run.py --pg $(PG) --only lint
+	@tests/setup.sh venv
+	@tests/.venv/bin/python -m pytest tests/lint --pg $(PG)

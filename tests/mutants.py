@@ -4,28 +4,24 @@
     tests/mutants.py                    all of them: about 15 minutes, so not part of `make test`
     tests/mutants.py NAME...            some
     tests/mutants.py --list
+    tests/mutants.py --check            only whether each text is there once, and the tests are (lint does that)
 
 A mutant is an entry of tests/mutants/*.toml:
 
     [no-row-lock]
     guard = "what is taken out, in words"
-    file = "src/routes.rs"
-    search = "text that occurs once there; any white space stands for any"
+    rule = "W3"                         the rule that the guard keeps, where it is one that has a name
+    search = "text that occurs once in all of src/ and sql/; any white space stands for any"
     replace = "what stands there instead"
     tests = ["members"]                 the specs that must fail; part = "regress" for others
 
-Several pairs: search and replace as lists, and file too where they differ. Each mutant is
-built and tested in a copy of the tree under target/mutants (tests/run.py --library): nothing
-is installed, but the extension's SQL is the installed one, so `make install` comes first.
+Several pairs: search and replace as lists. Each mutant is built and tested in a copy of the
+tree under target/mutants (pytest --library): nothing is installed, but the extension's SQL is
+the installed one, so `make install` comes first.
 First the tree as it is must pass every test named. A mutant is killed when a test fails;
 `stale` beside it says that a stale document was seen, the worst that a missing guard can do.
 Exit status 0 only if all were killed.
 """
-
-import sys
-
-# Our own folder comes last in the path: tests/random.py is a test, not the library.
-sys.path.append(sys.path.pop(0))
 
 import argparse
 import os
@@ -33,6 +29,7 @@ import pathlib
 import re
 import shutil
 import subprocess
+import sys
 import time
 import tomllib
 
@@ -40,7 +37,17 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 WORK = ROOT / "target" / "mutants"
 SOURCE, TREE, LIBRARIES = WORK / "source", WORK / "tree", WORK / "lib"
 BUILT = ["Cargo.toml", "Cargo.lock", "profile_cache.control", "src", "sql"]
-TESTS = ["pgrx-test.toml", "tests"]
+TESTS = ["pgrx-test.toml", "pytest.ini", "tests"]
+KEYS = {"guard", "rule", "search", "replace", "tests", "part"}
+# The test of that name in a part, for pytest.
+NODES = {
+    "regress": "tests/regress/test_regress.py::test_regress[{}]", "isolation": "tests/isolation/test_isolation.py::test_isolation[{}]",
+    "catalogue": "tests/catalogue/test_catalogue.py::test_catalogue[{}]", "servers": "tests/servers/test_servers.py::test_{}",
+}  # fmt: skip
+# Where that test stands.
+FILES = {"regress": "regress/sql/{}.sql", "isolation": "isolation/specs/{}.spec", "catalogue": "catalogue/accepted/{}.sql"}
+# Where a mutant makes an isolation step wait for ever, that is known sooner.
+STEP_TIMEOUT = 5
 
 
 def load():
@@ -49,12 +56,21 @@ def load():
         for name, m in tomllib.loads(path.read_text()).items():
             if name in mutants:
                 sys.exit(f"{path.name}: {name} is there twice")
+            if unknown := m.keys() - KEYS:
+                sys.exit(f"{path.name}: {name}: what is {', '.join(sorted(unknown))}?")
             listed = lambda v: v if isinstance(v, list) else [v]
-            searches, replaces, files = listed(m["search"]), listed(m["replace"]), listed(m["file"])
-            files = files * len(searches) if len(files) == 1 else files
-            m["edits"] = list(zip(files, searches, replaces, strict=True))
+            m["edits"] = list(zip(listed(m["search"]), listed(m["replace"]), strict=True))
+            if lost := [test for test in m["tests"] if not there(m.get("part", "isolation"), test)]:
+                sys.exit(f"{path.name}: {name}: no such test: {', '.join(lost)}")
             mutants[name] = m
     return mutants
+
+
+def there(part, test):
+    """Whether a part has a test of that name."""
+    if part == "servers":
+        return f"\ndef test_{test}(" in (ROOT / "tests/servers/test_servers.py").read_text()
+    return (ROOT / "tests" / FILES[part].format(test)).exists()
 
 
 def put(path, content):
@@ -64,16 +80,21 @@ def put(path, content):
         path.write_bytes(content)
 
 
-def mutated(m):
+def sources(tree):
+    """The texts that a mutant may be in, by path."""
+    paths = [*sorted((tree / "src").rglob("*.rs")), *sorted((tree / "sql").glob("*.sql"))]
+    return {str(path.relative_to(tree)): path.read_text() for path in paths}
+
+
+def mutated(m, texts):
     """The files of the mutant, by path; an error where a search text is not there exactly once."""
     files = {}
-    for file, search, replace in m["edits"]:
-        text = files.get(file) or (SOURCE / file).read_text()
-        pattern = r"\s+".join(re.escape(word) for word in search.split())
-        found = re.findall(pattern, text)
+    for search, replace in m["edits"]:
+        pattern = re.compile(r"\s+".join(re.escape(word) for word in search.split()))
+        found = [file for file, text in (texts | files).items() for _ in pattern.finditer(text)]
         if len(found) != 1:
-            raise LookupError(f"{file} has {len(found)} times: {search}")
-        files[file] = re.sub(pattern, lambda _: replace, text)
+            raise LookupError(f"{len(found)} times{' in ' + ', '.join(found) if found else ''}: {search}")
+        files[found[0]] = pattern.sub(lambda _: replace, (texts | files)[found[0]])
     return files
 
 
@@ -104,18 +125,24 @@ def build(files, name):
 
 
 def run(library, part, tests):
-    """Whether the tests pass; and whether a stale document was seen."""
-    command = [sys.executable, SOURCE / "tests" / "run.py", "--only", part, "--library", library, *tests]
-    done = subprocess.run([str(c) for c in command], text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    """Which of the tests fail; whether a stale document was seen; and what was printed."""
+    command = [ROOT / "tests" / ".venv/bin/python", "-m", "pytest", "--library", library, "--step-timeout", STEP_TIMEOUT]
+    command += [NODES[part].format(test) for test in tests]
+    done = subprocess.run([str(c) for c in command], cwd=SOURCE, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    if done.returncode not in (0, 1):  # it was not the tests that failed
+        sys.exit(done.stdout)
     results = [SOURCE / "tests" / "output" / part / "results" / f"{test}.out" for test in tests]
     stale = any("STALE" in path.read_text() for path in results if path.exists())
-    return done.returncode == 0, stale, done.stdout
+    summary = done.stdout.rpartition(" short test summary info ")[2] if done.returncode else ""
+    failed = re.findall(r"^(?:FAILED|ERROR) \S+?(?:\[|::test_)([\w-]+)(?:\]|\s|$)", summary, re.MULTILINE)
+    return failed or ["pytest"] * done.returncode, stale, done.stdout
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*")
     parser.add_argument("--list", action="store_true", help="only says what there is")
+    parser.add_argument("--check", action="store_true", help="only looks whether each text is there once")
     options = parser.parse_args()
     mutants = load()
     for name in options.names:
@@ -124,8 +151,18 @@ def main():
     wanted = {name: m for name, m in mutants.items() if not options.names or name in options.names}
     if options.list:
         for name, m in wanted.items():
-            print(f"{name}: {m['guard']} [{', '.join(m['tests'])}]")
+            print(f"{name}: {m['guard']} [{', '.join(m['tests'])}]" + (f" {m['rule']}" if "rule" in m else ""))
         return
+
+    files, lost = {}, []  # before anything is built
+    texts = sources(ROOT)
+    for name, m in wanted.items():
+        try:
+            files[name] = mutated(m, texts)
+        except LookupError as e:
+            lost.append(f"{name}: {e}")
+    if lost or options.check:
+        sys.exit("\n".join(lost) or None)
 
     # The tree as it is now, its tests too: what is edited or tested in it meanwhile does not matter.
     shutil.rmtree(SOURCE, ignore_errors=True)
@@ -135,18 +172,10 @@ def main():
         else:
             SOURCE.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(ROOT / top, SOURCE / top)
-    # Where a mutant makes a step wait for ever, that is known sooner.
-    runner = (SOURCE / "tests" / "run.py").read_text()
-    if '"PGISOLATIONTIMEOUT": "60"' not in runner:
-        sys.exit("tests/run.py no longer sets PGISOLATIONTIMEOUT to 60")
-    (SOURCE / "tests" / "run.py").write_text(runner.replace('"PGISOLATIONTIMEOUT": "60"', '"PGISOLATIONTIMEOUT": "5"'))
-
-    files = {}
-    for name, m in wanted.items():  # before anything is built
-        try:
-            files[name] = mutated(m)
-        except LookupError as e:
-            sys.exit(f"{name}: {e}")
+    # The same that was looked through.
+    if sources(SOURCE) != texts:
+        sys.exit("the source was edited just now: once more, please")
+    subprocess.run([ROOT / "tests" / "setup.sh", "venv"], check=True)
 
     print("the tree as it is", flush=True)
     library = build({}, "none")
@@ -154,8 +183,8 @@ def main():
     for m in wanted.values():
         by_part.setdefault(m.get("part", "isolation"), set()).update(m["tests"])
     for part, tests in by_part.items():
-        passed, _, output = run(library, part, sorted(tests))
-        if not passed:
+        failed, _, output = run(library, part, sorted(tests))
+        if failed:
             sys.exit(f"fails without any mutation:\n{output}")
 
     killed, survived, broken = 0, [], []
@@ -167,14 +196,13 @@ def main():
             broken.append(name)
             print(f"  BROKEN         {name} does not compile:\n{e}", flush=True)
             continue
-        passed, stale, output = run(library, m.get("part", "isolation"), m["tests"])
-        if passed:
-            survived.append(name)
-        else:
+        failed, stale, _ = run(library, m.get("part", "isolation"), m["tests"])
+        if failed:
             killed += 1
-        failed = ", ".join(re.findall(r"^  FAILED  (\S+)", output, re.MULTILINE))
-        verdict = "SURVIVED" if passed else "killed, stale" if stale else "killed"
-        print(f"  {verdict:<14} {name} ({failed or 'nothing failed'}, {time.monotonic() - start:.0f} s): {m['guard']}", flush=True)
+        else:
+            survived.append(name)
+        verdict = "SURVIVED" if not failed else "killed, stale" if stale else "killed"
+        print(f"  {verdict:<14} {name} ({', '.join(failed) or 'nothing failed'}, {time.monotonic() - start:.0f} s): {m['guard']}", flush=True)
         shutil.rmtree(LIBRARIES / name)
     for what, names in [("survived", survived), ("do not compile", broken)]:
         if names:

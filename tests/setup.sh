@@ -4,7 +4,7 @@
 #
 #   tests/setup.sh prepare MAJOR        all that building and testing needs
 #   tests/setup.sh install PG_CONFIG    builds the extension and installs it there
-#   tests/setup.sh venv                 Python packages of tests/requirements.txt (lint, random, catalogue)
+#   tests/setup.sh venv                 Python packages of tests/requirements.txt: pytest, and what the tests use
 #   tests/setup.sh app                  what only the app of tests/app needs: Redis, PgBouncer, a browser, and its packages
 #   tests/setup.sh bench-app            the same for its bench: Redis, PgBouncer, wrk; and what draws the charts
 #   tests/setup.sh bench                what only the bench needs: Redis, and packages of tests/bench/requirements.txt
@@ -49,11 +49,11 @@ apt_install() {
         apt-get install -y --no-install-recommends "${missing[@]}"
 }
 
-# toml KEY…: a value of pgrx-test.toml, a list as words, nothing where there is no such key.
+# toml KEY…: a value of pgrx-test.toml (or of $PROFILE_CACHE_CONFIG), a list as words, nothing where there is no such key.
 toml() {
     python3 - "$@" <<'PY'
-import sys, tomllib
-value = tomllib.load(open("pgrx-test.toml", "rb"))
+import os, sys, tomllib
+value = tomllib.load(open(os.environ.get("PROFILE_CACHE_CONFIG") or "pgrx-test.toml", "rb"))
 for key in sys.argv[1:]:
     value = value.get(key, {})
 print(" ".join(value if isinstance(value, (list, dict)) else [value]))

@@ -1,9 +1,8 @@
-#!/usr/bin/env python3
 """`make bench`: the extension beside its peers, all in one run on one private server.
 
-    tests/bench/bench.py                                 everything, 1,000,000 users, under forty minutes
-    tests/bench/bench.py --quick                         20,000 users, under five minutes
-    tests/bench/bench.py --only reads,writes --users 100000 --rounds 5 --seconds 2 --library DIR
+    cd tests && python3 -m bench.bench                   everything, 1,000,000 users, under forty minutes
+    python3 -m bench.bench --quick                       20,000 users, under five minutes
+    python3 -m bench.bench --only reads,writes --users 100000 --rounds 5 --seconds 2 --library DIR
 
 What is compared runs in interleaved rounds (A B C, B C A, …), so that a machine that gets slower
 for a while does so for all. Figures of one round are compared with those of the same round; the
@@ -17,11 +16,6 @@ the same: other documents, a hit that was none, something that verify() finds.
 Results: tests/output/bench/report.md with charts, summary.md, and every figure in results.json.
 """
 
-import sys
-
-# The tests' own folder comes last in the path: tests/random.py is a test, not the library.
-sys.path.append(sys.path[0] + "/..")
-
 import argparse
 import collections
 import datetime
@@ -33,16 +27,15 @@ import re
 import shutil
 import statistics
 import subprocess
+import sys
 import threading
 import time
 
-import peers
-import phases
-from cluster import CONFIG, OUTPUT, ROOT
-from peers import KEY
-from phases import Case
+from bench import peers, phases
+from bench.peers import KEY
+from bench.phases import Case
+from lib.cluster import CONFIG, OUTPUT, ROOT, TESTS
 
-HERE = pathlib.Path(__file__).resolve().parent
 RESULTS = OUTPUT / "bench"
 
 LOOP = """CREATE FUNCTION pg_temp.{name}(keys uuid[]) RETURNS float8 LANGUAGE plpgsql AS $$
@@ -226,7 +219,7 @@ def main():
         if crashes := server.crashes():
             sys.exit("the server crashed:\n" + "\n".join(crashes))
         bench.say("done")
-    subprocess.run([ROOT / "tests/.venv-bench/bin/python", HERE / "report.py", RESULTS], check=True)
+    subprocess.run([TESTS / ".venv-bench/bin/python", "-m", "bench.report", RESULTS], cwd=TESTS, check=True)
 
 
 if __name__ == "__main__":

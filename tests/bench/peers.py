@@ -14,7 +14,7 @@ import subprocess
 import time
 import types
 
-from cluster import ROOT, Cluster
+from lib.cluster import ROOT, Cluster
 
 HERE = pathlib.Path(__file__).resolve().parent
 KEY = "md5('user' || n)::uuid"  # of user n, as in ../demo/data.sql

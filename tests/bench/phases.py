@@ -6,7 +6,7 @@ Each phase leaves its databases as it found them: attached, and nothing pending.
 
 import dataclasses
 
-from peers import ROOT, redis, served_from, unused_is_unused, verified
+from bench.peers import ROOT, redis, served_from, unused_is_unused, verified
 
 
 @dataclasses.dataclass

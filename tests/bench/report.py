@@ -1,6 +1,6 @@
 """What `make bench` measured (results.json), as report.md with charts and as summary.md, for README.md.
 
-    report.py FOLDER
+    cd tests && .venv-bench/bin/python -m bench.report FOLDER
 
 Reads only figures and computes only medians and ratios, so it can be run again on an older results.json.
 """

@@ -1,9 +1,8 @@
-#!/usr/bin/env python3
 """`make bench-app`: the four variants of the app in tests/app beside each other, through a real server.
 
-    tests/bench_app/bench_app.py                                 everything, nine minutes
-    tests/bench_app/bench_app.py --quick                         two and a half
-    tests/bench_app/bench_app.py --users 10000 --rounds 7 --seconds 4 --library DIR
+    cd tests && python3 -m bench_app.bench_app                   everything, nine minutes
+    python3 -m bench_app.bench_app --quick                       two and a half
+    python3 -m bench_app.bench_app --users 10000 --rounds 7 --seconds 4 --library DIR
 
 Rounds are interleaved as in ../bench/bench.py, which this is built on: ratios are of figures of one round. It fails where
 variants answer differently (but for Redis, whose stale answers are counted), a request fails, or verify() finds something.
@@ -14,11 +13,6 @@ variants answer differently (but for Redis, whose stale answers are counted), a 
 
 Results: tests/output/bench-app/report.md with charts, summary.md, and every figure in results.json.
 """
-
-import sys
-
-# The tests' own folder comes last in the path: tests/random.py is a test, not the library.
-sys.path += [sys.path[0] + "/../bench", sys.path[0] + "/.."]
 
 import argparse
 import contextlib
@@ -31,12 +25,13 @@ import re
 import secrets
 import socket
 import subprocess
+import sys
 
-from bench import Bench, machine, prepare
-from cluster import CONFIG, OUTPUT, ROOT, Cluster
-from pgbouncer import pgbouncer
-from phases import Case
-from redis_server import Redis
+from bench.bench import Bench, machine, prepare
+from bench.phases import Case
+from lib.cluster import CONFIG, OUTPUT, ROOT, TESTS, Cluster
+from lib.pgbouncer import pgbouncer
+from lib.redis_server import Redis
 
 HERE = pathlib.Path(__file__).resolve().parent
 APP = ROOT / "tests/app"
@@ -260,7 +255,7 @@ def main():
         if crashes := server.crashes():
             sys.exit("the server crashed:\n" + "\n".join(crashes))
         bench.say("done")
-    subprocess.run([ROOT / "tests/.venv-bench/bin/python", HERE / "charts.py", RESULTS], check=True)
+    subprocess.run([TESTS / ".venv-bench/bin/python", "-m", "bench_app.charts", RESULTS], cwd=TESTS, check=True)
     wrong = [name for checks in results["checks"].values() for name, count in checks.items()
              if name.startswith("stale") and "redis" not in name and count]  # fmt: skip
     if wrong or results["verify"]:

@@ -1,16 +1,13 @@
 """What `make bench-app` measured (results.json), as report.md with charts and as summary.md.
 
-    charts.py FOLDER
+    cd tests && .venv-bench/bin/python -m bench_app.charts FOLDER
 
 Tables and charts are those of ../bench/report.py. Reads only figures, so it can be run again on an older results.json.
 """
 
 import statistics
-import sys
 
-sys.path.append(sys.path[0] + "/../bench")
-
-from report import COLOURS, about, charts, comparisons, main, met, number, phase_tables, ratios, spread, table
+from bench.report import COLOURS, about, charts, comparisons, main, met, number, phase_tables, ratios, spread, table
 
 COLOURS |= {"direct": "#1f6fd6", "PgBouncer": "#9cc3f0"}
 LATENCIES = ["p50 ms", "p95 ms", "p99 ms"]

@@ -1,25 +1,20 @@
-#!/usr/bin/env python3
 """`make demo`: the extension at work on the conventional tables with 100,000 users.
 
-The server is private and goes away at the end (../cluster.py). The story is
+The server is private and goes away at the end (lib/cluster.py). The story is
 told by SQL: tables.sql and data.sql make the app, story.sql attaches the extension
 and changes things, by_hand.sql and timing.sql compare a read with what it replaces.
 DEMO_USERS and DEMO_READS make it smaller or larger.
 """
-
-import sys
-
-# The tests' own folder comes last in the path: tests/random.py is a test, not the library.
-sys.path.append(sys.path.pop(0) + "/..")
 
 import argparse
 import os
 import pathlib
 import re
 import subprocess
+import sys
 import time
 
-from cluster import CONFIG, ROOT, Cluster
+from lib.cluster import CONFIG, ROOT, Cluster
 
 HERE = pathlib.Path(__file__).resolve().parent
 USERS = int(os.environ.get("DEMO_USERS", "100000"))

@@ -2,11 +2,8 @@
 -- another role's rights by way of us, whoever reads, writes, attaches or refreshes in it and whatever is pending; and
 -- what the tables' owner has put into a view, an index, a constraint or a type runs as nobody but him.
 \set ECHO none
-\pset format unaligned
-\pset tuples_only
-\pset null '<NULL>'
+\i include/output.sql
 \set VERBOSITY terse
-\set SHOW_CONTEXT never
 SET client_min_messages = warning;
 CREATE ROLE regress_whom_app;
 CREATE ROLE regress_whom_dbo IN ROLE regress_whom_app;

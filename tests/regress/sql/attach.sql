@@ -4,11 +4,7 @@
 \set ECHO none
 \i include/tables.sql
 \i include/check.sql
-\pset format unaligned
-\pset tuples_only
-\pset null '<NULL>'
-\set VERBOSITY default
-\set SHOW_CONTEXT never
+\i include/output.sql
 \set ECHO all
 CREATE EXTENSION profile_cache;
 

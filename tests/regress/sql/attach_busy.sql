@@ -1,10 +1,7 @@
 -- What stands in attach's and detach's way is named: who holds a lock, who waits for one, a prepared transaction; and
 -- rows that this transaction itself has changed and that PostgreSQL still has to check.
 \set ECHO none
-\pset format unaligned
-\pset tuples_only
-\set VERBOSITY default
-\set SHOW_CONTEXT never
+\i include/output.sql
 SET client_min_messages = warning;
 CREATE EXTENSION profile_cache;
 CREATE EXTENSION dblink;

@@ -1,10 +1,7 @@
 -- Every wrong call says what is wrong, with its SQLSTATE, and what to do; a failed attach changes
 -- nothing. An error that is no longer reached, or reached as another one, shows up here.
 \set ECHO none
-\pset format unaligned
-\pset tuples_only
-\set VERBOSITY default
-\set SHOW_CONTEXT never
+\i include/output.sql
 CREATE FUNCTION u(n integer) RETURNS uuid LANGUAGE sql IMMUTABLE
     AS $$SELECT pg_catalog.lpad(n::text, 32, '0')::uuid$$;
 \set ECHO all

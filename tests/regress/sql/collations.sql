@@ -1,10 +1,7 @@
 -- Columns of different collations on one route. A foreign key between them is by the values, byte by byte, as long as
 -- both collations are deterministic; PostgreSQL chooses none of the two by itself, so every comparison of ours says one.
 \set ECHO none
-\pset format unaligned
-\pset tuples_only
-\set VERBOSITY default
-\set SHOW_CONTEXT never
+\i include/output.sql
 SET client_min_messages = warning;
 CREATE EXTENSION profile_cache;
 CREATE SCHEMA "Odd";

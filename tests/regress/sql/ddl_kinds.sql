@@ -2,10 +2,8 @@
 \set ECHO none
 \i include/tables.sql
 \i include/check.sql
-\pset format unaligned
-\pset tuples_only
+\i include/output.sql
 \set VERBOSITY terse
-\set SHOW_CONTEXT never
 SET client_min_messages = warning;
 CREATE EXTENSION profile_cache;
 CREATE EXTENSION citext;

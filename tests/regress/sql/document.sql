@@ -1,11 +1,7 @@
 -- What the generated document holds where the tables are not quite the conventional ones: each
 -- case its own schema. A change here changes what an app's frontend receives.
 \set ECHO none
-\pset format unaligned
-\pset tuples_only
-\pset null '<NULL>'
-\set VERBOSITY default
-\set SHOW_CONTEXT never
+\i include/output.sql
 CREATE EXTENSION profile_cache;
 CREATE FUNCTION u(n integer) RETURNS uuid LANGUAGE sql IMMUTABLE
     AS $$SELECT pg_catalog.lpad(n::text, 32, '0')::uuid$$;

@@ -2,11 +2,8 @@
 -- extension has it whoever had it before; only a superuser says what becomes of everybody's reads; and a schema that
 -- only has our name is not ours.
 \set ECHO none
-\pset format unaligned
-\pset tuples_only
-\pset null '<NULL>'
+\i include/output.sql
 \set VERBOSITY terse
-\set SHOW_CONTEXT never
 SET client_min_messages = warning;
 CREATE ROLE regress_given_app;
 CREATE ROLE regress_given_dbo IN ROLE regress_given_app;

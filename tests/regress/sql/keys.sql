@@ -3,10 +3,7 @@
 -- and survives being written down as text (pending keys, linking values).
 \set ECHO none
 \i include/check.sql
-\pset format unaligned
-\pset tuples_only
-\set VERBOSITY default
-\set SHOW_CONTEXT never
+\i include/output.sql
 CREATE EXTENSION profile_cache;
 CREATE SCHEMA ext;
 CREATE EXTENSION citext SCHEMA ext;

@@ -3,11 +3,7 @@
 \set ECHO none
 \i include/tables.sql
 \i include/check.sql
-\pset format unaligned
-\pset tuples_only
-\pset null '<NULL>'
-\set VERBOSITY default
-\set SHOW_CONTEXT never
+\i include/output.sql
 CREATE EXTENSION profile_cache;
 CREATE FUNCTION said() RETURNS SETOF text LANGUAGE plpgsql AS $$
 BEGIN

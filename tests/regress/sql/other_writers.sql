@@ -2,11 +2,8 @@
 -- of their own. Nothing is stale, and the owner's index functions run as nobody but him. And a refresh in a transaction
 -- that has checks of the profile table's constraints queued, which our writing would have to requeue, is refused.
 \set ECHO none
-\pset format unaligned
-\pset tuples_only
-\pset null '<NULL>'
+\i include/output.sql
 \set VERBOSITY terse
-\set SHOW_CONTEXT never
 SET client_min_messages = warning;
 CREATE ROLE regress_writers_app;
 CREATE ROLE regress_writers_dbo IN ROLE regress_writers_app;

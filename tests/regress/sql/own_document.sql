@@ -3,11 +3,7 @@
 -- generated one and back; detached. And who may.
 \set ECHO none
 \i include/own.sql
-\pset format unaligned
-\pset tuples_only
-\pset null '<NULL>'
-\set VERBOSITY default
-\set SHOW_CONTEXT never
+\i include/output.sql
 -- What one write distrusts; then everything is refreshed.
 \set check 'SELECT state(); SELECT * FROM pending(); SELECT * FROM wrong(); CALL profile_cache.refresh(); SELECT state(); SELECT * FROM wrong();'
 -- Which tables have triggers of ours.

@@ -4,11 +4,7 @@
 -- at any step, and after mending everything is cached again.
 \set ECHO none
 \i include/own.sql
-\pset format unaligned
-\pset tuples_only
-\pset null '<NULL>'
-\set VERBOSITY default
-\set SHOW_CONTEXT never
+\i include/output.sql
 CREATE EXTENSION dblink;
 -- Two nested views, one within the other, a function, an enum, a whole row, the profile table itself
 -- once more, two columns as a foreign key, and a constant key.

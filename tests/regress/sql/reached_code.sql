@@ -2,10 +2,7 @@
 -- parsed body), and nobody's but the tables' owner's or a superuser's. What is found later makes reads fail:
 -- reading the view would run that code as the tables' owner.
 \set ECHO none
-\pset format unaligned
-\pset tuples_only
-\set VERBOSITY default
-\set SHOW_CONTEXT never
+\i include/output.sql
 SET client_min_messages = warning;
 CREATE EXTENSION profile_cache;
 CREATE EXTENSION citext;

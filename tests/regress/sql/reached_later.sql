@@ -1,10 +1,8 @@
 -- Code that reading the document view comes to reach after attach(), or behind what PostgreSQL puts in a function's
 -- place: it is found before it is run. And a role that may only make temporary objects disturbs nobody.
 \set ECHO none
-\pset format unaligned
-\pset tuples_only
+\i include/output.sql
 \set VERBOSITY terse
-\set SHOW_CONTEXT never
 SET client_min_messages = warning;
 CREATE ROLE regress_later_app;
 CREATE ROLE regress_later_web;

@@ -3,11 +3,7 @@
 \set ECHO none
 \i include/tables.sql
 \i include/check.sql
-\pset format unaligned
-\pset tuples_only
-\pset null '<NULL>'
-\set VERBOSITY default
-\set SHOW_CONTEXT never
+\i include/output.sql
 CREATE EXTENSION profile_cache;
 ALTER TABLE user_profile ADD COLUMN n numeric DEFAULT 1.10, ADD COLUMN f double precision DEFAULT 0.1, ADD COLUMN at timestamptz DEFAULT '2024-05-01 12:00:00+00',
     ADD COLUMN ats timestamptz[] DEFAULT '{2024-05-01 12:00:00+00}', ADD COLUMN day date DEFAULT '2024-05-01', ADD COLUMN i interval DEFAULT '1 day 02:03:04',

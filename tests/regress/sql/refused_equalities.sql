@@ -2,10 +2,7 @@
 -- and unique indexes mean the same by it, and beside each the one that means the same. Tables of
 -- tests/catalogue/schema.sql and a few more.
 \set ECHO none
-\pset format unaligned
-\pset tuples_only
-\set VERBOSITY default
-\set SHOW_CONTEXT never
+\i include/output.sql
 SET client_min_messages = warning;
 CREATE EXTENSION profile_cache;
 CREATE EXTENSION citext;

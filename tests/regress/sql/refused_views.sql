@@ -3,10 +3,7 @@
 -- refused for another reason than its comment says, is a bug: either a stale profile, or advice that
 -- does not help.
 \set ECHO none
-\pset format unaligned
-\pset tuples_only
-\set VERBOSITY default
-\set SHOW_CONTEXT never
+\i include/output.sql
 SET client_min_messages = warning;
 CREATE EXTENSION profile_cache;
 \i ../catalogue/schema.sql

@@ -3,11 +3,9 @@
 \set ECHO none
 \i include/tables.sql
 \i include/check.sql
-\pset format unaligned
-\pset null '<NULL>'
+\i include/output.sql
+\pset tuples_only off
 \pset footer off
-\set VERBOSITY default
-\set SHOW_CONTEXT never
 CREATE EXTENSION profile_cache;
 \set status 'SELECT rows, cached, stale, counts_exact, pending_keys AS keys, pending_epochs AS epochs, oldest_pending <= now() AS since, held_up_by, disabled_triggers, failures, enabled, preloaded, untimed(warnings) AS warnings FROM profile_cache.status \\gx'
 \set ECHO all

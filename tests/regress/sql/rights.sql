@@ -2,11 +2,7 @@
 -- reads its document, nobody else, cached or not; the rest is for the owner; and a caller's
 -- search_path, functions, operators, temporary tables or policies are never run as somebody else.
 \set ECHO none
-\pset format unaligned
-\pset tuples_only
-\pset null '<NULL>'
-\set VERBOSITY default
-\set SHOW_CONTEXT never
+\i include/output.sql
 SET client_min_messages = warning;
 \set ECHO all
 CREATE ROLE regress_owner;

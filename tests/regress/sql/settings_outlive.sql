@@ -1,11 +1,8 @@
 -- What the tables' owner's code sets does not outlive our running it: after a read, a write, verify, status, attach or
 -- refresh the session has the search_path and settings that it had, so that nobody's names resolve to the owner's.
 \set ECHO none
-\pset format unaligned
-\pset tuples_only
-\pset null '<NULL>'
+\i include/output.sql
 \set VERBOSITY terse
-\set SHOW_CONTEXT never
 SET client_min_messages = warning;
 CREATE ROLE regress_outlive_app;
 CREATE ROLE regress_outlive_dbo IN ROLE regress_outlive_app;

@@ -1,10 +1,7 @@
 -- Views of a few lines that are exponentially large, deep, or long to prove: attach() and the event trigger answer
 -- at once, by what they find or by the bound that is exceeded, and a statement_timeout ends them.
 \set ECHO none
-\pset format unaligned
-\pset tuples_only
-\set VERBOSITY default
-\set SHOW_CONTEXT never
+\i include/output.sql
 SET client_min_messages = warning;
 -- What is exponential would take hours.
 SET statement_timeout = '30s';

@@ -1,13 +1,10 @@
 -- What the document view raises does not break a commit, in whatever class its SQLSTATE is: the profile has no document,
--- and a row in profile_cache.failure. (What the server does to us passes: server_tests.py, cancelled_commit.)
+-- and a row in profile_cache.failure. (What the server does to us passes: tests/servers, cancelled_commit.)
 \set ECHO none
 \i include/tables.sql
 \i include/check.sql
-\pset format unaligned
-\pset tuples_only
-\pset null '<NULL>'
+\i include/output.sql
 \set VERBOSITY terse
-\set SHOW_CONTEXT never
 CREATE EXTENSION profile_cache;
 CREATE SCHEMA app;
 -- Raises any SQLSTATE, by having another session raise it.

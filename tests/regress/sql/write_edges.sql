@@ -4,11 +4,7 @@
 \set ECHO none
 \i include/tables.sql
 \i include/check.sql
-\pset format unaligned
-\pset tuples_only
-\pset null '<NULL>'
-\set VERBOSITY default
-\set SHOW_CONTEXT never
+\i include/output.sql
 CREATE EXTENSION profile_cache;
 -- A manager; who granted a role; a role and a plan that the profile itself refers to.
 ALTER TABLE user_profile ADD COLUMN manager_id bigint REFERENCES user_profile ON DELETE SET NULL ON UPDATE CASCADE,

@@ -3,11 +3,7 @@
 -- is stored must be the view's document to the byte.
 \set ECHO none
 \i include/check.sql
-\pset format unaligned
-\pset tuples_only
-\pset null '<NULL>'
-\set VERBOSITY default
-\set SHOW_CONTEXT never
+\i include/output.sql
 CREATE EXTENSION profile_cache;
 CREATE EXTENSION citext;
 CREATE FUNCTION u(n integer) RETURNS uuid LANGUAGE sql IMMUTABLE

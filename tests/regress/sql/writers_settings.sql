@@ -1,11 +1,8 @@
 -- What is stored does not follow the settings of whoever writes: none that a role may set for itself changes a trusted
 -- document, nor what verify compares it with.
 \set ECHO none
-\pset format unaligned
-\pset tuples_only
-\pset null '<NULL>'
+\i include/output.sql
 \set VERBOSITY terse
-\set SHOW_CONTEXT never
 SET client_min_messages = warning;
 CREATE ROLE regress_settings_app;
 CREATE ROLE regress_settings_dbo IN ROLE regress_settings_app;

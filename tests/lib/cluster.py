@@ -1,14 +1,16 @@
-"""A private PostgreSQL for the tests and the demo: a cluster of its own in a folder
-of its own under /tmp, reached through a unix socket in that folder and nothing else.
+"""PostgreSQL servers for the tests and the demo. Server: one that runs already, found as any client
+finds it. Cluster: a private one, a cluster of its own in a folder of its own under /tmp, reached
+through a unix socket in that folder and nothing else.
 
     with Cluster(15) as server:
         server.create("mydb")
         print(server.sql("mydb", "SELECT 1"))
 
-It goes away with the process that made it, however that ends: a keeper process
+A cluster goes away with the process that made it, however that ends: a keeper process
 waits on a pipe that closes when we exit or die, then stops the server and removes
 the folder. As root the server runs as the user `postgres`, since PostgreSQL refuses
-root; otherwise as the caller. Major and settings come from pgrx-test.toml.
+root; otherwise as the caller. Major and settings come from pgrx-test.toml, or from
+the file that the environment variable PROFILE_CACHE_CONFIG names.
 """
 
 import os
@@ -21,9 +23,10 @@ import sys
 import tempfile
 import tomllib
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
-OUTPUT = ROOT / "tests" / "output"
-CONFIG = tomllib.loads((ROOT / "pgrx-test.toml").read_text())
+TESTS = pathlib.Path(__file__).resolve().parent.parent
+ROOT = TESTS.parent
+OUTPUT = TESTS / "output"
+CONFIG = tomllib.loads(pathlib.Path(os.environ.get("PROFILE_CACHE_CONFIG") or ROOT / "pgrx-test.toml").read_text())
 
 KEEPER = """
 trap '' INT TERM HUP
@@ -39,26 +42,57 @@ def clean_environment():
     return env | {"LC_ALL": "C.UTF-8"}
 
 
-class Cluster:
+class Server:
+    """A running server, reached by the PG* variables in `env`, and the programs of the PostgreSQL that it is of."""
+
+    def __init__(self, pg_config, env):
+        self.pg_config = pg_config
+        self.bindir = pathlib.Path(self.ask("--bindir"))
+        self.env = env | {"PATH": f"{self.bindir}:{os.environ['PATH']}"}
+
+    def ask(self, option):
+        return subprocess.run([self.pg_config, option], check=True, text=True, capture_output=True).stdout.strip()
+
+    def psql(self, database, *args, **options):
+        """Runs psql; returns the finished process. Stops at the first error."""
+        command = [self.bindir / "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", database, *args]
+        return subprocess.run([str(a) for a in command], env=self.env, text=True, **options)
+
+    def sql(self, database, sql):
+        """Runs SQL, returns its output unaligned; raises what psql said if it fails."""
+        done = self.psql(database, "-At", input=sql, capture_output=True)
+        if done.returncode:
+            raise RuntimeError(done.stderr.strip())
+        return done.stdout.strip()
+
+    def create(self, database, template="template0"):
+        """An empty database, or a copy of another one, whatever was there under that name."""
+        self.sql("postgres", f'DROP DATABASE IF EXISTS "{database}" WITH (FORCE);\nCREATE DATABASE "{database}" TEMPLATE "{template}";')
+
+    def fresh(self, part, database):
+        """A database of its own, empty but for tests/PART/setup.sql, where that exists."""
+        self.create(database)
+        setup = TESTS / part / "setup.sql"
+        if setup.exists():
+            self.sql(database, setup.read_text())
+
+    def drop(self, database):
+        self.sql("postgres", f'DROP DATABASE "{database}" WITH (FORCE)')
+
+
+class Cluster(Server):
     user = "postgres"  # the superuser in the database, whoever runs the server
     port = "5432"  # only names the socket, in a folder that nobody shares
 
     def __init__(self, major, library=None):
         self.major = str(major)
+        super().__init__(CONFIG["pg"][self.major]["pg_config"], clean_environment())
         # Found before the installed library of the same name.
         self.library = {"dynamic_library_path": f"{library}:$libdir"} if library else {}
-        self.pg_config = CONFIG["pg"][self.major]["pg_config"]
-        self.bindir = pathlib.Path(self.ask("--bindir"))
         # Not $TMPDIR: that may lie under a home that the server's user cannot enter,
         # or be too long for a socket's name.
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="profile_cache_", dir="/tmp"))
-        self.env = clean_environment() | {
-            "PGHOST": str(self.dir), "PGPORT": self.port, "PGUSER": self.user,
-            "PATH": f"{self.bindir}:{os.environ['PATH']}",
-        }  # fmt: skip
-
-    def ask(self, option):
-        return subprocess.run([self.pg_config, option], check=True, text=True, capture_output=True).stdout.strip()
+        self.env |= {"PGHOST": str(self.dir), "PGPORT": self.port, "PGUSER": self.user}
 
     def server_command(self, *args):
         """A command as the user the server runs as."""
@@ -108,24 +142,6 @@ class Cluster:
     def stop(self, mode, data="data"):
         """Stops it; mode immediate is a crash."""
         self.run_server_command(self.bindir / "pg_ctl", "stop", "-w", "-m", mode, "-D", self.dir / data)
-
-    # What the tests do with it
-
-    def psql(self, database, *args, **options):
-        """Runs psql; returns the finished process. Stops at the first error."""
-        command = [self.bindir / "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", database, *args]
-        return subprocess.run([str(a) for a in command], env=self.env, text=True, **options)
-
-    def sql(self, database, sql):
-        """Runs SQL, returns its output unaligned; raises what psql said if it fails."""
-        done = self.psql(database, "-At", input=sql, capture_output=True)
-        if done.returncode:
-            raise RuntimeError(done.stderr.strip())
-        return done.stdout.strip()
-
-    def create(self, database, template="template0"):
-        """An empty database, or a copy of another one, whatever was there under that name."""
-        self.sql("postgres", f'DROP DATABASE IF EXISTS "{database}" WITH (FORCE);\nCREATE DATABASE "{database}" TEMPLATE "{template}";')
 
     def log(self):
         try:

@@ -1,5 +1,5 @@
 """Concurrent sessions at random, from a seed, and the oracle that judges what they see: what
-tests/random.py and tests/catalogue.py share.
+stress/stress.py and catalogue/catalogue.py share.
 
 One process drives several connections: it sends one statement on one of them, waits until that has
 ended or waits for a lock, and goes on with another. A Worker runs one program after the other, each a
@@ -10,12 +10,16 @@ under the pinned settings are the same text. An app may not see anything else ei
 its own statements could not have raised without us fail the test.
 """
 
+import argparse
 import collections
 import random
 import select
+import sys
 import time
 
-from psycopg import pq
+from psycopg import OperationalError, pq
+
+from lib.command import Failed
 
 # What concurrent writers of such tables may meet without us: serialization failures, deadlocks, keys
 # that are taken or missing, NULL in a key, one row met twice by ON CONFLICT or MERGE, lock_timeout,
@@ -30,10 +34,6 @@ UNPINNED = {
     "TimeZone": ["America/St_Johns", "Asia/Kathmandu"], "DateStyle": ["German", "SQL, DMY"], "IntervalStyle": ["iso_8601", "sql_standard"],
     "extra_float_digits": ["0", "-15", "3"], "bytea_output": ["escape"],
 }  # fmt: skip
-
-
-class Failed(Exception):
-    """The test failed; the text says why."""
 
 
 def literal(value):
@@ -244,17 +244,18 @@ class Worker(Connection):
 class Scheduler:
     """Chooses who goes on, and judges what comes back. A test says who does what (choose_program)."""
 
-    def __init__(self, oracle, conninfo, seed, log=None):
-        self.oracle, self.conninfo, self.seed = oracle, conninfo, seed
-        self.rng = random.Random(seed)
-        self.overlap = 0.3 if seed % 2 else 0.0
+    def __init__(self, oracle, options):
+        self.oracle, self.seed, self.seconds = oracle, options.seed, options.seconds
+        self.conninfo = f"dbname={options.dbname} application_name={options.dbname}"  # the server is the environment's
+        self.rng = random.Random(self.seed)
+        self.overlap = 0.3 if self.seed % 2 else 0.0
         self.number = 0
         self.history = collections.deque(maxlen=600)
         self.counts, self.states, self.misses, self.warnings = (collections.Counter() for _ in range(4))
         self.upheavals = 0
         self.prepared = []
         self.sessions = []
-        self.log_file = open(log, "w") if log else None
+        self.log_file = open(options.log, "w") if options.log else None
 
     def choose_program(self, session):
         raise NotImplementedError
@@ -407,3 +408,32 @@ class Scheduler:
                 lines += [sql] + ["   " + " | ".join(str(v)[:300] for v in row) for row in result.rows] + ([result.message] if result.message else [])
         lines += ["-- prepared: " + str(self.control.must("SELECT gid, transaction FROM pg_prepared_xacts")), "-- activity", self.locks()]
         return "\n".join(lines)
+
+
+def arguments(description, *more):
+    """What every such test is told on its command line; more: names of further arguments."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name in ("dbname", *more):
+        parser.add_argument(f"--{name}", required=True)
+    parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--seconds", type=float, required=True)
+    parser.add_argument("--log", help="a file for every statement as it is sent")
+    return parser.parse_args()
+
+
+def main(test):
+    """Runs a test; where it fails, says after which statements, and exits with 1."""
+    try:
+        test.set_up()
+        test.run()
+        test.finish()
+    except (Failed, OperationalError) as failure:  # the latter: a connection was lost
+        print("the last statements (number, session, backend, statement, outcome):")
+        oracles = (test.oracle.by_view, test.oracle.by_function)
+        for number, session, pid, sql, outcome in list(test.history)[-200:]:
+            print(number, session, pid, "oracle" if sql in oracles else sql, "->", outcome)
+        print(f"\nseed {test.seed}, step {test.number}\n{failure}")
+        if test.sessions:  # it got as far as that
+            test.figures()
+        sys.exit(1)
+    test.figures()

@@ -1,21 +1,33 @@
 """What takes more than sessions on one running server: a crash, a standby, dump and restore.
 
-Each test gets the private server (cluster.py) and the name of a fresh database, and raises
+Each test gets the private server (lib/cluster.py) and the name of a fresh database, and raises
 RuntimeError where the cache would serve anything but what the view returns.
 """
 
-import pathlib
+import functools
 import re
 import subprocess
 import time
 
-DEMO = pathlib.Path(__file__).parent / "demo"
+import pytest
+
+from lib.cluster import TESTS
+
+DEMO = TESTS / "demo"
 # Rows where get_profile and the view differ, or a trusted copy and the view do.
 WRONG = """SELECT (SELECT count(*) FROM user_profile AS p LEFT JOIN profile_document AS d USING (supabase_user_id)
   WHERE get_profile(p.supabase_user_id)::text IS DISTINCT FROM d.document::text)"""
 VERIFY = "SELECT count(*) FROM profile_cache.verify()"
 UNCACHED = "SELECT stale FROM profile_cache.status"
 PENDING = "SELECT count(*) FROM profile_cache.pending"
+
+
+@pytest.fixture
+def database(server, request):
+    """The name of an empty database, the test's own."""
+    name = request.node.name.removeprefix("test_")
+    server.fresh("servers", name)
+    return name
 
 
 def expect(what, got, wanted):
@@ -34,7 +46,7 @@ def fill(server, database, users=300):
     expect("stale after the first refresh", server.sql(database, UNCACHED), 0)
 
 
-def crash(server, database):
+def test_crash(server, database):
     """A prepared writer and noted lock holders outlive a crash: refresh notes them again by their XID."""
     fill(server, database)
     server.sql(
@@ -66,7 +78,7 @@ def crash(server, database):
     expect("wrong at the end", server.sql(database, WRONG), 0)
 
 
-def crash_in_a_pass(server, database):
+def test_crash_in_a_pass(server, database):
     """A refresh that dies between two batches goes on where it was."""
     fill(server, database)
     server.sql(database, "UPDATE role SET permissions = '[1]' WHERE name = 'member'")
@@ -84,7 +96,7 @@ def crash_in_a_pass(server, database):
     expect("verify", server.sql(database, VERIFY), 0)
 
 
-def standby(server, database):
+def test_standby(server, database):
     """A hot standby serves get_profile, from the cache and from the view, and refuses to refresh."""
     fill(server, database)
     server.run_server_command(
@@ -139,7 +151,7 @@ def standby(server, database):
         server.stop("fast", "standby")
 
 
-def dump_and_restore(server, database):
+def test_dump_and_restore(server, database):
     """A restored database serves the truth at once, and its cache after one refresh."""
     fill(server, database)
     server.sql(database, "UPDATE subscription_plan SET display_name = 'Pro!' WHERE id = 'pro'")
@@ -178,7 +190,7 @@ def dump_and_restore(server, database):
         raise RuntimeError(f"attach after a restore without data: {done.stderr}")
 
 
-def parallel_restore(server, database):
+def test_parallel_restore(server, database):
     """Parallel jobs of a restore meet in the event triggers, each with its own table locked: none fails."""
     fill(server, database)
     dump = server.dir / f"{database}.dump"
@@ -199,7 +211,7 @@ def parallel_restore(server, database):
             expect("wrong", server.sql(command[4], WRONG), 0)
 
 
-def cancelled_refresh(server, database):
+def test_cancelled_refresh(server, database):
     """A refresh that is cancelled again and again loses nothing that it has committed."""
     fill(server, database, users=3000)
     # Of everybody, by windows of the table; of those who have a plan, who are listed once for many steps.
@@ -259,7 +271,7 @@ class Session:
         self.psql.stdout.close()
 
 
-def held_up(server, database):
+def test_held_up(server, database):
     """Whoever holds refresh up is named, with his program and since when; after a crash nobody who has his name by chance."""
     fill(server, database, users=20)
     warned = "SELECT w FROM profile_cache.status AS s, unnest(s.warnings) AS w WHERE w LIKE 'refresh waits for the end of%'"
@@ -303,7 +315,7 @@ def wait_for(server, database, what, sql, wanted="t"):
     raise RuntimeError(f"{what}: not in 30 s")
 
 
-def waiting_for_standby(server, database):
+def test_waiting_for_standby(server, database):
     """A commit that waits for a synchronous standby is not visible yet: a pending key is kept for it, too."""
     fill(server, database)
     replica = "SET session_replication_role = replica;\n"
@@ -340,6 +352,7 @@ def waiting_for_standby(server, database):
 def logical(test):
     """A server test with wal_level = logical."""
 
+    @functools.wraps(test)
     def run(server, database):
         server.stop("fast")
         server.start(wal_level="logical")
@@ -361,7 +374,6 @@ def logical(test):
             server.stop("fast")
             server.start()
 
-    run.__name__, run.__doc__ = test.__name__, test.__doc__
     return run
 
 
@@ -377,7 +389,7 @@ def replicate(server, publisher, subscriber, name, tables):
 
 
 @logical
-def subscriber_in_the_middle(server, database):
+def test_subscriber_in_the_middle(server, database):
     """A publication drops a used table in the middle of an apply transaction: what that commits later is not forgotten."""
     publisher = f"{database}_other"
     for file in ("tables.sql", "data.sql"):
@@ -414,7 +426,7 @@ def subscriber_in_the_middle(server, database):
 
 
 @logical
-def decoded(server, database):
+def test_decoded(server, database):
     """Our writes are ordinary updates to logical decoding, with REPLICA IDENTITY FULL too: a subscriber follows them."""
     fill(server, database, users=60)
     subscriber = f"{database}_other"
@@ -447,7 +459,7 @@ def decoded(server, database):
     wait_for(server, subscriber, "the subscriber has what is stored", same, wanted)
 
 
-def sign_ups(server, database):
+def test_sign_ups(server, database):
     """Six clients sign up users of their own at SERIALIZABLE: none is told to try again."""
     fill(server, database, users=300)
     # Each client's users have a place of their own in every index, so that PostgreSQL itself finds nothing between them.
@@ -489,7 +501,7 @@ def sign_ups(server, database):
     expect("sign-ups of 720 that were told to try again", refused, 0)
 
 
-def cancelled_commit(server, database):
+def test_cancelled_commit(server, database):
     """A cancel that comes while the view is computed at a commit fails the commit, as it would any other wait."""
     fill(server, database, users=20)
     server.sql(
@@ -521,7 +533,7 @@ def cancelled_commit(server, database):
             raise RuntimeError(f"verify() beyond statement_timeout: {said!r}")
 
 
-def full_lock_table(server, database):
+def test_full_lock_table(server, database):
     """Where the lock table is full at a commit, the commit goes through or fails as PostgreSQL's own would; nothing is stale."""
     data = "small"
     server.run_server_command(server.bindir / "initdb", "-D", server.dir / data, "-U", server.user, "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync")
@@ -577,7 +589,7 @@ def full_lock_table(server, database):
         server.stop("fast", data)
 
 
-def other_encoding(server, database):
+def test_other_encoding(server, database):
     """Keys travel as UTF-8: in a database of another encoding attach() refuses, and what was restored there is not read."""
 
     def refused(latin, sql):
@@ -607,7 +619,7 @@ CREATE DATABASE {latin} TEMPLATE template0 ENCODING 'LATIN1' LC_COLLATE 'C' LC_C
     expect("status says so", server.sql(restored, "SELECT warnings::text LIKE '%in UTF8%' FROM profile_cache.status"), "t")
 
 
-def slow_documents(server, database):
+def test_slow_documents(server, database):
     """A refresh under a limit of time that is far too short for it gets on a little with each call, and names the limit."""
     fill(server, database, users=400)
     server.sql(database, """
@@ -633,7 +645,7 @@ SELECT profile_cache.attach(document => 'slow')""")
         raise RuntimeError("the documents were not slow: this shows nothing")
 
 
-def one_refresh_at_a_time(server, database):
+def test_one_refresh_at_a_time(server, database):
     """A second caller ends at once and says who is at it; whoever waits meanwhile or is killed leaves no turn behind."""
     fill(server, database, users=30)
     server.sql(database, "SELECT profile_cache.invalidate_all()")
@@ -660,7 +672,7 @@ def one_refresh_at_a_time(server, database):
     expect("stale at the end", server.sql(database, UNCACHED), 0)
 
 
-def autovacuum(server, database):
+def test_autovacuum(server, database):
     """attach gets past an autovacuum of a large table, and names one that may not be cancelled."""
     for file in ("tables.sql", "data.sql"):
         server.psql(database, "-v", "users=2000", "-f", DEMO / file, capture_output=True)
@@ -696,7 +708,7 @@ def autovacuum(server, database):
         server.start()
 
 
-def backtraces(server, database):
+def test_backtraces(server, database):
     """With RUST_BACKTRACE in the server's environment an error, ours or the view's, is what it is without."""
     fill(server, database, users=10)
     server.sql(database, "ALTER TABLE user_profile ADD COLUMN divisor int NOT NULL DEFAULT 1")
@@ -728,10 +740,3 @@ def backtraces(server, database):
                 del server.env[name]
                 server.stop("fast")
                 server.start()
-
-
-TESTS = [
-    crash, held_up, crash_in_a_pass, standby, dump_and_restore, parallel_restore, cancelled_refresh, waiting_for_standby,
-    subscriber_in_the_middle, decoded, sign_ups, cancelled_commit, full_lock_table, other_encoding,
-    slow_documents, one_refresh_at_a_time, autovacuum, backtraces,
-]  # fmt: skip

@@ -1,13 +1,12 @@
-#!/usr/bin/env python3
 """One accepted view of the catalogue, attached to an app of its own making, under random writes.
 
-    tests/run.py --only catalogue                            every view, less than a second each
-    tests/run.py --only catalogue --seconds 60 31_manager    one view, for a minute
+    tests/.venv/bin/pytest tests/catalogue                              every view, less than a second each
+    tests/.venv/bin/pytest tests/catalogue -k 31_manager --seconds 60   one view, for a minute
 
 tests/catalogue/accepted/*.sql are views over the tables of tests/catalogue/schema.sql: shapes that
 attach() must understand. Concurrent transactions write to every table of the schema; what they write
 is chosen from the catalogs (columns, types, keys, foreign keys), so nothing here knows what a view
-shows. The oracle is that of tests/random.py: get_profile() and the view agree at any time, for anyone.
+shows. The oracle is that of stress/stress.py: get_profile() and the view agree at any time, for anyone.
 
 A test that cannot fail shows nothing, so this also fails where
 - the tables that attach() follows are not those that the view reads by PostgreSQL's own account,
@@ -16,18 +15,14 @@ A test that cannot fail shows nothing, so this also fails where
 - no write to one of the tables that the view reads changed a document in the whole run.
 """
 
-import argparse
 import collections
 import pathlib
-import sys
 import time
 
-from psycopg import OperationalError, pq
+from psycopg import pq
 
-# This folder comes last in the path: tests/random.py is a test, not the library.
-sys.path.append(str(pathlib.Path(__file__).parent))
-
-from sessions import PINNED, Connection, Failed, Oracle, Scheduler, Step, Worker, literal
+from lib.command import Failed
+from lib.sessions import PINNED, Connection, Oracle, Scheduler, Step, Worker, arguments, literal, main
 
 PROFILE, KEY, VIEW = "accounts_profile", "auth_id", "document"
 ORACLE = Oracle(PROFILE, KEY, VIEW)
@@ -344,9 +339,8 @@ class Session(Worker):
 
 class Test(Scheduler):
     def __init__(self, options):
-        conninfo = f"host={options.socket} port={options.port} dbname={options.dbname} user=postgres application_name=catalogue"
-        super().__init__(ORACLE, conninfo, options.seed, options.log)
-        self.seconds, self.view = options.seconds, pathlib.Path(options.view).read_text()
+        super().__init__(ORACLE, options)
+        self.view = pathlib.Path(options.view).read_text()
         self.effects = collections.Counter()  # by table: writes that changed a document
         self.late = False  # the time is over, but not all tables have had luck
         self.thin = set()  # tables that have lost many of their rows
@@ -491,29 +485,5 @@ class Test(Scheduler):
         )
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--socket", required=True)
-    parser.add_argument("--port", required=True)
-    parser.add_argument("--dbname", required=True, help="has the extension, the schema and its rows")
-    parser.add_argument("--view", required=True, help="a file of tests/catalogue/accepted")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--seconds", type=float, default=0.5)
-    parser.add_argument("--log", help="a file for every statement as it is sent")
-    test = Test(parser.parse_args())
-    try:
-        test.set_up()
-        test.run()
-        test.finish()
-    except (Failed, OperationalError) as failure:  # the latter: a connection was lost
-        print("the last statements (number, session, backend, statement, outcome):")
-        oracles = (ORACLE.by_view, ORACLE.by_function)
-        for number, session, pid, sql, outcome in list(test.history)[-200:]:
-            print(number, session, pid, "oracle" if sql in oracles else sql, "->", outcome)
-        print(f"\nseed {test.seed}, step {test.number}\n{failure}")
-        sys.exit(1)
-    test.figures()
-
-
 if __name__ == "__main__":
-    main()
+    main(Test(arguments(__doc__, "view")))

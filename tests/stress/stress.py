@@ -1,7 +1,6 @@
-#!/usr/bin/env python3
 """Concurrent transactions at random, from a seed, checked against the view.
 
-    tests/run.py --only random --seed 7 --seconds 600
+    tests/.venv/bin/pytest tests/stress --seed 7 --seconds 600
 
 One process drives several connections: it sends one statement on one of them, waits until that
 has ended or waits for a lock, and goes on with another. What is sent and in which order comes
@@ -17,17 +16,12 @@ Not held against us is what no trigger can promise: TRUNCATE and a changed view 
 snapshots from before their commit are not judged (counted as "excused").
 """
 
-import argparse
-import pathlib
-import sys
 import time
 
-from psycopg import OperationalError, pq
+from psycopg import pq
 
-# This folder comes last in the path: tests/random.py is a test, not the library.
-sys.path.append(str(pathlib.Path(__file__).parent))
-
-from sessions import EXPECTED, PINNED, Connection, Failed, Oracle, Scheduler, Step, Worker, literal
+from lib.command import Failed
+from lib.sessions import EXPECTED, PINNED, Connection, Oracle, Scheduler, Step, Worker, arguments, literal, main
 
 PROFILES, KEYS, SUBSCRIPTIONS, USER_ROLES = 12, 16, 20, 26
 PLANS = ["free", "pro", "team", "edu"]
@@ -728,9 +722,7 @@ class Session(Worker):
 
 class Test(Scheduler):
     def __init__(self, options):
-        conninfo = f"host={options.socket} port={options.port} dbname={options.dbname} user=postgres application_name=random"
-        super().__init__(ORACLE, conninfo, options.seed, options.log)
-        self.seconds = options.seconds
+        super().__init__(ORACLE, options)
         self.schema = Schema(self.rng)
         # The profile that a session with an old snapshot is going to write, and what others did meanwhile.
         self.coveted = self.vacated = self.edited = None
@@ -849,7 +841,7 @@ class Test(Scheduler):
         if self.warnings:
             print("warnings:", ", ".join(f"{k} ({v})" for k, v in self.warnings.most_common()))
         print(
-            f"random test: seed {self.seed}, {c['transactions']} transactions ({c['prepared']} prepared), {c['statements']} statements, {c['checks']} checks of all profiles, "
+            f"stress: seed {self.seed}, {c['transactions']} transactions ({c['prepared']} prepared), {c['statements']} statements, {c['checks']} checks of all profiles, "
             f"{c['verifies']} verify(), {c['refreshes']} refreshes and {c['refresh steps']} single steps, {c['lock waits']} lock waits, "
             f"{self.states['40001']} serialization failures, {self.states['40P01']} deadlocks ({c['deadlocks in our own statements']} in our own statements), {c['excused']} excused"
         )
@@ -862,28 +854,5 @@ class Filler(Session):
         self.test, self.rng, self.schema = test, test.rng, test.schema
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--socket", required=True)
-    parser.add_argument("--port", required=True)
-    parser.add_argument("--dbname", required=True)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--seconds", type=float, default=60)
-    parser.add_argument("--log", help="a file for every statement as it is sent")
-    test = Test(parser.parse_args())
-    try:
-        test.set_up()
-        test.run()
-        test.finish()
-    except (Failed, OperationalError) as failure:  # the latter: a connection was lost
-        print("the last statements (number, session, backend, statement, outcome):")
-        for number, session, pid, sql, outcome in list(test.history)[-200:]:
-            print(number, session, pid, "oracle" if sql in (ORACLE_VIEW, ORACLE_FUNCTION) else sql, "->", outcome)
-        print(f"\nseed {test.seed}, step {test.number}\n{failure}")
-        test.figures()
-        sys.exit(1)
-    test.figures()
-
-
 if __name__ == "__main__":
-    main()
+    main(Test(arguments(__doc__)))

@@ -1,0 +1,26 @@
+"""Commands that tests run, and how a test says that it failed."""
+
+import subprocess
+
+from lib.cluster import OUTPUT, ROOT, clean_environment
+
+
+class Failed(Exception):
+    """A test failed; the text says why."""
+
+
+def run(command, log=None, **options):
+    """Runs a command; Failed, with the end of what it said, if that fails. All that it said goes to tests/output/LOG."""
+    command = [str(c) for c in command]
+    options = {"cwd": ROOT, "env": clean_environment()} | options
+    try:
+        done = subprocess.run(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **options)
+        ended, output = f"exit status {done.returncode}" if done.returncode else "", done.stdout
+    except subprocess.TimeoutExpired as error:
+        ended, output = f"not over in {error.timeout:g} s", (error.stdout or b"").decode(errors="replace")
+    if log:
+        (OUTPUT / log).write_text(output)
+    if ended:
+        tail = "\n".join(output.splitlines()[-60:])
+        raise Failed(f"{' '.join(command)}: {ended}\n{tail}")
+    return output

@@ -1,0 +1,37 @@
+"""Format, clippy, whether mutants find what they take out, and what SQL scripts of an extension must mind."""
+
+import sys
+
+import pytest
+
+from lib.cluster import ROOT, TESTS
+from lib.command import run
+
+SCRIPTS = sorted((ROOT / "sql").glob("*.sql"))
+BIN = TESTS / ".venv/bin"
+
+
+def test_fmt():
+    run(["cargo", "fmt", "--check"])
+
+
+def test_clippy(pytestconfig):
+    features = ["--no-default-features", "--features", f"pg{pytestconfig.getoption('--pg')}"]
+    run(["cargo", "clippy", "--all-targets", *features, "--", "-D", "warnings"])
+
+
+def test_mutants():
+    """Each mutant finds its text once, and its tests: a guard that has moved out of its sight is not tested any more."""
+    run([sys.executable, TESTS / "mutants.py", "--check"])
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_pgspot(script):
+    # refresh() commits, so it can have no SET clause: every name in it is qualified instead. pgspot sees to names,
+    # operators and casts; it does not look at declared types, which a type in pg_temp could stand for.
+    run([BIN / "pgspot", "--proc-without-search-path", "profile_cache.refresh(batch_size integer)", script])
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_declared_types(script):
+    run([sys.executable, TESTS / "lint/declared_types.py", script])
