@@ -257,22 +257,35 @@ def app(part, options, server):
 
 
 def readme(part, options, server):
-    """README.md as a reader would follow it: its SQL in one database, in order, and its commands.
+    """README.md and the pages under docs/ as a reader would follow them: their SQL, in order, and their commands.
 
     ```sql blocks run in psql. One that cannot be run has `<!-- no-test: reason -->` above it.
     A ```text block with `<!-- output -->` above it is what the block before it must print.
     ```sh and ```bash blocks hold `make` targets, `psql` commands (run), `git clone` and `cd`.
+    README.md begins with the app's tables; each other page in a copy of the database that README.md leaves behind.
     """
-    path = ROOT / "README.md"
-    if not path.exists():
-        part.check("README.md", fail, "there is no README.md")
-        return
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
     fresh_database(server, "readme", "readme")
+    for page in pages:
+        if page.stem != "README":
+            server.create(f"readme_{page.stem}", template="readme")
+        readme_page(part, server, page, "readme" if page.stem == "README" else f"readme_{page.stem}")
+    for page in [*pages, *(ROOT / f"{name}.md" for name in ("ARCHITECTURE", "CHANGELOG", "CONTRIBUTING", "SECURITY"))]:
+        part.check(f"{page.relative_to(ROOT)}: where its links lead", links, page)
+    part.check("README.md links to every page", linked, pages[0], pages[1:])
+    part.check("what whoever is on call is told", on_call_table, (ROOT / "docs" / "operations.md").read_text())
+
+
+def readme_page(part, server, path, database):
+    """The blocks of one page, in its database."""
     printed = None
-    text = path.read_text()
-    for block in re.finditer(r"^(?:<!-- *(?P<note>[^\n]*?) *-->\n+)?```(?P<language>\w+)\n(?P<body>.*?)^```$", text, re.MULTILINE | re.DOTALL):
+    text, name = path.read_text(), path.relative_to(ROOT)
+    blocks = list(re.finditer(r"^(?:<!-- *(?P<note>[^\n]*?) *-->\n+)?```(?P<language>\w+)\n(?P<body>.*?)^```$", text, re.MULTILINE | re.DOTALL))
+    if len(re.findall(r"^[ >]*```", text, re.MULTILINE)) != 2 * len(blocks):
+        part.check(f"{name}", fail, "a block is indented, or has no language: nobody would run it")
+    for block in blocks:
         note, language, body = block["note"] or "", block["language"], block["body"]
-        where = f"line {text.count(chr(10), 0, block.start('body'))}: {body.strip().splitlines()[0] if body.strip() else ''}"
+        where = f"{name} line {text.count(chr(10), 0, block.start('body'))}: {body.strip().splitlines()[0] if body.strip() else ''}"
         if note.startswith("no-test"):
             if not re.match(r"no-test: *\S", note):
                 part.check(where, fail, "say why: <!-- no-test: reason -->")
@@ -280,7 +293,7 @@ def readme(part, options, server):
 
             def execute():
                 nonlocal printed
-                done = server.psql("readme", "-f", "-", input=body, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+                done = server.psql(database, "-f", "-", input=body, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
                 printed = done.stdout
                 if done.returncode:
                     raise Failed(done.stdout)
@@ -290,7 +303,7 @@ def readme(part, options, server):
 
             def execute():
                 nonlocal printed
-                printed = "".join(readme_command(server, line) for line in body.replace("\\\n", " ").splitlines())
+                printed = "".join(readme_command(server, line, database) for line in body.replace("\\\n", " ").splitlines())
 
             part.check(where, execute)
         elif language == "text" and note == "output":
@@ -298,15 +311,49 @@ def readme(part, options, server):
             def compare():
                 got, wanted = ([line.rstrip() for line in (s or "").strip().splitlines()] for s in (printed, body))
                 if got != wanted:
-                    raise Failed("\n".join(["README.md says:", *wanted, "it is:", *got]))
+                    raise Failed("\n".join([f"{name} says:", *wanted, "it is:", *got]))
 
             part.check(where, compare)
-    part.check("what whoever is on call is told", on_call_table, text)
+
+
+def without_blocks(path):
+    return re.sub(r"^```.*?^```$", "", path.read_text(), flags=re.MULTILINE | re.DOTALL)
+
+
+def links(page):
+    """Every relative link of a page leads to a file that is there, and to a heading that it has."""
+    for target in re.findall(r"\]\(([^)\s]+)\)", without_blocks(page)):
+        if re.match(r"\w+:", target):
+            continue
+        file, _, anchor = target.partition("#")
+        path = (page.parent / file).resolve() if file else page
+        if not path.exists():
+            raise Failed(f"{target}: no such file")
+        if anchor and anchor not in anchors(path):
+            raise Failed(f"{target}: no such heading")
+
+
+def anchors(path):
+    """What GitHub makes of a page's headings."""
+    found = {}
+    for heading in re.findall(r"^#+ +(.*?) *$", without_blocks(path), re.MULTILINE):
+        name = re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+        found[name] = found.get(name, -1) + 1
+        if found[name]:
+            found[f"{name}-{found[name]}"] = 0
+    return found
+
+
+def linked(index, pages):
+    text = without_blocks(index)
+    for page in pages:
+        if f"]({page.relative_to(index.parent)})" not in text:
+            raise Failed(f"not {page.relative_to(ROOT)}")
 
 
 def on_call_table(text):
-    """Each state in the README's table for whoever is on call is one that regress/on_call has been in."""
-    section = text.partition("\n### On call\n")[2].partition("\n#")[0]
+    """Each state in the table for whoever is on call is one that regress/on_call has been in."""
+    section = text.partition("\n## On call\n")[2].partition("\n#")[0]
     rows = [line.split("|")[1:-1] for line in section.splitlines() if line.startswith("| ")][2:]
     seen = (TESTS / "regress" / "expected" / "on_call.out").read_text()
     for row in rows:
@@ -320,7 +367,7 @@ def on_call_table(text):
         raise Failed(f"{len(rows)} rows")
 
 
-def readme_command(server, line):
+def readme_command(server, line, database):
     """Runs one line of a shell block, or makes sure that it could run; returns what it printed."""
     command = line.split("#")[0].strip().removeprefix("$ ")
     word = command.split(" ")[0]
@@ -330,7 +377,7 @@ def readme_command(server, line):
         if command == "make demo":
             run(["make", "demo"], log="demo.log", env=clean_environment() | {"DEMO_USERS": "2000"})
     elif word == "psql":
-        return run(["bash", "-euo", "pipefail", "-c", command], env=server.env | {"PGDATABASE": "readme"})
+        return run(["bash", "-euo", "pipefail", "-c", command], env=server.env | {"PGDATABASE": database})
     elif command and not re.match(r"(git clone|cd) ", command):
         raise Failed(f"cannot test `{command}`: put <!-- no-test: reason --> above the block")
     return ""
