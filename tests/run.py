@@ -261,7 +261,7 @@ def readme(part, options, server):
 
     ```sql blocks run in psql. One that cannot be run has `<!-- no-test: reason -->` above it.
     A ```text block with `<!-- output -->` above it is what the block before it must print.
-    ```sh and ```bash blocks hold `make` targets, `psql` commands (run), `git clone` and `cd`.
+    ```sh and ```bash blocks hold `make` targets, `psql` commands (run), `git clone` and `cd`; ```crontab such a psql, for a database app.
     README.md begins with the app's tables; each other page in a copy of the database that README.md leaves behind.
     """
     pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -299,7 +299,9 @@ def readme_page(part, server, path, database):
                     raise Failed(done.stdout)
 
             part.check(where, execute)
-        elif language in ("sh", "bash"):
+        elif language in ("sh", "bash", "crontab"):
+            if language == "crontab":
+                body = re.sub(r"^(\S+ +){5}", "", body, flags=re.MULTILINE).replace(" -d app ", f" -d {database} ")
 
             def execute():
                 nonlocal printed
