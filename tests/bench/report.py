@@ -1,4 +1,4 @@
-"""What `make bench` measured (results.json), as report.md with charts and as summary.md, for README.md.
+"""What `make bench` measured (results.json), as report.md with charts and as summary.md, for docs/performance.md.
 
     cd tests && .venv-bench/bin/python -m bench.report FOLDER
 

@@ -1,4 +1,4 @@
--- What README.md's examples stand on: the conventional tables as an app has them, with two users,
+-- What the examples of README.md and docs/ stand on: the conventional tables as an app has them, with two users,
 -- and the role that its web server connects as.
 
 DO $$

@@ -1,4 +1,4 @@
--- What status and explain say in each state that README.md names for whoever is on call, in the table's order: what is
+-- What status and explain say in each state that docs/operations.md names for whoever is on call, in the table's order: what is
 -- so, since when, and what helps; and that it helps.
 \set ECHO none
 \i include/tables.sql
