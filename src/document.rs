@@ -4,7 +4,7 @@
 //! hold or (under one snapshot) have written; then a new snapshot that gives both the documents and the
 //! stamp; then a look at the latest committed epoch, and no stamp where it has moved on; then the
 //! write, even of an equal document, so that an older REPEATABLE READ transaction runs into it.
-//! ARCHITECTURE.md has the interleaving that breaks each shorter form.
+//! write/README.md has the interleaving that breaks each shorter form (W2 to W6).
 
 use crate::attachment::{self, Attached, State};
 use crate::definition::{Sql, Step};

@@ -1,5 +1,5 @@
 //! profile_cache keeps each user's profile as ready JSON in `user_profile.cached_profile` and hands
-//! it out with `get_profile(uuid)`: one indexed read, never stale. README.md says how to use it,
+//! it out with `get_profile(uuid)`: one indexed read, never stale. README.md and docs/ say how to use it,
 //! ARCHITECTURE.md why it is never stale.
 
 mod api;

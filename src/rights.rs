@@ -4,6 +4,7 @@
 //! profile table) runs only as the tables' owner; our own tables are read and written only as their
 //! owner, by constant SQL. Both are a [`Guard`]: security-restricted, all settings pinned, undone at
 //! its end. The one other way is [`as_caller`], for what the caller could ask himself.
+#![doc = include_str!("rights.md")]
 
 use crate::definition::display;
 use crate::error::{Error, missing};

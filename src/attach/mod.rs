@@ -13,6 +13,7 @@
 //! - `ddl`: the event triggers, for what is done to any of it later
 //!
 //! Each of them is used from here; none uses this file.
+#![doc = include_str!("README.md")]
 
 mod added;
 pub mod ddl;

@@ -136,7 +136,7 @@ impl Drop for Pinned {
 }
 
 /// Every setting that can change what a query returns, or whether it fails, and its pinned value;
-/// search_path last. ARCHITECTURE.md says why the others are not here.
+/// search_path last. rights.md says why the others are not here.
 const PINNED: [(&CStr, &CStr); 25] = [
     // How values are printed and read.
     (c"TimeZone", c"UTC"),

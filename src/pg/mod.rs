@@ -4,6 +4,7 @@
 //! (a relation, a snapshot, an SPI connection, another identity, pinned settings) is held by a
 //! guard; on an error PostgreSQL's own transaction abort releases it, so the guards do nothing
 //! while unwinding.
+#![doc = include_str!("README.md")]
 #![allow(unsafe_code)]
 
 pub mod backtrace;

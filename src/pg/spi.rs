@@ -1,6 +1,6 @@
 //! SQL from Rust: kept plans, and an explicit choice of the snapshot each statement sees.
 //!
-//! Invariant: which snapshot a statement runs in is part of the protocol (ARCHITECTURE.md), so it
+//! Invariant: which snapshot a statement runs in is part of the protocol (W4, W5), so it
 //! is always named by [`At`] and never left to whether the transaction has an XID.
 
 use super::value::{self, Uuid, Value};

@@ -6,12 +6,13 @@
 //!
 //! Invariant: every occurrence of a table in the view is *tied*. For one
 //! profile, those of its rows that matter are found from that profile's row by equalities, step by
-//! step; every other row could be missing, and the document were the same. ARCHITECTURE.md has the
+//! step; every other row could be missing, and the document were the same. README.md has the
 //! argument. What is not recognized is refused: a refusal is cheap, a wrong guess a stale profile.
 //!
 //! A view of a few lines can be exponentially large once every use of a WITH query stands in its place. So
 //! what was found out of a query once is remembered ([`Prover::outputs`] and its like), every step counts
 //! against a bound, and at each the server may end the work ([`Prover::spend`]).
+#![doc = include_str!("README.md")]
 
 mod conditions;
 pub mod discover;

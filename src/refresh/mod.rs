@@ -6,6 +6,7 @@
 //! to be done, never the table's size. A step never waits for an idle transaction: what others hold locked is skipped,
 //! and lock holders are noted and asked for again later. Steps exclude each other by a lock on `drain`, whole
 //! refreshes by a session's lock.
+#![doc = include_str!("README.md")]
 
 mod batch;
 mod course;

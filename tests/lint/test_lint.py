@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from lib.cluster import ROOT, TESTS
+from lib.cluster import ROOT, TESTS, clean_environment
 from lib.command import run
 
 SCRIPTS = sorted((ROOT / "sql").glob("*.sql"))
@@ -35,3 +35,20 @@ def test_pgspot(script):
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
 def test_declared_types(script):
     run([sys.executable, TESTS / "lint/declared_types.py", script])
+
+
+def test_rustdoc(pytestconfig):
+    """The rooms' pages are part of it: every link in them leads somewhere."""
+    features = ["--no-default-features", "--features", f"pg{pytestconfig.getoption('--pg')}"]
+    env = clean_environment() | {"RUSTDOCFLAGS": "-D warnings"}
+    run(["cargo", "doc", "--no-deps", "--document-private-items", *features], env=env)
+
+
+def test_house():
+    """Rooms in one direction, no circle, sizes, what is pure, where unsafe is."""
+    run([sys.executable, TESTS / "lint/house.py"])
+
+
+def test_rules():
+    """Each rule of the protocol has its argument, a function, a test and a mutant, and all that is named is there."""
+    run([sys.executable, TESTS / "lint/rules.py"])

@@ -1,5 +1,5 @@
 -- Every setting that a session may change is either pinned where documents are computed, or known not
--- to change one (ARCHITECTURE.md, "Which settings are pinned"). One that a later release brings fails
+-- to change one (src/rights.md, "Which settings are pinned"). One that a later release brings fails
 -- here until somebody has decided; one that is no longer pinned would store wrong documents for good.
 \set VERBOSITY terse
 CREATE EXTENSION profile_cache;
