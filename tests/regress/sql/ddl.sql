@@ -439,6 +439,15 @@ CALL profile_cache.refresh();
 SELECT get_profile(u(1)) -> 'email';
 SELECT what, user_id FROM wrong();
 SELECT other();
+-- One of our columns goes, and comes again with something in it.
+ALTER TABLE user_profile DROP COLUMN cached_profile;
+SELECT * FROM pending();
+ALTER TABLE user_profile ADD COLUMN cached_profile jsonb DEFAULT '{"forged": 1}';
+SELECT what, user_id FROM wrong();
+SELECT other();
+CALL profile_cache.refresh();
+SELECT what, user_id FROM wrong();
+SELECT other();
 -- The extension's schema stays where it is.
 ALTER EXTENSION profile_cache SET SCHEMA other;
 \set VERBOSITY terse
