@@ -3,7 +3,7 @@
 CREATE SCHEMA profile_cache;
 COMMENT ON SCHEMA profile_cache IS 'profile_cache: cached user profiles that are never stale';
 
--- State. pg_dump carries attachment, epoch, pending_epoch, pending_key and failure; drain, absent, reached and
+-- State. pg_dump carries attachment, epoch, pending_epoch, pending_key and failure; epoch_progress, unmatched_key, reached and
 -- last_refresh are one server's or one database's and stay behind. None of it is ever cut off at the end by vacuum, which would
 -- take ACCESS EXCLUSIVE, and each read of a standby with it.
 
@@ -108,7 +108,7 @@ COMMENT ON COLUMN profile_cache.pending.key_columns IS 'of a key: the profile ta
 COMMENT ON COLUMN profile_cache.pending.key_values IS 'their values';
 COMMENT ON COLUMN profile_cache.pending.created_at IS 'when the transaction that changed something began';
 
-CREATE TABLE profile_cache.drain (
+CREATE TABLE profile_cache.epoch_progress (
     epoch        pg_catalog.int8 NOT NULL PRIMARY KEY,
     holders      pg_catalog.text[],
     server_start pg_catalog.timestamptz,
@@ -116,19 +116,19 @@ CREATE TABLE profile_cache.drain (
     alive        pg_catalog.int8,
     position     pg_catalog.uuid,
     pass         pg_catalog.uuid,
-    began_at     pg_catalog.xid8,
-    passed_to    pg_catalog.xid8
+    began_xmin   pg_catalog.xid8,
+    passed_xmin  pg_catalog.xid8
 ) WITH (vacuum_truncate = off);
-COMMENT ON TABLE profile_cache.drain IS 'how far refresh is with each pending epoch';
-COMMENT ON COLUMN profile_cache.drain.epoch IS 'the pending epoch';
-COMMENT ON COLUMN profile_cache.drain.holders IS 'virtual transactions that may have missed it';
-COMMENT ON COLUMN profile_cache.drain.server_start IS 'the run of the server in which they were noted';
-COMMENT ON COLUMN profile_cache.drain.running IS 'a pass is under way';
-COMMENT ON COLUMN profile_cache.drain.alive IS 'how many of the holders were there when it began; 0: it is the last one';
-COMMENT ON COLUMN profile_cache.drain.position IS 'the last key it has done';
-COMMENT ON COLUMN profile_cache.drain.pass IS 'which pass it is';
-COMMENT ON COLUMN profile_cache.drain.began_at IS 'xmin of the snapshot it began with';
-COMMENT ON COLUMN profile_cache.drain.passed_to IS 'row versions of an older xmin are no longer concerned';
+COMMENT ON TABLE profile_cache.epoch_progress IS 'how far refresh is with each pending epoch';
+COMMENT ON COLUMN profile_cache.epoch_progress.epoch IS 'the pending epoch';
+COMMENT ON COLUMN profile_cache.epoch_progress.holders IS 'virtual transactions that may have missed it';
+COMMENT ON COLUMN profile_cache.epoch_progress.server_start IS 'the run of the server in which they were noted';
+COMMENT ON COLUMN profile_cache.epoch_progress.running IS 'a pass is under way';
+COMMENT ON COLUMN profile_cache.epoch_progress.alive IS 'how many of the holders were there when it began; 0: it is the last one';
+COMMENT ON COLUMN profile_cache.epoch_progress.position IS 'the last key it has done';
+COMMENT ON COLUMN profile_cache.epoch_progress.pass IS 'which pass it is';
+COMMENT ON COLUMN profile_cache.epoch_progress.began_xmin IS 'xmin of the snapshot it began with';
+COMMENT ON COLUMN profile_cache.epoch_progress.passed_xmin IS 'row versions of an older xmin are no longer concerned';
 
 CREATE TABLE profile_cache.horizon (
     singleton    boolean         NOT NULL DEFAULT true PRIMARY KEY CHECK (singleton),
@@ -138,15 +138,15 @@ COMMENT ON TABLE profile_cache.horizon IS 'from where on something is pending: n
 COMMENT ON COLUMN profile_cache.horizon.singleton IS 'true: there is one row at most';
 COMMENT ON COLUMN profile_cache.horizon.pending_from IS 'no pending epoch with a horizon below is left, nor will one come';
 
-CREATE TABLE profile_cache.absent (
+CREATE TABLE profile_cache.unmatched_key (
     pending      pg_catalog.uuid        NOT NULL PRIMARY KEY,
     holders      pg_catalog.text[]      NOT NULL,
     server_start pg_catalog.timestamptz NOT NULL
 ) WITH (vacuum_truncate = off);
-COMMENT ON TABLE profile_cache.absent IS 'pending keys that no visible row had when refresh first looked, and what logical replication may have under way';
-COMMENT ON COLUMN profile_cache.absent.pending IS 'the pending row''s id';
-COMMENT ON COLUMN profile_cache.absent.holders IS 'virtual transactions that may still bring the row, or another change';
-COMMENT ON COLUMN profile_cache.absent.server_start IS 'the run of the server in which they were noted';
+COMMENT ON TABLE profile_cache.unmatched_key IS 'pending keys that no visible row had when refresh first looked, and what logical replication may have under way';
+COMMENT ON COLUMN profile_cache.unmatched_key.pending IS 'the pending row''s id';
+COMMENT ON COLUMN profile_cache.unmatched_key.holders IS 'virtual transactions that may still bring the row, or another change';
+COMMENT ON COLUMN profile_cache.unmatched_key.server_start IS 'the run of the server in which they were noted';
 
 CREATE TABLE profile_cache.reached (
     server  pg_catalog.int8 NOT NULL,

@@ -88,7 +88,7 @@ pub fn invalidate(call: &Call) -> Return {
 /// `profile_cache.invalidate_all()`
 pub fn invalidate_all(_: &Call) -> Return {
     managed(attachment::required);
-    pending::everything("invalidate_all");
+    pending::invalidate_all("invalidate_all");
     Return::Void
 }
 

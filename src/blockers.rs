@@ -2,7 +2,7 @@
 //!
 //! Invariant: only reads what PostgreSQL shows of its locks; it may be over by the time that it is read.
 
-use crate::pg::spi::{self, Arg, At};
+use crate::pg::spi::{self, Arg, Snapshot};
 use crate::pg::{Oid, tuple};
 use crate::rights::as_ourselves;
 use pgrx::pg_sys;
@@ -81,7 +81,7 @@ pub fn blockers(wanted: &[(Oid, Mode)]) -> Vec<String> {
           AND (l.pid IS NOT NULL OR p.gid IS NOT NULL) \
          ORDER BY l.granted DESC, coalesce(s.xact_start, p.prepared), l.pid, l.relation::pg_catalog.regclass::text COLLATE \"C\", l.mode"
         ),
-        At::Latest,
+        Snapshot::Latest,
         &[Arg::oids(&tables)],
         |r| Some((r.oid(1)?, r.text(2)?, r.text(3)?, r.text(4)?)),
     );

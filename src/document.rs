@@ -10,9 +10,9 @@ use crate::attachment::{self, Attached, State};
 use crate::definition::{Sql, Step};
 use crate::error::check_interrupts;
 use crate::failures;
-use crate::pg::identity::Pinned;
-use crate::pg::scan::Probe;
-use crate::pg::spi::{self, Arg, At, Pushed};
+use crate::pg::identity::LocalSettings;
+use crate::pg::scan::UniqueIndexLookup;
+use crate::pg::spi::{self, ActiveSnapshot, Arg, Snapshot};
 use crate::pg::tuple::{self, Locker, Stored, Writer};
 use crate::pg::value::{Uuid, Value, array};
 use crate::pg::xact::Failure;
@@ -26,7 +26,7 @@ pub struct Request<'a> {
     pub step: &'a Step,
     pub values: &'a [Vec<Value>],
     /// A way to find the row of one value without SQL.
-    pub lookup: Option<&'a Probe>,
+    pub lookup: Option<&'a UniqueIndexLookup>,
 }
 
 /// Computes and stores the documents of all profiles that are asked for, of those whose row can be locked. The only
@@ -136,7 +136,7 @@ fn lock(a: &Attached, request: &Request) -> Vec<Locked> {
             return vec![];
         }
     }
-    let _snapshot = Pushed::new();
+    let _snapshot = ActiveSnapshot::new();
     let found = match (lookup, values) {
         (Some(lookup), [one]) => find_one(a, lookup, one),
         _ => None,
@@ -177,7 +177,7 @@ fn lock(a: &Attached, request: &Request) -> Vec<Locked> {
 }
 
 /// The visible row with this value, without SQL; None where that cannot be.
-fn find_one(a: &Attached, probe: &Probe, value: &[Value]) -> Option<Vec<Locked>> {
+fn find_one(a: &Attached, probe: &UniqueIndexLookup, value: &[Value]) -> Option<Vec<Locked>> {
     let found = probe.find(a.profile, value.first()?.datum, |row| Locked {
         tid: row.tid(),
         key: row.uuid(a.key),
@@ -192,7 +192,7 @@ fn find(a: &Attached, step: &Step, values: &[Vec<Value>]) -> Vec<Locked> {
     let rows = xact::subtransaction(|| {
         let _owner = as_owner(a.owner);
         let asked = arrays_of(step, values);
-        spi::all(statement(&sql, values.len()), At::Active, &asked, |r| {
+        spi::all(statement(&sql, values.len()), Snapshot::Active, &asked, |r| {
             r.tid(1).map(|tid| Locked {
                 tid,
                 key: r.uuid(2),
@@ -205,7 +205,7 @@ fn find(a: &Attached, step: &Step, values: &[Vec<Value>]) -> Vec<Locked> {
 
 /// Documents computed for locked rows and not written yet.
 struct Prepared {
-    rows: Vec<Row>,
+    rows: Vec<ToWrite>,
     /// How many of them will be trusted.
     trusted: u64,
     /// Those that will not be, though they could be computed: an epoch came meanwhile.
@@ -222,7 +222,7 @@ impl Prepared {
         // Nobody trusts a number that has not been assigned, until it is.
         let newest = self.rows.iter().filter_map(|row| row.stored.epoch).max();
         debug_assert!(newest.is_none_or(|stamp| a.epochs.latest() >= Some(stamp)));
-        if a.fragile {
+        if a.write_may_fail {
             // Indexes of the app's may refuse what we write, and must not fail its statement.
             match xact::subtransaction(|| write(a, &self.rows)) {
                 Ok(skipped) => unwritten = skipped,
@@ -244,7 +244,7 @@ impl Prepared {
 }
 
 /// One row to write.
-struct Row {
+struct ToWrite {
     tid: ItemPointerData,
     key: Uuid,
     stored: Stored,
@@ -259,7 +259,7 @@ fn prepare<'l>(a: &Attached, rows: impl Iterator<Item = &'l Locked> + Clone) -> 
     if keys.is_empty() {
         return prepared;
     }
-    let _pinned = Pinned::new();
+    let _pinned = LocalSettings::new();
     let (stamp, mut computed) = compute(a, &keys);
     // While something may change unnoticed (a trigger off, logical replication's apply), nothing is
     // stamped: what ends that state need not be DDL that we see.
@@ -286,19 +286,19 @@ fn prepare<'l>(a: &Attached, rows: impl Iterator<Item = &'l Locked> + Clone) -> 
                 Stored { document: None, valid_until: None, epoch: None, updated_at }
             }
         };
-        prepared.rows.push(Row { tid: row.tid, key, stored });
+        prepared.rows.push(ToWrite { tid: row.tid, key, stored });
     }
     prepared
 }
 
 /// Writes the rows as the tables' owner, whose index expressions are evaluated; returns the keys of
 /// those that were not, remembered as failures.
-fn write(a: &Attached, work: &[Row]) -> Vec<Uuid> {
+fn write(a: &Attached, work: &[ToWrite]) -> Vec<Uuid> {
     let skipped: Vec<Uuid> = {
         let _owner = as_owner(a.owner);
         let mut writer = Writer::open(a.profile, a.columns.all(), &a.foreign_indexes);
         // An index may have come since it was decided that nothing can refuse a write.
-        let try_it = !writer.keeps_ours_apart() && (a.fragile || !writer.may_be_refused());
+        let try_it = !writer.keeps_ours_apart() && (a.write_may_fail || !writer.may_be_refused());
         let skipped = work
             .iter()
             .filter(|row| !(try_it && writer.write(row.tid, &row.stored)))
@@ -322,7 +322,7 @@ fn statement(sql: &str, keys: usize) -> spi::Statement<'_> {
 
 /// Stamp and documents, of one snapshot.
 fn compute(a: &Attached, keys: &[Uuid]) -> (Option<i64>, HashMap<Uuid, Computed>) {
-    let _snapshot = Pushed::new();
+    let _snapshot = ActiveSnapshot::new();
     // What the snapshot shows as the current epoch was numbered after whoever redefined the document had
     // told everybody: a kept plan of the view may be from before, and no lock need be new to ask.
     catalog::accept_invalidations();
@@ -368,7 +368,7 @@ fn view_rows(a: &Attached, keys: &[Uuid]) -> HashMap<Uuid, Computed> {
         [one] => (&a.sql.compute_one, Arg::uuid(Some(one))),
         _ => (&a.sql.compute, Arg::uuids(keys)),
     };
-    spi::query(statement(sql, keys.len()), At::Active, &[asked], |r| {
+    spi::query(statement(sql, keys.len()), Snapshot::Active, &[asked], |r| {
         if let Some(key) = r.uuid(1) {
             let c = if seen.insert(key) {
                 Computed::Document { document: r.jsonb(2), valid_until: r.timestamptz(3) }
@@ -401,7 +401,7 @@ fn not_locked(
     let mut args = arrays_of(step, values);
     args.extend(arrays_of(step, &found));
     let _owner = as_owner(a.owner);
-    spi::all(&Sql::not_locked(step), At::New, &args, |r| r.int8(1))
+    spi::all(&Sql::not_locked(step), Snapshot::New, &args, |r| r.int8(1))
         .into_iter()
         .flatten()
         .filter_map(|n| values.get(usize::try_from(n - 1).ok()?))
@@ -414,7 +414,7 @@ pub fn texts_of(values: &[Vec<Value>]) -> Vec<Vec<String>> {
     if values.is_empty() {
         return vec![];
     }
-    let _pinned = Pinned::new();
+    let _pinned = LocalSettings::new();
     values.iter().map(|v| texts(v)).collect()
 }
 

@@ -3,7 +3,7 @@
 //! Invariant: nothing but this file writes `profile_cache.failure`. It holds a key and an SQLSTATE, never a message,
 //! which could hold the profile's data; and no more rows than are worth reading.
 
-use crate::pg::spi::{self, Arg, At};
+use crate::pg::spi::{self, Arg, Snapshot};
 use crate::pg::value::Uuid;
 use crate::rights::as_ourselves;
 
@@ -27,7 +27,7 @@ pub fn failure(key: &Uuid) -> Option<(String, Option<i64>)> {
     let _us = as_ourselves();
     spi::one(
         "SELECT f.sqlstate, f.failed_at FROM profile_cache.failure AS f WHERE f.user_id = $1 ORDER BY f.failed_at DESC LIMIT 1",
-        At::Active,
+        Snapshot::Active,
         &[Arg::uuid(Some(key))],
         |r| Some((r.text(1)?, r.timestamptz(2))),
     )
@@ -38,7 +38,7 @@ pub fn failure(key: &Uuid) -> Option<(String, Option<i64>)> {
 pub fn failures() -> Vec<(Uuid, String)> {
     let _us = as_ourselves();
     let sql = "SELECT f.user_id, max(f.failed_at)::text FROM profile_cache.failure AS f GROUP BY 1";
-    spi::all(sql, At::New, &[], |r| r.uuid(1).zip(r.text(2))).into_iter().flatten().collect()
+    spi::all(sql, Snapshot::New, &[], |r| r.uuid(1).zip(r.text(2))).into_iter().flatten().collect()
 }
 
 /// Profiles whose failure is to be tried again, at most so many.
@@ -47,7 +47,7 @@ pub fn failures_due(most: i32) -> Vec<Uuid> {
     spi::all(
         "SELECT f.user_id FROM profile_cache.failure AS f GROUP BY 1 \
          HAVING bool_and(coalesce(f.retry_at <= now(), true)) ORDER BY 1 LIMIT $1",
-        At::New,
+        Snapshot::New,
         &[Arg::int8(Some(i64::from(most)))],
         |r| r.uuid(1),
     )

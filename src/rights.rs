@@ -9,7 +9,7 @@
 use crate::definition::display;
 use crate::error::{Error, missing};
 use crate::pg::identity::{Guard, current_user};
-use crate::pg::spi::{self, Arg, At};
+use crate::pg::spi::{self, Arg, Snapshot};
 use crate::pg::{Oid, catalog};
 use std::cell::Cell;
 
@@ -92,7 +92,7 @@ fn extension_owner() -> Oid {
     let _us = as_ourselves();
     spi::one(
         "SELECT e.extowner FROM pg_catalog.pg_extension AS e WHERE e.extname OPERATOR(pg_catalog.=) 'profile_cache'",
-        At::Latest,
+        Snapshot::Latest,
         &[],
         |r| r.oid(1),
     )
@@ -116,12 +116,14 @@ pub enum Revoke {
 pub fn set(tables_owner: Option<Oid>, revoke: Revoke) {
     let _us = as_ourselves();
     let owner = Arg::oid(tables_owner.unwrap_or(Oid::INVALID));
-    if revoke == Revoke::FormerOwners && spi::one(AS_WANTED, At::New, &[owner], |_| ()).is_some() {
+    if revoke == Revoke::FormerOwners
+        && spi::one(AS_WANTED, Snapshot::New, &[owner], |_| ()).is_some()
+    {
         return;
     }
     let statements = spi::all(
         RIGHTS,
-        At::New,
+        Snapshot::New,
         &[Arg::oid(tables_owner.unwrap_or(Oid::INVALID)), Arg::bool(revoke == Revoke::All)],
         |r| r.text(1),
     );

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
 
 /// A link of the attachment: the numbers of its table and of itself there.
-pub type Place = (usize, usize);
+pub type LinkId = (usize, usize);
 /// Values of some columns, as text.
 type Texts<C> = (Vec<C>, Vec<String>);
 
@@ -25,7 +25,7 @@ struct Level {
     /// Tables with a statement that has begun and whose effects are half visible.
     marks: Vec<Oid>,
     /// What leads to profiles that are to be computed: values of a link's columns, by their images.
-    touched: HashMap<(Place, Vec<Vec<u8>>), Vec<Value>>,
+    touched: HashMap<(LinkId, Vec<Vec<u8>>), Vec<Value>>,
     /// Values of referenced profile columns, by columns, of rows this transaction deleted.
     deleted: HashSet<Texts<i16>>,
     /// Pending keys this transaction has inserted, by columns and values.
@@ -116,12 +116,12 @@ pub fn subtransaction_committed(id: u32, parent: u32) {
 }
 
 /// A statement on `table` begins.
-pub fn raise_mark(table: Oid) {
+pub fn statement_started(table: Oid) {
     with(|s| s.level().marks.push(table));
 }
 
 /// The latest statement on `table` has ended.
-pub fn lower_mark(table: Oid) {
+pub fn statement_ended(table: Oid) {
     with(|s| {
         for level in s.levels.iter_mut().rev() {
             if let Some(at) = level.marks.iter().rposition(|t| *t == table) {
@@ -139,7 +139,7 @@ pub fn in_flight() -> bool {
 
 /// Rows of `place` have changed: the profiles that these values of its `columns` (by their images) lead
 /// to are to be computed before the transaction ends.
-pub fn touch(place: Place, columns: &[Column], rows: HashMap<Vec<Vec<u8>>, Vec<Value>>) {
+pub fn mark_dirty(place: LinkId, columns: &[Column], rows: HashMap<Vec<Vec<u8>>, Vec<Value>>) {
     if rows.is_empty() {
         return;
     }
@@ -165,16 +165,16 @@ pub fn touches_links_of(a: &Rc<Attached>) -> bool {
 }
 
 /// How many values have been touched.
-pub fn touched() -> usize {
+pub fn dirty() -> usize {
     with(|s| s.count(|l| l.touched.len())).unwrap_or(usize::MAX)
 }
 
 /// The touched values by link. The transaction's end is near: they are forgotten.
-pub fn take_touched() -> Vec<(Place, Vec<Vec<Value>>)> {
+pub fn take_dirty() -> Vec<(LinkId, Vec<Vec<Value>>)> {
     let touched = with(|s| {
         s.settling = true;
         s.lost = false;
-        let mut by_place = BTreeMap::<Place, Vec<Vec<Value>>>::new();
+        let mut by_place = BTreeMap::<LinkId, Vec<Vec<Value>>>::new();
         let levels = s.levels.iter_mut();
         for ((place, _), values) in levels.flat_map(|l| l.touched.drain()) {
             by_place.entry(place).or_default().push(values);
@@ -202,7 +202,7 @@ pub fn unsettled() -> bool {
 
 /// Whether reads must be live. Also where something is pending: a cursor that was opened between the
 /// change and its pending row sees the one and not the other.
-pub fn unsure() -> bool {
+pub fn must_read_live() -> bool {
     unsettled() || with(|s| s.many || s.settling).unwrap_or(true)
 }
 
@@ -212,7 +212,7 @@ pub fn computed(keys: impl Iterator<Item = Uuid>) {
 }
 
 /// This transaction makes something pending: more profiles may have changed than are computed.
-pub fn many() {
+pub fn notify_all() {
     with(|s| s.many = true);
 }
 

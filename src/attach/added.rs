@@ -7,7 +7,7 @@ use super::tables::{Named, named, refuse_events_pending};
 use crate::attachment;
 use crate::definition::{self, Definition, quote_identifier, quote_literal};
 use crate::error::{Error, missing};
-use crate::pg::spi::{self, Arg, At};
+use crate::pg::spi::{self, Arg, Snapshot};
 use crate::pg::{Oid, catalog};
 use crate::rights::{as_ourselves, as_owner};
 
@@ -21,7 +21,7 @@ pub(super) fn add_columns(profile: &Named) -> bool {
             Some(number) => {
                 let is = spi::one(
                     "SELECT pg_catalog.format_type($1, NULL)",
-                    At::New,
+                    Snapshot::New,
                     &[Arg::oid(catalog::column_type(profile.oid, number))],
                     |r| r.text(1),
                 )
@@ -93,7 +93,7 @@ pub(super) fn with_our_triggers() -> Vec<Oid> {
         "SELECT DISTINCT g.tgrelid FROM pg_catalog.pg_trigger AS g JOIN pg_catalog.pg_proc AS f ON f.oid = g.tgfoid \
          WHERE f.pronamespace = 'profile_cache'::pg_catalog.regnamespace \
           AND f.proname IN ('distrust', 'before_statement', 'after_statement') ORDER BY 1",
-        At::New,
+        Snapshot::New,
         &[],
         |r| r.oid(1),
     )
@@ -120,7 +120,7 @@ fn trigger_of_ours(table: Oid, name: &str) -> bool {
         "SELECT FROM pg_catalog.pg_trigger AS g JOIN pg_catalog.pg_proc AS f ON f.oid = g.tgfoid \
          WHERE g.tgrelid = $1 AND g.tgname = $2::pg_catalog.name \
           AND f.pronamespace = 'profile_cache'::pg_catalog.regnamespace",
-        At::New,
+        Snapshot::New,
         &[Arg::oid(table), Arg::text(name)],
         |_| (),
     )

@@ -10,7 +10,7 @@ use crate::definition::{
 
 /// A column as the generator needs it.
 #[derive(Clone, Debug)]
-pub struct Column {
+pub struct TableColumn {
     pub name: String,
     /// `pg_type.typname` of the base type.
     pub r#type: String,
@@ -25,14 +25,14 @@ pub struct Column {
 pub struct Found {
     pub schema: String,
     pub name: String,
-    pub columns: Vec<Column>,
+    pub columns: Vec<TableColumn>,
 }
 
 impl Found {
     pub fn has(&self, column: &str) -> bool {
         self.columns.iter().any(|c| c.name == column)
     }
-    pub fn column(&self, column: &str) -> Option<&Column> {
+    pub fn column(&self, column: &str) -> Option<&TableColumn> {
         self.columns.iter().find(|c| c.name == column)
     }
     fn sql(&self) -> String {
@@ -42,7 +42,7 @@ impl Found {
 
 /// One column's foreign key: that column, and the one that it references.
 #[derive(Clone, Debug)]
-pub struct ForeignKey {
+pub struct TableKey {
     pub column: String,
     pub references: String,
     /// Its equality as SQL writes it between the referenced and the referencing column.
@@ -57,10 +57,10 @@ pub struct Tables {
     pub profile: Found,
     pub key: String,
     pub exclude: Vec<String>,
-    pub subscription: Option<(Found, ForeignKey)>,
-    pub plan: Option<(Found, ForeignKey)>,
-    pub user_role: Option<(Found, ForeignKey)>,
-    pub role: Option<(Found, ForeignKey)>,
+    pub subscription: Option<(Found, TableKey)>,
+    pub plan: Option<(Found, TableKey)>,
+    pub user_role: Option<(Found, TableKey)>,
+    pub role: Option<(Found, TableKey)>,
 }
 
 /// A generated view's query, and the columns it left out because of their names.
@@ -119,7 +119,7 @@ fn object(pairs: &[(String, String)]) -> String {
 }
 
 /// A column's value as the serializer prints it.
-fn value(alias: &str, c: &Column) -> String {
+fn value(alias: &str, c: &TableColumn) -> String {
     let column = format!("{alias}.{}", quote(&c.name));
     match c.r#type.as_str() {
         "timestamptz" => format!("profile_cache.iso8601({column})"),
@@ -191,7 +191,7 @@ pub fn view(t: &Tables) -> View {
 }
 
 /// The joins that find the active subscription, its plan, and the free plan.
-fn joins(t: &Tables, s: &Found, fk: &ForeignKey) -> String {
+fn joins(t: &Tables, s: &Found, fk: &TableKey) -> String {
     let period = s.has("current_period_end");
     let mine = format!(
         "p.{} {} s.{}{}",
@@ -236,7 +236,7 @@ fn joins(t: &Tables, s: &Found, fk: &ForeignKey) -> String {
 }
 
 /// Only a plan with a textual id can be the one called `free`.
-fn has_free_plan(plan: &Found, to_plan: &ForeignKey) -> bool {
+fn has_free_plan(plan: &Found, to_plan: &TableKey) -> bool {
     plan.has("ai_daily_limit")
         && plan
             .column(&to_plan.references)
@@ -277,8 +277,8 @@ fn subscription_pairs(t: &Tables) -> Vec<(String, String)> {
 mod tests {
     use super::*;
 
-    fn column(name: &str, r#type: &str) -> Column {
-        Column {
+    fn column(name: &str, r#type: &str) -> TableColumn {
+        TableColumn {
             name: name.into(),
             r#type: r#type.into(),
             primary: name == "id",

@@ -9,7 +9,7 @@ use super::tables::{Named, Request, find_tables};
 use super::warnings;
 use crate::definition::{display, qualified, quote_literal};
 use crate::error::{Error, notice};
-use crate::pg::spi::{self, Arg, At};
+use crate::pg::spi::{self, Arg, Snapshot};
 use crate::pg::{Oid, catalog, xact};
 use crate::rights::{as_ourselves, as_owner};
 
@@ -52,7 +52,7 @@ pub(super) fn is_generated(view: Oid) -> bool {
     spi::one(
         "SELECT pg_catalog.starts_with(pg_catalog.obj_description(c.oid, 'pg_class'), $2) \
          FROM pg_catalog.pg_class AS c WHERE c.oid = $1 AND c.relkind = 'v'",
-        At::New,
+        Snapshot::New,
         &[Arg::oid(view), Arg::text(VIEW_COMMENT)],
         |r| r.bool(1),
     )
@@ -66,7 +66,7 @@ fn excluded_by(profile: &Named) -> Vec<String> {
     let comment = view.and_then(|view| {
         let _us = as_ourselves();
         let sql = "SELECT pg_catalog.obj_description($1, 'pg_class')";
-        spi::one(sql, At::New, &[Arg::oid(view)], |r| r.text(1)).flatten()
+        spi::one(sql, Snapshot::New, &[Arg::oid(view)], |r| r.text(1)).flatten()
     });
     // Where somebody has changed the comment, it says nothing.
     let names = comment.as_deref().and_then(|c| c.split_once(EXCLUDED));
@@ -77,8 +77,10 @@ fn excluded_by(profile: &Named) -> Vec<String> {
 fn write_view(profile: &Named, query: &str, exclude: &[String]) -> bool {
     let sql = qualified(&profile.schema, VIEW);
     let definition = |oid: Oid| {
-        spi::one("SELECT pg_catalog.pg_get_viewdef($1)", At::New, &[Arg::oid(oid)], |r| r.text(1))
-            .flatten()
+        spi::one("SELECT pg_catalog.pg_get_viewdef($1)", Snapshot::New, &[Arg::oid(oid)], |r| {
+            r.text(1)
+        })
+        .flatten()
     };
     let before = catalog::relation(&profile.schema, VIEW).map(|oid| {
         if !is_generated(oid) {
@@ -130,7 +132,7 @@ fn revoke_defaults(view: Oid, sql: &str) {
          FROM pg_catalog.pg_class AS c CROSS JOIN LATERAL pg_catalog.aclexplode(c.relacl) AS x \
          LEFT JOIN pg_catalog.pg_roles AS r ON r.oid = x.grantee \
          WHERE c.oid = $1 AND x.grantee <> c.relowner",
-        At::New,
+        Snapshot::New,
         &[Arg::oid(view)],
         |r| r.text(1),
     );

@@ -8,7 +8,7 @@ use crate::attachment;
 use crate::definition::Definition;
 use crate::pending;
 use crate::pg::Oid;
-use crate::pg::spi::{self, Arg, At};
+use crate::pg::spi::{self, Arg, Snapshot};
 use crate::rights::as_ourselves;
 
 pub(super) fn attached_profile() -> Option<Oid> {
@@ -16,7 +16,7 @@ pub(super) fn attached_profile() -> Option<Oid> {
     spi::one(
         "SELECT a.profile::oid FROM profile_cache.attachment AS a \
          JOIN pg_catalog.pg_class AS c ON c.oid = a.profile",
-        At::Latest,
+        Snapshot::Latest,
         &[],
         |r| r.oid(1),
     )
@@ -41,7 +41,7 @@ pub(super) fn record(
             let same = spi::one(
                 "SELECT FROM profile_cache.attachment AS a WHERE a.document::oid = $1 \
                  AND a.definition = $2::pg_catalog.jsonb AND a.problem IS NULL",
-                At::New,
+                Snapshot::New,
                 &[Arg::oid(document), Arg::text(&text)],
                 |_| (),
             );
@@ -74,8 +74,8 @@ pub(super) fn forget_everything() {
         "attachment",
         "epoch",
         "pending_key",
-        "drain",
-        "absent",
+        "epoch_progress",
+        "unmatched_key",
         "reached",
         "failure",
         "last_refresh",

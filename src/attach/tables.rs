@@ -3,13 +3,13 @@
 //! Invariant: what passes here is an ordinary permanent table of one owner, the key is proven unique,
 //! and each member and dimension is tied by a valid foreign key. Nothing is changed.
 
-use super::default_view::{Column, ForeignKey, Found, Tables};
+use super::default_view::{Found, TableColumn, TableKey, Tables};
 use crate::attachment;
 use crate::blockers::{Mode, blockers};
 use crate::definition::{self, display, display_identifier, qualified};
 use crate::error::{Error, missing};
 use crate::pg::identity::setting;
-use crate::pg::spi::{self, Arg, At};
+use crate::pg::spi::{self, Arg, Snapshot};
 use crate::pg::{Oid, catalog, tuple, xact};
 use crate::proof::discover;
 use crate::rights::as_ourselves;
@@ -61,7 +61,8 @@ pub fn lock(exclusive: &[Named], others: &[Named]) {
     let until = xact::clock() + PATIENCE.min(callers.saturating_mul(1000));
     // The first waits for DDL under way, which may concern what is to be attached; the second for a step of
     // refresh, which has pending rows in hand.
-    let ours = [("attachment", Mode::ShareRowExclusive), ("drain", Mode::ShareUpdateExclusive)];
+    let ours =
+        [("attachment", Mode::ShareRowExclusive), ("epoch_progress", Mode::ShareUpdateExclusive)];
     let ours: Vec<(Named, Mode)> = ours
         .into_iter()
         .filter_map(|(name, mode)| Some((named(catalog::relation("profile_cache", name)?), mode)))
@@ -135,7 +136,7 @@ pub fn refuse_unfit(t: &Named, user: Oid, profile_owner: Option<Oid>) {
           WHEN EXISTS (SELECT FROM pg_catalog.pg_inherits AS i \
            WHERE i.inhrelid = c.oid OR i.inhparent = c.oid) THEN 'inherited' ELSE '' END, \
           c.relforcerowsecurity FROM pg_catalog.pg_class AS c WHERE c.oid = $1",
-        At::New,
+        Snapshot::New,
         &[Arg::oid(t.oid)],
         |r| (r.oid(1), r.text(2), r.bool(3)),
     );
@@ -183,19 +184,21 @@ pub fn check_key(profile: &Named, key: &str) -> i16 {
     }
     let oid = catalog::column_type(profile.oid, number);
     if oid != pg_sys::UUIDOID {
-        let is =
-            spi::one("SELECT pg_catalog.format_type($1, NULL)", At::New, &[Arg::oid(oid)], |r| {
-                r.text(1)
-            });
+        let is = spi::one(
+            "SELECT pg_catalog.format_type($1, NULL)",
+            Snapshot::New,
+            &[Arg::oid(oid)],
+            |r| r.text(1),
+        );
         let is = is.flatten().unwrap_or_else(|| missing("a type's name"));
         Error::KeyNotUuid { table, key: key_sql, is }.raise();
     }
     let args = || [Arg::oid(profile.oid), Arg::int8(Some(number.into()))];
-    if spi::one(attachment::UNIQUE_KEY, At::New, &args(), |_| ()).is_none() {
+    if spi::one(attachment::UNIQUE_KEY, Snapshot::New, &args(), |_| ()).is_none() {
         let found = spi::one(
             "SELECT i.indexrelid::pg_catalog.regclass::pg_catalog.text FROM pg_catalog.pg_index AS i \
              WHERE i.indrelid = $1 AND i.indisunique AND i.indkey[0] = $2 ORDER BY 1 LIMIT 1",
-            At::New,
+            Snapshot::New,
             &args(),
             |r| r.text(1),
         );
@@ -214,7 +217,7 @@ pub fn conventional_tables(profile: &Named) -> Vec<Named> {
         .collect()
 }
 
-fn columns(oid: Oid) -> Vec<Column> {
+fn columns(oid: Oid) -> Vec<TableColumn> {
     spi::all(
         "SELECT a.attname::text, b.typname::text, b.typcollation <> 0, EXISTS \
           (SELECT FROM pg_catalog.pg_index AS i WHERE i.indrelid = a.attrelid AND i.indisprimary \
@@ -222,9 +225,9 @@ fn columns(oid: Oid) -> Vec<Column> {
          FROM pg_catalog.pg_attribute AS a JOIN pg_catalog.pg_type AS t ON t.oid = a.atttypid \
          JOIN pg_catalog.pg_type AS b ON b.oid = CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END \
          WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum",
-        At::New,
+        Snapshot::New,
         &[Arg::oid(oid)],
-        |r| Column {
+        |r| TableColumn {
             name: r.text(1).unwrap_or_else(|| missing("a column's name")),
             r#type: r.text(2).unwrap_or_else(|| missing("a type's name")),
             collatable: r.bool(3) == Some(true),
@@ -261,7 +264,7 @@ pub fn find_tables(profile: &Named, others: &[Named], request: &Request) -> Tabl
         let built_in = fk.operator == definition::BUILT_IN_EQUALS;
         let to_profile = to.oid == profile.oid;
         let collation = if to_profile { &fk.from_collation } else { &fk.to_collation };
-        ForeignKey {
+        TableKey {
             column: fk.from_name.clone(),
             references: fk.to_name.clone(),
             equals: if built_in { "=".into() } else { fk.operator.clone() },

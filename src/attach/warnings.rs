@@ -6,7 +6,7 @@ use super::tables::{Named, Request, named};
 use crate::attachment;
 use crate::definition::{self, Definition, display, display_identifier, quote_identifier};
 use crate::error::{missing, notice, warning};
-use crate::pg::spi::{self, Arg, At};
+use crate::pg::spi::{self, Arg, Snapshot};
 use crate::pg::{Oid, catalog};
 use crate::proof::reach;
 use crate::rights::{as_ourselves, as_owner};
@@ -19,7 +19,7 @@ pub fn warn_of_shown_again(request: &Request, noted: Vec<String>) {
         let _us = as_ourselves();
         spi::one(
             "SELECT a.exclude::pg_catalog.text[] FROM profile_cache.attachment AS a",
-            At::Latest,
+            Snapshot::Latest,
             &[],
             |r| r.texts(1),
         )
@@ -52,7 +52,7 @@ pub fn name_expiry_index(profile: &Named, d: &Definition) {
     let _us = as_ourselves();
     let large = spi::one(
         "SELECT FROM pg_catalog.pg_class AS c WHERE c.oid = $1 AND c.reltuples >= $2",
-        At::New,
+        Snapshot::New,
         &[Arg::oid(profile.oid), Arg::float4(LARGE)],
         |_| (),
     );
@@ -72,7 +72,7 @@ pub fn warn_of_later_triggers(profile: &Named) {
     for name in spi::all(
         "SELECT g.tgname::text FROM pg_catalog.pg_trigger AS g WHERE g.tgrelid = $1 AND NOT g.tgisinternal \
          AND g.tgtype & 3 = 3 AND g.tgname > $2::pg_catalog.name ORDER BY 1",
-        At::New,
+        Snapshot::New,
         &[Arg::oid(profile.oid), Arg::text(definition::DISTRUST.name)],
         |r| r.text(1).unwrap_or_else(|| missing("a trigger's name")),
     ) {
@@ -116,7 +116,7 @@ pub fn warn_of_readers(profile: &Named, others: &[Named]) {
           THEN EXISTS (SELECT FROM pg_catalog.pg_class AS o, pg_catalog.aclexplode(o.relacl) AS y \
                        WHERE o.oid = t.oid AND y.grantee = 0 AND y.privilege_type = 'SELECT') \
           ELSE pg_catalog.has_table_privilege(x.grantee, t.oid, 'SELECT') END ORDER BY 1",
-        At::New,
+        Snapshot::New,
         &[Arg::oid(profile.oid), Arg::oids(&oids)],
         |r| r.text(1).unwrap_or_else(|| missing("a role's name")),
     );
@@ -189,7 +189,7 @@ fn is_small(table: Oid) -> bool {
     let _us = as_ourselves();
     spi::one(
         "SELECT FROM pg_catalog.pg_class AS c WHERE c.oid = $1 AND c.reltuples >= 0 AND c.relpages <= 10",
-        At::New,
+        Snapshot::New,
         &[Arg::oid(table)],
         |_| (),
     )
@@ -203,7 +203,7 @@ fn indexed(table: Oid, columns: &[String]) -> bool {
         "SELECT FROM pg_catalog.pg_index AS i JOIN pg_catalog.pg_attribute AS a \
           ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0] \
          WHERE i.indrelid = $1 AND a.attname::text = ANY ($2) AND i.indisvalid AND i.indpred IS NULL LIMIT 1",
-        At::New,
+        Snapshot::New,
         &[Arg::oid(table), Arg::texts(columns)],
         |_| (),
     )
@@ -232,7 +232,7 @@ fn is_unique(index: &str) -> bool {
           JOIN pg_catalog.pg_index AS u ON u.indrelid = i.indrelid \
          WHERE c.relname = $1::pg_catalog.name AND u.indisunique AND u.indisvalid AND (u.indexrelid = i.indexrelid \
           OR u.indnkeyatts = 1 AND u.indkey[0] = i.indkey[0] AND u.indkey[0] > 0 AND u.indpred IS NULL) LIMIT 1",
-        At::New,
+        Snapshot::New,
         &[Arg::text(index)],
         |_| (),
     )
@@ -257,7 +257,7 @@ fn read_whole(owner: Oid, document: Oid, key: &str) -> BTreeSet<(String, String)
             .with(c"enable_seqscan", "off")
             .with(c"enable_hashjoin", "off")
             .with(c"enable_mergejoin", "off");
-        spi::one(&sql, At::New, &[], |r| r.text(1)).flatten()
+        spi::one(&sql, Snapshot::New, &[], |r| r.text(1)).flatten()
     };
     let plan = plan.and_then(|text| serde_json::from_str::<serde_json::Value>(&text).ok());
     let mut found = BTreeSet::new();

@@ -5,7 +5,7 @@
 
 use crate::definition::{self, Definition, Link, Sql, Step};
 use crate::error::Error;
-use crate::pg::scan::{self, Epochs, KeyHash, Keys, Probe};
+use crate::pg::scan::{self, Epochs, KeyHash, Keys, UniqueIndexLookup};
 use crate::pg::trigger::Column;
 use crate::pg::{Oid, catalog};
 use std::rc::Rc;
@@ -60,9 +60,9 @@ pub struct UsedLink {
     /// For a member's link: the profile's columns that it references.
     pub targets: Vec<i16>,
     /// How to find the profile of a member's row without SQL.
-    pub probe: Option<Probe>,
+    pub probe: Option<UniqueIndexLookup>,
     /// One of the columns is an enum: its value's text may come to mean another value.
-    pub renamable: bool,
+    pub has_enum: bool,
 }
 
 /// A way in which a pending key may name a profile: the key, or what members refer to.
@@ -147,7 +147,7 @@ pub struct Attached {
     pub trusted_from: Option<i64>,
     pub distrust: Option<Distrust>,
     /// How to find a profile by its key without SQL.
-    pub probe: Option<Probe>,
+    pub probe: Option<UniqueIndexLookup>,
     pub epochs: Epochs,
     pub keys: Keys,
     /// Every way in which a pending key may name a profile.
@@ -157,7 +157,7 @@ pub struct Attached {
     /// Indexes of the profile table whose code we may not run.
     pub foreign_indexes: Vec<Oid>,
     /// Writing a row evaluates the app's own code, or meets an index on our columns.
-    pub fragile: bool,
+    pub write_may_fail: bool,
     /// There is an index by which expired documents are found.
     pub expiry_indexed: bool,
 }

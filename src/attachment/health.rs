@@ -6,7 +6,7 @@
 use super::attached::{CacheColumns, Distrust, UsedTable};
 use crate::definition::{self, Definition};
 use crate::error::missing;
-use crate::pg::spi::{self, Arg, At};
+use crate::pg::spi::{self, Arg, Snapshot};
 use crate::pg::{Oid, catalog};
 use crate::proof::discover;
 
@@ -33,7 +33,7 @@ pub(super) fn unhealthy(profile: Oid, key: i16, tables: &[UsedTable]) -> Option<
         "SELECT c.oid::pg_catalog.regclass::text FROM pg_catalog.pg_class AS c WHERE c.oid = ANY ($1) \
          AND (c.relkind <> 'r' OR c.relispartition OR c.relpersistence <> 'p' OR c.relforcerowsecurity \
           OR EXISTS (SELECT FROM pg_catalog.pg_inherits AS i WHERE c.oid IN (i.inhrelid, i.inhparent))) LIMIT 1",
-        At::Latest,
+        Snapshot::Latest,
         &[Arg::oids(&oids)],
         |r| r.text(1).unwrap_or_else(|| missing("a table's name")),
     );
@@ -48,7 +48,7 @@ pub(super) fn unhealthy(profile: Oid, key: i16, tables: &[UsedTable]) -> Option<
     let replicated = spi::one(
         "SELECT s.srrelid::pg_catalog.regclass::text FROM pg_catalog.pg_subscription_rel AS s \
          WHERE s.srrelid = ANY ($1) LIMIT 1",
-        At::Latest,
+        Snapshot::Latest,
         &[Arg::oids(&oids)],
         |r| r.text(1).unwrap_or_else(|| missing("a table's name")),
     );
@@ -62,8 +62,12 @@ pub(super) fn unhealthy(profile: Oid, key: i16, tables: &[UsedTable]) -> Option<
                 .into(),
         });
     }
-    let unique =
-        spi::one(UNIQUE_KEY, At::Latest, &[Arg::oid(profile), Arg::int8(Some(key.into()))], |_| ());
+    let unique = spi::one(
+        UNIQUE_KEY,
+        Snapshot::Latest,
+        &[Arg::oid(profile), Arg::int8(Some(key.into()))],
+        |_| (),
+    );
     unique
         .is_none()
         .then(|| Distrust::Problem("the profile table's key has no unique index any more".into()))
@@ -99,7 +103,7 @@ pub fn expiry_indexed(profile: Oid, until: i16) -> bool {
     spi::one(
         "SELECT FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid JOIN pg_am AS m ON m.oid = c.relam \
          WHERE i.indrelid = $1 AND i.indkey[0] = $2 AND i.indisvalid AND i.indpred IS NULL AND m.amname = 'btree' LIMIT 1",
-        At::Latest,
+        Snapshot::Latest,
         &[Arg::oid(profile), Arg::int8(Some(until.into()))],
         |_| (),
     )
@@ -109,7 +113,7 @@ pub fn expiry_indexed(profile: Oid, until: i16) -> bool {
 /// Whether what we write may be refused: by an index with an expression, a predicate or an exclusion
 /// constraint, on our document, or unique on another of our columns; by the row's size, where documents stay in it; by a
 /// publication.
-pub(super) fn fragile(profile: Oid, columns: CacheColumns) -> bool {
+pub(super) fn write_may_fail(profile: Oid, columns: CacheColumns) -> bool {
     let numbers: Vec<String> = columns.all().iter().map(i16::to_string).collect();
     spi::one(
         "SELECT FROM pg_index AS i WHERE i.indrelid = $1 AND (i.indexprs IS NOT NULL \
@@ -121,7 +125,7 @@ pub(super) fn fragile(profile: Oid, columns: CacheColumns) -> bool {
           OR EXISTS (SELECT FROM pg_publication_rel AS r WHERE r.prpubid = p.oid AND r.prrelid = $1) \
           OR EXISTS (SELECT FROM pg_publication_namespace AS n JOIN pg_class AS c ON c.oid = $1 \
            WHERE n.pnpubid = p.oid AND n.pnnspid = c.relnamespace) LIMIT 1",
-        At::Latest,
+        Snapshot::Latest,
         &[
             Arg::oid(profile),
             Arg::texts(&numbers),
@@ -150,7 +154,7 @@ pub fn missing_triggers(tables: &[Oid], profile: Oid) -> Vec<(Oid, String)> {
            AND g.tgtype = w.type::int2 AND g.tgnargs = 0 AND g.tgattr = '' \
            AND coalesce(g.tgoldtable::text, '') = w.old_table \
            AND coalesce(g.tgnewtable::text, '') = w.new_table)",
-        At::Latest,
+        Snapshot::Latest,
         &[
             Arg::oids(&wanted.iter().map(|(t, _)| *t).collect::<Vec<_>>()),
             texts(|t| t.name.into()),

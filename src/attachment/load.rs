@@ -4,11 +4,13 @@
 //! relations that it was read from come with it: a change of theirs drops it.
 
 use super::attached::{Attached, CacheColumns, Distrust, Gone, Naming, State, UsedLink, UsedTable};
-use super::health::{UNIQUE_KEY, expiry_indexed, fragile, not_unique, triggers_off, unhealthy};
+use super::health::{
+    UNIQUE_KEY, expiry_indexed, not_unique, triggers_off, unhealthy, write_may_fail,
+};
 use crate::definition::{self, Definition, Sql, Step, qualified};
 use crate::error::Error;
-use crate::pg::scan::{Epochs, Keys, Probe};
-use crate::pg::spi::{self, Arg, At};
+use crate::pg::scan::{Epochs, Keys, UniqueIndexLookup};
+use crate::pg::spi::{self, Arg, Snapshot};
 use crate::pg::trigger::Column;
 use crate::pg::{Oid, catalog};
 use crate::proof::reach::{self, Reached};
@@ -53,7 +55,7 @@ fn record() -> Option<Record> {
             (SELECT FROM profile_cache.pending_epoch AS p WHERE p.redefined AND p.epoch IS NULL)), \
           EXISTS (SELECT FROM profile_cache.pending_epoch AS p WHERE p.about IS NOT NULL) \
          FROM profile_cache.attachment AS a",
-        At::Latest,
+        Snapshot::Latest,
         &[],
         |r| {
             Some(Record {
@@ -123,7 +125,7 @@ fn attached(record: Record, watched: &mut Vec<Oid>) -> Result<Attached, State> {
         naming,
         sets,
         foreign_indexes: reach::foreign_indexes(profile),
-        fragile: fragile(profile, columns),
+        write_may_fail: write_may_fail(profile, columns),
         expiry_indexed: expiry_indexed(profile, columns.valid_until),
         definition,
     })
@@ -248,7 +250,7 @@ fn resolve(d: &Definition, profile: Oid) -> Result<Vec<UsedTable>, String> {
                     };
                     Ok(UsedLink {
                         probe,
-                        renamable: own.iter().any(|c| catalog::is_enum(c.oid)),
+                        has_enum: own.iter().any(|c| catalog::is_enum(c.oid)),
                         columns: own,
                         watched: columns(&l.watched)?,
                         targets,
@@ -275,7 +277,7 @@ fn relations_of(document: Oid) -> Vec<Oid> {
           JOIN pg_catalog.pg_depend AS d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid \
            AND d.refclassid = 'pg_class'::regclass) \
          SELECT n.oid FROM nested AS n",
-        At::Latest,
+        Snapshot::Latest,
         &[Arg::oid(document)],
         |r| r.oid(1),
     )
@@ -291,14 +293,14 @@ fn read_relations(relations: Vec<Oid>, tables: &[UsedTable]) -> Vec<Oid> {
     let tables: Vec<Oid> = tables.iter().map(|t| t.oid).collect();
     let indexes = spi::all(
         "SELECT i.indexrelid FROM pg_catalog.pg_index AS i WHERE i.indrelid = ANY ($1)",
-        At::Latest,
+        Snapshot::Latest,
         &[Arg::oids(&tables)],
         |r| r.oid(1),
     );
     let rows = spi::all(
         "SELECT t.typrelid FROM profile_cache.reached AS r JOIN pg_catalog.pg_type AS t ON t.oid = r.objid \
          WHERE r.server = $1 AND r.classid = 'pg_catalog.pg_type'::pg_catalog.regclass AND t.typrelid <> 0",
-        At::Latest,
+        Snapshot::Latest,
         &[Arg::int8(Some(catalog::place().0))],
         |r| r.oid(1),
     );
@@ -315,18 +317,18 @@ fn read_relations(relations: Vec<Oid>, tables: &[UsedTable]) -> Vec<Oid> {
 }
 
 /// How to find a profile by one unique column.
-fn probe(profile: Oid, column: i16) -> Option<Probe> {
+fn probe(profile: Oid, column: i16) -> Option<UniqueIndexLookup> {
     // An index built over rows whose HOT chains did not fit it is not for older snapshots.
     let index = spi::one(
         &format!(
             "{UNIQUE_KEY} AND NOT i.indcheckxmin AND EXISTS (SELECT FROM pg_catalog.pg_opclass AS o \
              WHERE o.oid = i.indclass[0] AND o.opcdefault AND o.opcnamespace = 'pg_catalog'::regnamespace) LIMIT 1"
         ),
-        At::Latest,
+        Snapshot::Latest,
         &[Arg::oid(profile), Arg::int8(Some(column.into()))],
         |r| r.oid(1),
     );
-    Probe::new(index.flatten()?, catalog::column_type(profile, column))
+    UniqueIndexLookup::new(index.flatten()?, catalog::column_type(profile, column))
 }
 
 /// Where our own tables stand.

@@ -20,7 +20,7 @@ pub use load::relations_of_view;
 
 use crate::definition::Definition;
 use crate::error::{Error, check_interrupts};
-use crate::pg::spi::{self, At};
+use crate::pg::spi::{self, Snapshot};
 use crate::pg::{Oid, catalog, tuple};
 use crate::rights::as_ourselves;
 use std::cell::{Cell, RefCell};
@@ -141,7 +141,7 @@ pub struct Recorded {
 pub fn try_lock_row() -> bool {
     let _us = as_ourselves();
     let sql = "SELECT FROM profile_cache.attachment AS a FOR UPDATE SKIP LOCKED";
-    let locked = spi::one(sql, At::New, &[], |_| ()).is_some();
+    let locked = spi::one(sql, Snapshot::New, &[], |_| ()).is_some();
     catalog::accept_invalidations();
     locked
 }
@@ -158,7 +158,7 @@ pub fn recorded() -> Option<Recorded> {
     let sql = "SELECT a.profile::oid, a.document::oid, a.definition::text, \
          a.problem IS NOT NULL, EXISTS (SELECT FROM profile_cache.pending_epoch AS p WHERE p.about IS NOT NULL) \
          FROM profile_cache.attachment AS a";
-    spi::one(sql, At::Latest, &[], |r| {
+    spi::one(sql, Snapshot::Latest, &[], |r| {
         Some(Recorded {
             profile: r.oid(1)?,
             document: r.oid(2)?,

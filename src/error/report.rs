@@ -264,7 +264,7 @@ impl Error {
                 } else {
                     format!("It waits a few seconds at most, so that the app never queues behind it for long. In the way: {}.", by.join("; "))
                 }),
-                "Try again when that is over, or end it: SELECT pg_terminate_backend(…), ROLLBACK PREPARED '…'. On profile_cache.attachment it is DDL that is not committed, on profile_cache.drain a refresh.".into(),
+                "Try again when that is over, or end it: SELECT pg_terminate_backend(…), ROLLBACK PREPARED '…'. On profile_cache.attachment it is DDL that is not committed, on profile_cache.epoch_progress a refresh.".into(),
             ),
             NoPrivilege(t) => (
                 Code::ERRCODE_INSUFFICIENT_PRIVILEGE,

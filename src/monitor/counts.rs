@@ -1,7 +1,7 @@
 //! How many profiles there are, how many of them would be served from the cache, what waits for refresh, and how
 //! that fared last.
 //!
-//! Invariant: rows are judged by the reader's own rule ([`Judge`]) and only counted; of a large table a sample of
+//! Invariant: rows are judged by the reader's own rule ([`FreshnessRule`]) and only counted; of a large table a sample of
 //! blocks is read.
 
 use crate::attachment::Attached;
@@ -9,8 +9,8 @@ use crate::error::Error;
 use crate::failures;
 use crate::iso8601::iso8601;
 use crate::pending::{Anyone, PendingKeys};
-use crate::pg::spi::{self, Arg, At};
-use crate::read::{Judge, Looked};
+use crate::pg::spi::{self, Arg, Snapshot};
+use crate::read::{CachedRow, FreshnessRule};
 use crate::refresh::turn;
 use crate::rights::{as_ourselves, as_owner};
 
@@ -22,7 +22,7 @@ pub(super) fn blocks(a: &Attached) -> i64 {
     spi::one(
         "SELECT pg_catalog.pg_relation_size($1) OPERATOR(pg_catalog./) \
          pg_catalog.current_setting('block_size')::pg_catalog.int8",
-        At::Active,
+        Snapshot::Active,
         &[Arg::oid(a.profile)],
         |r| r.int8(1),
     )
@@ -41,17 +41,17 @@ pub(super) struct Counts {
 }
 
 pub(super) fn counts(a: &Attached) -> Counts {
-    let judge = Judge::new(a);
-    let keys = PendingKeys::load(a, At::Active);
+    let judge = FreshnessRule::new(a);
+    let keys = PendingKeys::load(a, Snapshot::Active);
     let (named, args) = keys.named(a, 2);
     let _owner = as_owner(a.owner);
     let share = (BLOCKS / blocks(a).max(1) as f64).min(1.0);
     let mut all = vec![Arg::float4(100.0 * share as f32)];
     all.extend(args);
     let (mut rows, mut cached) = (0, 0);
-    spi::query(&a.sql.sampled(&named), At::Active, &all, |r| {
+    spi::query(&a.sql.sampled(&named), Snapshot::Active, &all, |r| {
         rows += 1;
-        let looked = Looked::from_row(r, a, |names| keys.any(names));
+        let looked = CachedRow::from_row(r, a, |names| keys.any(names));
         cached += i64::from(a.distrust.is_none() && judge.of(&looked).is_ok());
     });
     // What the blocks that were read hold stands for the others. What ANALYZE has left behind does not: a
@@ -90,11 +90,11 @@ pub(super) fn waiting() -> Waiting {
     spi::one(
         "SELECT k.*, e.*, f.* FROM \
           (SELECT count(*), min(p.created_at) FROM profile_cache.pending_key AS p) AS k, \
-          (SELECT count(*), min(p.created_at), coalesce(bool_or(p.epoch IS NULL), false), coalesce(bool_or(d.passed_to IS NULL), false) \
-           FROM profile_cache.pending_epoch AS p LEFT JOIN profile_cache.drain AS d ON d.epoch = p.epoch) AS e, \
+          (SELECT count(*), min(p.created_at), coalesce(bool_or(p.epoch IS NULL), false), coalesce(bool_or(d.passed_xmin IS NULL), false) \
+           FROM profile_cache.pending_epoch AS p LEFT JOIN profile_cache.epoch_progress AS d ON d.epoch = p.epoch) AS e, \
           (SELECT count(DISTINCT x.user_id), count(*), min(x.failed_at), (array_agg(x.sqlstate ORDER BY x.failed_at DESC))[1] \
            FROM profile_cache.failure AS x) AS f",
-        At::Active,
+        Snapshot::Active,
         &[],
         |r| {
             Some(Waiting {
@@ -164,7 +164,7 @@ pub(super) fn last_refresh() -> LastRefresh {
              FROM (SELECT) AS one LEFT JOIN profile_cache.last_refresh AS r ON true",
             turn()
         ),
-        At::Active,
+        Snapshot::Active,
         &[],
         |r| LastRefresh {
             began_at: r.timestamptz(1),

@@ -1,6 +1,6 @@
 //! verify and status: what is true of the cache, from the tables and the catalogs.
 //!
-//! Invariant: both judge rows by the reader's own rule ([`crate::read::Judge`]); neither keeps more than a page of
+//! Invariant: both judge rows by the reader's own rule ([`crate::read::FreshnessRule`]); neither keeps more than a page of
 //! rows in memory. The room reads, and writes nothing.
 
 mod counts;

@@ -6,7 +6,7 @@ use super::since;
 use crate::attachment::Attached;
 use crate::blockers::{OF_TABLE_HERE, WHOSE};
 use crate::error::Error;
-use crate::pg::spi::{self, Arg, At};
+use crate::pg::spi::{self, Arg, Snapshot};
 use crate::refresh::RUN;
 use crate::rights::as_ourselves;
 
@@ -58,12 +58,12 @@ pub(super) fn holders() -> Vec<Transaction> {
     spi::all(
         &format!(
             "SELECT {TRANSACTIONS} FROM pg_locks AS l {WHOSE} WHERE l.virtualtransaction IN \
-              (SELECT h.v FROM (SELECT d.server_start, unnest(d.holders) FROM profile_cache.drain AS d \
-                UNION ALL SELECT b.server_start, unnest(b.holders) FROM profile_cache.absent AS b) AS h(run, v) \
+              (SELECT h.v FROM (SELECT d.server_start, unnest(d.holders) FROM profile_cache.epoch_progress AS d \
+                UNION ALL SELECT b.server_start, unnest(b.holders) FROM profile_cache.unmatched_key AS b) AS h(run, v) \
                WHERE h.run = {RUN} OR h.v LIKE '-1/%') \
              GROUP BY l.virtualtransaction ORDER BY 1"
         ),
-        At::Active,
+        Snapshot::Active,
         &[],
         Transaction::from_row,
     )
@@ -80,7 +80,7 @@ pub(super) fn lockers(a: &Attached) -> Vec<(String, Transaction)> {
                ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')) \
              GROUP BY l.virtualtransaction ORDER BY 1"
         ),
-        At::Active,
+        Snapshot::Active,
         &[Arg::oid(a.profile), Arg::oids(&a.read)],
         |r| (r.text(5).unwrap_or_else(|| unnamed()), Transaction::from_row(r)),
     )
@@ -96,7 +96,7 @@ pub(super) fn writers_before(a: &Attached, at: Option<i64>) -> Vec<Transaction> 
               AND l.relation = $1 AND l.mode IN ('RowShareLock', 'RowExclusiveLock') \
              GROUP BY l.virtualtransaction ORDER BY 1"
         ),
-        At::Active,
+        Snapshot::Active,
         &[Arg::oid(a.profile)],
         Transaction::from_row,
     );

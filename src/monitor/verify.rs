@@ -1,6 +1,6 @@
 //! `verify`: what readers are served, compared with the view.
 //!
-//! Invariant: whether a document would be served is judged by the reader's own rule ([`Judge`]); no more than a page
+//! Invariant: whether a document would be served is judged by the reader's own rule ([`FreshnessRule`]); no more than a page
 //! of rows is in memory.
 
 use super::counts::blocks;
@@ -8,10 +8,10 @@ use crate::attachment::Attached;
 use crate::document;
 use crate::error::{Error, check_interrupts};
 use crate::pending::PendingKeys;
-use crate::pg::identity::Pinned;
-use crate::pg::spi::{self, Arg, At};
+use crate::pg::identity::LocalSettings;
+use crate::pg::spi::{self, Arg, Snapshot};
 use crate::pg::value::{Uuid, Value, scratch};
-use crate::read::{Judge, Looked};
+use crate::read::{CachedRow, FreshnessRule};
 use crate::rights::as_owner;
 use crate::xact_state;
 
@@ -24,7 +24,7 @@ pub fn verify(
     sample: Option<i64>,
     mut report: impl FnMut(&Uuid, &str, Option<Value>, Option<Value>),
 ) {
-    let _pinned = Pinned::new();
+    let _pinned = LocalSettings::new();
     let checked = Checked::new(a);
     let mut left = sample.unwrap_or(i64::MAX);
     let mut after = sample.and_then(|_| random_key(a));
@@ -55,20 +55,20 @@ pub fn verify(
 fn keys_of_page(a: &Attached, after: Option<Uuid>, size: i64) -> Vec<Uuid> {
     let _owner = as_owner(a.owner);
     let args = [Arg::uuid(after.as_ref()), Arg::int8(Some(size))];
-    let keys = spi::all(&a.sql.page(), At::Active, &args, |r| r.uuid(1));
+    let keys = spi::all(&a.sql.page(), Snapshot::Active, &args, |r| r.uuid(1));
     keys.into_iter().flatten().collect()
 }
 
 /// What `verify` compares with, of the caller's snapshot.
 struct Checked<'a> {
     a: &'a Attached,
-    judge: Judge,
+    judge: FreshnessRule,
     keys: PendingKeys,
 }
 
 impl<'a> Checked<'a> {
     fn new(a: &'a Attached) -> Checked<'a> {
-        Checked { a, judge: Judge::new(a), keys: PendingKeys::load(a, At::Active) }
+        Checked { a, judge: FreshnessRule::new(a), keys: PendingKeys::load(a, Snapshot::Active) }
     }
 
     /// Compares these profiles with the view. One for which the view raises is reported, and the others go on.
@@ -109,7 +109,7 @@ impl<'a> Checked<'a> {
         let args: Vec<Arg> = std::iter::once(Arg::uuids(keys)).chain(args).collect();
         let _owner = as_owner(self.a.owner);
         let missing = || Error::Internal("the view's rows could not be counted".into()).raise();
-        spi::all(&self.a.sql.compared(&named), At::Active, &args, |r| Compared {
+        spi::all(&self.a.sql.compared(&named), Snapshot::Active, &args, |r| Compared {
             looked: self.look(r),
             stored: r.jsonb(8),
             expected: r.jsonb(9),
@@ -123,24 +123,25 @@ impl<'a> Checked<'a> {
         let args: Vec<Arg> = std::iter::once(Arg::uuid(Some(key))).chain(args).collect();
         let _owner = as_owner(self.a.owner);
         let sql = self.a.sql.stored(&named);
-        let row = spi::one(spi::point(&sql), At::Active, &args, |r| (self.look(r), r.jsonb(8)));
+        let row =
+            spi::one(spi::point(&sql), Snapshot::Active, &args, |r| (self.look(r), r.jsonb(8)));
         let (looked, stored) = row?;
         stored.filter(|_| self.trusted(&looked))
     }
 
-    fn look(&self, r: &spi::Row) -> Looked {
-        Looked::from_row(r, self.a, |names| self.keys.any(names))
+    fn look(&self, r: &spi::Row) -> CachedRow {
+        CachedRow::from_row(r, self.a, |names| self.keys.any(names))
     }
 
     /// Whether a reader would be served the stored document.
-    fn trusted(&self, looked: &Looked) -> bool {
-        self.a.distrust.is_none() && !xact_state::unsure() && self.judge.of(looked).is_ok()
+    fn trusted(&self, looked: &CachedRow) -> bool {
+        self.a.distrust.is_none() && !xact_state::must_read_live() && self.judge.of(looked).is_ok()
     }
 }
 
 /// A profile, and what the view says of it: a document, and how many rows there are.
 struct Compared {
-    looked: Looked,
+    looked: CachedRow,
     stored: Option<Value>,
     expected: Option<Value>,
     n: i64,
@@ -159,6 +160,8 @@ fn same(a: Option<Value>, b: Option<Value>) -> bool {
 fn random_key(a: &Attached) -> Option<Uuid> {
     let _owner = as_owner(a.owner);
     let share = (20.0 / blocks(a).max(1) as f64).min(1.0);
-    spi::one(&a.sql.random_key(), At::Active, &[Arg::float4(100.0 * share as f32)], |r| r.uuid(1))
-        .flatten()
+    spi::one(&a.sql.random_key(), Snapshot::Active, &[Arg::float4(100.0 * share as f32)], |r| {
+        r.uuid(1)
+    })
+    .flatten()
 }

@@ -8,7 +8,7 @@ use super::transactions::{Transaction, lockers, writers_before};
 use crate::attachment::{Attached, Distrust, State};
 use crate::error::Error;
 use crate::pending::{self, Anyone};
-use crate::pg::spi::{self, At};
+use crate::pg::spi::{self, Snapshot};
 use crate::rights::as_ourselves;
 use crate::settings;
 
@@ -138,7 +138,8 @@ fn of_row_locks(
 /// What has refresh run.
 fn refresh_call() -> String {
     let _us = as_ourselves();
-    let standby = spi::one("SELECT pg_catalog.pg_is_in_recovery()", At::Active, &[], |r| r.bool(1));
+    let standby =
+        spi::one("SELECT pg_catalog.pg_is_in_recovery()", Snapshot::Active, &[], |r| r.bool(1));
     let place = if standby.flatten() == Some(true) { " on the primary" } else { "" };
     format!("CALL profile_cache.refresh(){place}")
 }
@@ -214,7 +215,7 @@ fn disabled_reads() -> Vec<String> {
          FROM pg_db_role_setting AS s CROSS JOIN LATERAL unnest(s.setconfig) AS c(line) LEFT JOIN pg_roles AS r ON r.oid = s.setrole \
          WHERE (s.setdatabase = 0 OR s.setdatabase = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database())) \
           AND c.line ~* '^profile_cache[.]enabled=(of|off|f|fa|fal|fals|false|n|no|0)$' ORDER BY 1",
-        At::Active,
+        Snapshot::Active,
         &[],
         |r| r.text(1).unwrap_or_else(|| unnamed()),
     ));
@@ -226,7 +227,7 @@ fn disabled_event_triggers() -> Vec<String> {
     spi::all(
         "SELECT t.evtname::text FROM pg_event_trigger AS t JOIN pg_proc AS f ON f.oid = t.evtfoid \
          WHERE f.pronamespace = 'profile_cache'::regnamespace AND t.evtenabled <> 'A' ORDER BY 1",
-        At::Active,
+        Snapshot::Active,
         &[],
         |r| r.text(1).unwrap_or_else(|| unnamed()),
     )

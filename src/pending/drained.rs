@@ -4,7 +4,7 @@
 //! it. Whoever takes a row away has shown first that no document depends on it any more.
 
 use crate::blockers::OF_TABLE_HERE;
-use crate::pg::spi::{self, Arg, At};
+use crate::pg::spi::{self, Arg, Snapshot};
 use crate::pg::value::Uuid;
 use crate::pg::{catalog, xact};
 use crate::rights::{as_ourselves, home};
@@ -20,7 +20,7 @@ pub const OVER: &str = "NOT EXISTS (SELECT FROM pg_locks AS l WHERE l.locktype =
 fn assignable() -> String {
     format!(
         "p.epoch IS NULL AND p.about IS NULL AND (NOT p.redefined OR {OVER}) \
-         AND (NOT p.apply OR EXISTS (SELECT FROM profile_cache.absent AS b \
+         AND (NOT p.apply OR EXISTS (SELECT FROM profile_cache.unmatched_key AS b \
           WHERE b.pending = p.id AND NOT EXISTS (SELECT FROM pg_locks AS l WHERE l.virtualtransaction = ANY (b.holders))))",
     )
 }
@@ -34,7 +34,7 @@ pub fn assign() -> bool {
     // Not those that are pending in this very transaction's future: only rows this snapshot sees.
     let waiting = spi::one(
         &format!("SELECT FROM profile_cache.pending_epoch AS p WHERE {assignable} LIMIT 1"),
-        At::New,
+        Snapshot::New,
         &[],
         |_| (),
     );
@@ -54,7 +54,7 @@ pub fn assign() -> bool {
          UPDATE profile_cache.pending_epoch AS p SET epoch = next.current FROM next WHERE p.id = ANY (ARRAY(SELECT w.id FROM waiting AS w)) \
          RETURNING p.redefined"
     );
-    let redefined = spi::all(&numbered, At::New, &[], |r| r.bool(1) != Some(false));
+    let redefined = spi::all(&numbered, Snapshot::New, &[], |r| r.bool(1) != Some(false));
     if redefined.contains(&true)
         && let Some((home, _)) = home()
     {
@@ -87,7 +87,7 @@ pub fn delete_twins() {
         "WITH twice AS MATERIALIZED (SELECT r.id, r.n FROM (SELECT q.id, row_number() OVER \
            (PARTITION BY q.key_columns, q.key_values ORDER BY q.id) AS n, count(*) OVER \
            (PARTITION BY q.key_columns, q.key_values) AS of FROM profile_cache.pending_key AS q) AS r WHERE r.of > 1), \
-          anew AS (DELETE FROM profile_cache.absent AS b WHERE b.pending = ANY (ARRAY(SELECT t.id FROM twice AS t))) \
+          anew AS (DELETE FROM profile_cache.unmatched_key AS b WHERE b.pending = ANY (ARRAY(SELECT t.id FROM twice AS t))) \
          DELETE FROM profile_cache.pending_key AS p WHERE p.id = ANY (ARRAY(SELECT t.id FROM twice AS t WHERE t.n > 1))",
         &[],
     );
@@ -103,7 +103,7 @@ pub fn advance() {
             "SELECT FROM pg_catalog.pg_locks AS l WHERE {OF_TABLE_HERE} AND l.relation = 'profile_cache.pending_epoch'::pg_catalog.regclass \
               AND l.mode NOT IN ('AccessShareLock', 'RowShareLock', 'SIReadLock') AND l.pid IS DISTINCT FROM pg_catalog.pg_backend_pid() LIMIT 1"
         ),
-        At::New,
+        Snapshot::New,
         &[],
         |_| (),
     );

@@ -15,7 +15,7 @@ use crate::attachment::{Attached, Naming};
 use crate::definition::{Sql, by_column};
 use crate::iso8601::UNIX_TO_POSTGRES;
 use crate::pg::scan::KeyHash;
-use crate::pg::spi::{self, Arg, At};
+use crate::pg::spi::{self, Arg, Snapshot};
 use crate::pg::{Oid, catalog, tuple, xact};
 use crate::rights::{as_ourselves, home};
 use crate::settings;
@@ -46,7 +46,7 @@ pub enum Anyone {
 
 impl PendingKeys {
     /// All of them in a snapshot, but for what is more than a look at the table should hold in memory.
-    pub fn load(a: &Attached, at: At) -> PendingKeys {
+    pub fn load(a: &Attached, at: Snapshot) -> PendingKeys {
         const MOST: usize = 100_000;
         let sets: Vec<i64> = a.naming.iter().map(|n| n.set).collect();
         let mut keys = PendingKeys::default();
@@ -84,13 +84,13 @@ impl PendingKeys {
     }
 
     /// Those alone that readers compare by the foreign key's own equality.
-    pub fn loose(a: &Attached, at: At) -> PendingKeys {
+    pub fn loose(a: &Attached, at: Snapshot) -> PendingKeys {
         let mut keys = PendingKeys::default();
         keys.load_loose(a, at);
         keys
     }
 
-    fn load_loose(&mut self, a: &Attached, at: At) {
+    fn load_loose(&mut self, a: &Attached, at: Snapshot) {
         const MOST: u64 = 200;
         if a.naming.iter().all(|n| n.plain) {
             return;
@@ -145,8 +145,8 @@ pub fn first_epoch() -> bool {
 }
 
 /// Everything is to be computed anew. O(1), once a transaction.
-pub fn everything(reason: &str) {
-    xact_state::many();
+pub fn invalidate_all(reason: &str) {
+    xact_state::notify_all();
     if xact_state::distrust_everything() {
         insert_everything(reason, false);
     }
@@ -155,7 +155,7 @@ pub fn everything(reason: &str) {
 /// The same where the document's definition has changed, which older snapshots see at once (catalogs
 /// are not theirs): no stamp is trusted in any of them until refresh has numbered this.
 pub fn redefined(reason: &str) {
-    xact_state::many();
+    xact_state::notify_all();
     xact_state::distrust_everything();
     if xact_state::redefine() {
         insert_everything(reason, true);
@@ -169,7 +169,7 @@ pub fn redefined(reason: &str) {
 /// stamp is trusted until refresh, or attach(), has looked whether it concerns the document. `about`: the
 /// objects. More than one row in a transaction, since each may turn out to concern nobody.
 pub fn unseen(about: &[Oid]) {
-    xact_state::many();
+    xact_state::notify_all();
     {
         let _us = as_ourselves();
         spi::run(
@@ -185,7 +185,7 @@ pub fn unseen(about: &[Oid]) {
 /// The same where a table may no longer be a target of logical replication: its apply fires no statement
 /// triggers, so nothing speaks of what it has under way, and refresh numbers this only when that is over.
 pub fn applied(reason: &str) {
-    xact_state::many();
+    xact_state::notify_all();
     xact_state::distrust_everything();
     let _us = as_ourselves();
     spi::run(
@@ -203,8 +203,8 @@ fn insert_everything(reason: &str, redefined: bool) {
 }
 
 /// The profiles that rows of a table lead to, by old and new values of its `columns`.
-pub fn linked(schema: &str, table: &str, columns: &[String], values: &[Vec<String>]) {
-    xact_state::many();
+pub fn enqueue_link_change(schema: &str, table: &str, columns: &[String], values: &[Vec<String>]) {
+    xact_state::notify_all();
     if xact_state::everything_is_pending() {
         return;
     }
@@ -231,7 +231,7 @@ fn horizon() -> Arg {
     }
     let _us = as_ourselves();
     let sql = "SELECT h.pending_from FROM profile_cache.horizon AS h";
-    let known = spi::one(sql, At::Latest, &[], |r| r.int8(1)).flatten();
+    let known = spi::one(sql, Snapshot::Latest, &[], |r| r.int8(1)).flatten();
     Arg::int8(i64::try_from(xact::next_full_xid()).ok().max(known))
 }
 
@@ -261,9 +261,11 @@ pub fn keys(naming: &Naming, values: impl Iterator<Item = Vec<String>>, reason: 
     if new.is_empty() {
         return;
     }
-    xact_state::many();
+    xact_state::notify_all();
     if xact_state::keys_named() > settings::max_immediate().max(1) {
-        return everything("more pending keys than profile_cache.max_immediate in one transaction");
+        return invalidate_all(
+            "more pending keys than profile_cache.max_immediate in one transaction",
+        );
     }
     insert_keys(naming, &new, reason);
 }
@@ -303,7 +305,7 @@ fn insert_keys(naming: &Naming, values: &[Vec<String>], reason: &str) {
 pub fn oldest_epoch() -> Option<i64> {
     let _us = as_ourselves();
     let sql = "SELECT min(p.created_at) FROM profile_cache.pending_epoch AS p";
-    spi::one(sql, At::Active, &[], |r| r.timestamptz(1)).flatten()
+    spi::one(sql, Snapshot::Active, &[], |r| r.timestamptz(1)).flatten()
 }
 
 /// Since when the oldest key is pending that is one of these, or may be: it has no hash, or is of none of the
@@ -314,7 +316,7 @@ pub fn oldest_key(sets: &[i64], names: &[KeyHash]) -> Option<i64> {
     spi::one(
         "SELECT min(k.created_at) FROM profile_cache.pending_key AS k WHERE k.key_hash = 0 OR k.key_set <> ALL ($3) \
           OR (k.key_set, k.key_hash) IN (SELECT n.* FROM unnest($1, $2) AS n)",
-        At::Active,
+        Snapshot::Active,
         &[numbers(|k| k.set), numbers(|k| k.hash), Arg::int8s(sets)],
         |r| r.timestamptz(1),
     )

@@ -6,7 +6,7 @@
 use std::backtrace::Backtrace;
 use std::env;
 
-/// Looked at before RUST_BACKTRACE.
+/// CachedRow at before RUST_BACKTRACE.
 const NAME: &str = "RUST_LIB_BACKTRACE";
 
 /// Once, from `_PG_init`, before the first error. The standard library looks at the environment once and remembers

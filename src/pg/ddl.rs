@@ -3,7 +3,7 @@
 //! Invariant: nothing is looked up; a command that is not recognized is [`Kind::Other`].
 
 use super::Oid;
-use super::spi::{self, At, Row};
+use super::spi::{self, Row, Snapshot};
 use pgrx::{PgList, pg_sys};
 use std::ffi::CStr;
 
@@ -57,14 +57,14 @@ pub enum Kind {
 pub fn commands() -> Vec<Told> {
     let sql = "SELECT c.classid, c.objid, c.objsubid <> 0, c.command_tag, coalesce(c.schema_name, c.object_identity), c.command \
          FROM pg_event_trigger_ddl_commands() AS c";
-    spi::all(sql, At::Latest, &[], |r| Told { parts: parts(r, 6), ..told(r) })
+    spi::all(sql, Snapshot::Latest, &[], |r| Told { parts: parts(r, 6), ..told(r) })
 }
 
 /// What they have dropped.
 pub fn dropped() -> Vec<Told> {
     let sql = "SELECT d.classid, d.objid, d.objsubid <> 0, d.object_type, CASE WHEN d.is_temporary THEN 'pg_temp' \
           ELSE coalesce(d.schema_name, d.object_identity) END FROM pg_event_trigger_dropped_objects() AS d";
-    spi::all(sql, At::Latest, &[], told)
+    spi::all(sql, Snapshot::Latest, &[], told)
 }
 
 fn told(r: &Row) -> Told {

@@ -104,13 +104,13 @@ impl Drop for Guard {
 }
 
 /// Pinned settings for several guards in a row, and for values' text forms, until dropped.
-pub struct Pinned {
+pub struct LocalSettings {
     level: Option<i32>,
     around: Settings,
 }
 
-impl Pinned {
-    pub fn new() -> Pinned {
+impl LocalSettings {
+    pub fn new() -> LocalSettings {
         let around = SETTINGS.get();
         let level = (around != Settings::Pinned).then(|| {
             // SAFETY: closed in Drop, or by the (sub)transaction's abort.
@@ -119,11 +119,11 @@ impl Pinned {
             level
         });
         SETTINGS.set(Settings::Pinned);
-        Pinned { level, around }
+        LocalSettings { level, around }
     }
 }
 
-impl Drop for Pinned {
+impl Drop for LocalSettings {
     fn drop(&mut self) {
         SETTINGS.set(self.around);
         if let Some(level) = self.level

@@ -1,7 +1,7 @@
 //! SQL from Rust: kept plans, and an explicit choice of the snapshot each statement sees.
 //!
 //! Invariant: which snapshot a statement runs in is part of the protocol (W4, W5), so it
-//! is always named by [`At`] and never left to whether the transaction has an XID.
+//! is always named by [`Snapshot`] and never left to whether the transaction has an XID.
 
 use super::value::{self, Uuid, Value};
 use pgrx::pg_sys::{self, Datum, Oid};
@@ -11,11 +11,11 @@ use std::ffi::CString;
 
 /// The snapshot that a statement runs in.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum At {
+pub enum Snapshot {
     /// A new command: a new snapshot at READ COMMITTED, the transaction's at REPEATABLE READ, with
     /// this transaction's own earlier effects. The only one that may write or lock.
     New,
-    /// The active snapshot, read only: that of the calling query, or of a [`Pushed`] one.
+    /// The active snapshot, read only: that of the calling query, or of a [`ActiveSnapshot`] one.
     Active,
     /// The newest committed state, read only, whatever the isolation level.
     Latest,
@@ -156,7 +156,7 @@ impl Row {
         // SAFETY: the descriptor has this column; SPI copies to its caller's context.
         unsafe {
             let oid = pg_sys::SPI_gettypeid(self.desc, column);
-            let s = value::Storage::of(oid);
+            let s = value::TypeLayout::of(oid);
             self.datum(column).map(|d| Value {
                 datum: pg_sys::SPI_datumTransfer(d, s.by_value, i32::from(s.len)),
                 oid,
@@ -286,7 +286,7 @@ fn plan(statement: Statement, args: &[Arg]) -> pg_sys::SPIPlanPtr {
 /// types. Returns the number of rows processed.
 pub fn query<'a>(
     statement: impl Into<Statement<'a>>,
-    at: At,
+    at: Snapshot,
     args: &[Arg],
     mut each: impl FnMut(&Row),
 ) -> u64 {
@@ -298,7 +298,7 @@ pub fn query<'a>(
     // SAFETY: values and nulls match the plan's parameters; results are read before SPI_finish.
     unsafe {
         let rc = match at {
-            At::Latest => {
+            Snapshot::Latest => {
                 // As a catalog look-up would see it, afresh: also allowed during a parallel query.
                 pg_sys::InvalidateCatalogSnapshot();
                 let snapshot = pg_sys::RegisterSnapshot(pg_sys::GetCatalogSnapshot(Oid::INVALID));
@@ -319,7 +319,7 @@ pub fn query<'a>(
                 plan,
                 values.as_mut_ptr(),
                 nulls.as_ptr(),
-                at == At::Active,
+                at == Snapshot::Active,
                 0,
             ),
         };
@@ -339,7 +339,7 @@ pub fn query<'a>(
 /// The first row's value, if there is a row.
 pub fn one<'a, T>(
     statement: impl Into<Statement<'a>>,
-    at: At,
+    at: Snapshot,
     args: &[Arg],
     read: impl Fn(&Row) -> T,
 ) -> Option<T> {
@@ -355,7 +355,7 @@ pub fn one<'a, T>(
 /// Every row's value.
 pub fn all<'a, T>(
     statement: impl Into<Statement<'a>>,
-    at: At,
+    at: Snapshot,
     args: &[Arg],
     read: impl Fn(&Row) -> T,
 ) -> Vec<T> {
@@ -366,7 +366,7 @@ pub fn all<'a, T>(
 
 /// A statement that writes and returns nothing of interest.
 pub fn run<'a>(statement: impl Into<Statement<'a>>, args: &[Arg]) -> u64 {
-    query(statement, At::New, args, |_| ())
+    query(statement, Snapshot::New, args, |_| ())
 }
 
 /// A statement used once (DDL): its plan is not kept.
@@ -380,22 +380,22 @@ pub fn utility(sql: &str) {
     }
 }
 
-/// A new command's snapshot, made active: several [`At::Active`] statements, under several
+/// A new command's snapshot, made active: several [`Snapshot::Active`] statements, under several
 /// identities, then see exactly the same state.
-pub struct Pushed(());
+pub struct ActiveSnapshot(());
 
-impl Pushed {
-    pub fn new() -> Pushed {
+impl ActiveSnapshot {
+    pub fn new() -> ActiveSnapshot {
         // SAFETY: popped in Drop, or by the abort.
         unsafe {
             pg_sys::CommandCounterIncrement();
             pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
         }
-        Pushed(())
+        ActiveSnapshot(())
     }
 }
 
-impl Drop for Pushed {
+impl Drop for ActiveSnapshot {
     fn drop(&mut self) {
         if !std::thread::panicking() {
             // SAFETY: pushed by `new`; guards drop in reverse order of pushing.

@@ -4,7 +4,7 @@
 //! of each at a time (AfterTriggerSaveEvent), so that the n-th of one belongs to the n-th of the
 //! other, whatever the statement did to the primary key.
 
-use super::value::{Storage, Value};
+use super::value::{TypeLayout, Value};
 use super::{Oid, catalog, fmgr::Call};
 use crate::error::Error;
 use pgrx::pg_sys::{self, Datum};
@@ -19,7 +19,7 @@ pub enum Event {
 }
 
 /// One firing of a trigger.
-pub struct Firing {
+pub struct TriggerCall {
     data: *mut pg_sys::TriggerData,
 }
 
@@ -51,13 +51,13 @@ impl Tuple {
 pub struct Column {
     pub number: i16,
     pub oid: Oid,
-    pub storage: Storage,
+    pub storage: TypeLayout,
 }
 
 impl Column {
     pub fn of(relation: Oid, number: i16) -> Column {
         let oid = catalog::base_type(catalog::column_type(relation, number));
-        Column { number, oid, storage: Storage::of(oid) }
+        Column { number, oid, storage: TypeLayout::of(oid) }
     }
 
     /// Copies of the columns' values in the current memory context.
@@ -73,16 +73,16 @@ impl Column {
     }
 }
 
-impl Firing {
+impl TriggerCall {
     /// Refuses (39P01) a call that is not a firing of the given level and timing.
-    pub fn new(call: &Call, name: &'static str, before: bool, row: bool) -> Firing {
+    pub fn new(call: &Call, name: &'static str, before: bool, row: bool) -> TriggerCall {
         // SAFETY: fcinfo is the live call's; its context is a node where it is set.
         let data: *mut pg_sys::TriggerData = unsafe { (*call.fcinfo).context.cast() };
         // SAFETY: as above; every node starts with its tag.
         if data.is_null() || unsafe { (*data).type_ } != pg_sys::NodeTag::T_TriggerData {
             Error::NotATrigger(name).raise();
         }
-        let f = Firing { data };
+        let f = TriggerCall { data };
         let bits = f.bits();
         let is_before = bits & pg_sys::TRIGGER_EVENT_TIMINGMASK == pg_sys::TRIGGER_EVENT_BEFORE;
         if is_before != before || (bits & pg_sys::TRIGGER_EVENT_ROW != 0) != row {
@@ -178,10 +178,13 @@ impl Firing {
         let (old, new, desc) = unsafe {
             ((*self.data).tg_oldtable, (*self.data).tg_newtable, (*(*self.data).tg_relation).rd_att)
         };
-        let old = Reader::open(old, desc);
-        let new = Reader::open(new, desc);
+        let old = TransitionReader::open(old, desc);
+        let new = TransitionReader::open(new, desc);
         loop {
-            let (o, n) = (old.as_ref().and_then(Reader::next), new.as_ref().and_then(Reader::next));
+            let (o, n) = (
+                old.as_ref().and_then(TransitionReader::next),
+                new.as_ref().and_then(TransitionReader::next),
+            );
             if o.is_none() && n.is_none() {
                 break;
             }
@@ -193,14 +196,17 @@ impl Firing {
 }
 
 /// A read pointer of its own on a transition table, which other triggers read too.
-struct Reader {
+struct TransitionReader {
     store: *mut pg_sys::Tuplestorestate,
     pointer: i32,
     slot: *mut pg_sys::TupleTableSlot,
 }
 
-impl Reader {
-    fn open(store: *mut pg_sys::Tuplestorestate, desc: pg_sys::TupleDesc) -> Option<Reader> {
+impl TransitionReader {
+    fn open(
+        store: *mut pg_sys::Tuplestorestate,
+        desc: pg_sys::TupleDesc,
+    ) -> Option<TransitionReader> {
         if store.is_null() {
             return None;
         }
@@ -211,7 +217,7 @@ impl Reader {
             pg_sys::tuplestore_select_read_pointer(store, pointer);
             pg_sys::tuplestore_rescan(store);
             let slot = pg_sys::MakeSingleTupleTableSlot(desc, &pg_sys::TTSOpsMinimalTuple);
-            Some(Reader { store, pointer, slot })
+            Some(TransitionReader { store, pointer, slot })
         }
     }
 
@@ -225,7 +231,7 @@ impl Reader {
     }
 }
 
-impl Drop for Reader {
+impl Drop for TransitionReader {
     fn drop(&mut self) {
         if !std::thread::panicking() {
             // SAFETY: made by `open`.

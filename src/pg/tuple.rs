@@ -8,7 +8,7 @@
 //! asks ([`has_checks_queued`]).
 
 use super::Oid;
-use super::scan::Row;
+use super::scan::HeapRow;
 use super::value::Value;
 use crate::error::Error;
 use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
@@ -178,7 +178,7 @@ impl Locker {
     pub fn lock<R>(
         &mut self,
         mut tid: pg_sys::ItemPointerData,
-        moved: impl FnOnce(&Row) -> R,
+        moved: impl FnOnce(&HeapRow) -> R,
     ) -> Option<(pg_sys::ItemPointerData, Option<R>)> {
         let mut flags = pg_sys::TUPLE_LOCK_FLAG_LOCK_UPDATE_IN_PROGRESS;
         if !super::xact::has_one_snapshot() {
@@ -201,7 +201,7 @@ impl Locker {
             if result != pg_sys::TM_Result::TM_Ok {
                 return None;
             }
-            let row = Row { slot: self.slot };
+            let row = HeapRow { slot: self.slot };
             let found = (row.tid(), failure.traversed.then(|| moved(&row)));
             pg_sys::ExecClearTuple(self.slot);
             Some(found)

@@ -21,7 +21,7 @@ pub struct Value {
 
 /// How the values of one type are stored (`pg_type.typlen` and its companions).
 #[derive(Clone, Copy, Debug)]
-pub struct Storage {
+pub struct TypeLayout {
     pub len: i16,
     pub by_value: bool,
     pub align: i8,
@@ -33,9 +33,9 @@ unsafe extern "C-unwind" {
     fn datumCopy(value: Datum, by_value: bool, len: i32) -> Datum;
 }
 
-impl Storage {
-    pub fn of(oid: Oid) -> Storage {
-        let mut s = Storage { len: 0, by_value: false, align: 0 };
+impl TypeLayout {
+    pub fn of(oid: Oid) -> TypeLayout {
+        let mut s = TypeLayout { len: 0, by_value: false, align: 0 };
         // SAFETY: out parameters of the declared types; an unknown type is a PostgreSQL error.
         unsafe { pg_sys::get_typlenbyvalalign(oid, &mut s.len, &mut s.by_value, &mut s.align) };
         s
@@ -86,7 +86,7 @@ impl Value {
 
     /// The texts of a one-dimensional array's elements, NULL as None.
     pub fn elements(self, element: Oid) -> Option<Vec<Option<String>>> {
-        let s = Storage::of(element);
+        let s = TypeLayout::of(element);
         // SAFETY: called for arrays of `element`; deconstruct_array fills in arrays of `n`.
         unsafe {
             let array =
@@ -117,7 +117,7 @@ impl Value {
     }
 
     /// The stored bytes, detoasted: equal for values of one image.
-    pub fn image(self, s: &Storage) -> Vec<u8> {
+    pub fn image(self, s: &TypeLayout) -> Vec<u8> {
         if s.by_value {
             return self.datum.value().to_ne_bytes().to_vec();
         }
@@ -140,7 +140,7 @@ impl Value {
 
     /// Equal to the last bit of the detoasted value, for values of one type.
     pub fn same_image(self, other: Value) -> bool {
-        Storage::of(self.oid).same_image(Some(self.datum), Some(other.datum))
+        TypeLayout::of(self.oid).same_image(Some(self.datum), Some(other.datum))
     }
 
     /// Bytes of a varlena in memory.
@@ -189,7 +189,7 @@ pub fn until_transaction_end<R>(f: impl FnOnce() -> R) -> R {
 
 /// An array of `element` type as a value. The elements are copied.
 pub fn array(element: Oid, items: &[Datum]) -> Value {
-    let s = Storage::of(element);
+    let s = TypeLayout::of(element);
     let mut items = items.to_vec();
     // SAFETY: every item is a non-null value of type `element`, as `s` describes it.
     let datum = unsafe {

@@ -69,7 +69,7 @@ unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _arg:
 /// wrote.
 pub fn before_commit(work: fn()) {
     // Behind the last deferred trigger: nothing that is done here may queue one.
-    let _snapshot = super::spi::Pushed::new();
+    let _snapshot = super::spi::ActiveSnapshot::new();
     // SAFETY: a backend variable, put back here, or by the abort that an error brings.
     let read_only = unsafe { pg_sys::XactReadOnly };
     // SAFETY: as above.

@@ -5,14 +5,14 @@
 
 use crate::definition;
 use crate::error::Error;
-use crate::pg::spi::{self, Arg, At};
+use crate::pg::spi::{self, Arg, Snapshot};
 use crate::pg::{Oid, catalog};
 use crate::proof::{self, Facts, Unique};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// A validated, enforced foreign key.
 #[derive(Clone, Debug)]
-pub struct ForeignKey {
+pub struct CatalogKey {
     pub from: Oid,
     pub to: Oid,
     pub columns: Vec<KeyColumn>,
@@ -32,7 +32,7 @@ pub struct KeyColumn {
     pub to_collation: String,
 }
 
-pub struct Column {
+pub struct CatalogColumn {
     pub name: String,
     /// Its type's (under a domain) name as SQL writes it, whether equal values have one image and
     /// so one text, and whether it is generated from other columns.
@@ -46,7 +46,7 @@ pub struct Column {
 /// What the catalogs say about the used tables.
 pub struct Catalog {
     pub facts: Facts,
-    pub columns: BTreeMap<(u32, i16), Column>,
+    pub columns: BTreeMap<(u32, i16), CatalogColumn>,
     operators: HashMap<u32, String>,
 }
 
@@ -70,7 +70,7 @@ impl Catalog {
             "SELECT o.amopopr, o.amopfamily FROM pg_amop AS o JOIN pg_operator AS p ON p.oid = o.amopopr \
              JOIN pg_proc AS f ON f.oid = p.oprcode JOIN pg_am AS m ON m.oid = o.amopmethod \
              WHERE m.amname = 'btree' AND o.amopstrategy = 3 AND o.amoppurpose = 's' AND f.proisstrict AND f.provolatile = 'i'",
-            At::Latest,
+            Snapshot::Latest,
             &[],
             |r| r.oid(1).zip(r.oid(2)),
         )) {
@@ -79,7 +79,7 @@ impl Catalog {
         }
         facts.nondeterministic = whole(spi::all(
             "SELECT c.oid FROM pg_collation AS c WHERE NOT c.collisdeterministic",
-            At::Latest,
+            Snapshot::Latest,
             &[],
             |r| r.oid(1).map(|o| o.to_u32()),
         ))
@@ -105,7 +105,7 @@ impl Catalog {
 
     /// Every column that something is asked of is one of a table that was read: the view's, or what a
     /// foreign key refers to.
-    fn column(&self, (table, number): (u32, i16)) -> Result<&Column, Error> {
+    fn column(&self, (table, number): (u32, i16)) -> Result<&CatalogColumn, Error> {
         let found = self.columns.get(&(table, number));
         found.ok_or_else(|| missing(format!("column {number} of relation {table}")))
     }
@@ -151,7 +151,7 @@ fn collation_name(oid: &str) -> String {
 }
 
 /// Foreign keys of these tables that PostgreSQL enforces for every row.
-pub fn foreign_keys(tables: &[Oid]) -> Vec<ForeignKey> {
+pub fn foreign_keys(tables: &[Oid]) -> Vec<CatalogKey> {
     let (of_f, of_t) = (collation_name("f.attcollation"), collation_name("t.attcollation"));
     let sql = format!(
         "SELECT c.oid, c.conrelid, c.confrelid, f.attnum::int8, t.attnum::int8, f.attname::text, t.attname::text, \
@@ -167,7 +167,7 @@ pub fn foreign_keys(tables: &[Oid]) -> Vec<ForeignKey> {
           AND NOT EXISTS (SELECT FROM pg_trigger AS g WHERE g.tgconstraint = c.oid AND g.tgenabled NOT IN ('O', 'A')) \
          ORDER BY c.conname, c.oid, k.n",
     );
-    let rows = spi::all(&sql, At::Latest, &[Arg::oids(tables)], |r| {
+    let rows = spi::all(&sql, Snapshot::Latest, &[Arg::oids(tables)], |r| {
         let number = |n| r.int8(n).and_then(|n| i16::try_from(n).ok());
         let column = KeyColumn {
             from: number(4)?,
@@ -182,11 +182,11 @@ pub fn foreign_keys(tables: &[Oid]) -> Vec<ForeignKey> {
         };
         Some((r.oid(1)?, r.oid(2)?, r.oid(3)?, column))
     });
-    let mut found: Vec<(Oid, ForeignKey)> = vec![];
+    let mut found: Vec<(Oid, CatalogKey)> = vec![];
     for (constraint, from, to, column) in whole(rows) {
         match found.last_mut() {
             Some((last, fk)) if *last == constraint => fk.columns.push(column),
-            _ => found.push((constraint, ForeignKey { from, to, columns: vec![column] })),
+            _ => found.push((constraint, CatalogKey { from, to, columns: vec![column] })),
         }
     }
     found.into_iter().map(|(_, fk)| fk).collect()
@@ -201,7 +201,7 @@ pub fn unique_indexes(tables: &[Oid]) -> Vec<Unique> {
          JOIN pg_opclass AS c ON c.oid = k.class \
          WHERE i.indrelid = ANY ($1) AND i.indisunique AND i.indisvalid AND i.indimmediate AND i.indpred IS NULL \
           AND i.indexprs IS NULL AND k.n <= i.indnkeyatts ORDER BY 1, k.n",
-        At::Latest,
+        Snapshot::Latest,
         &[Arg::oids(tables)],
         |r| {
             let number = i16::try_from(r.int8(3)?).ok()?;
@@ -221,7 +221,7 @@ pub fn unique_indexes(tables: &[Oid]) -> Vec<Unique> {
 
 /// The tables' columns; their names and collations also as facts. Equal values have one image where
 /// the type's btree says so (its support function 4, as for deduplication).
-fn columns(tables: &[Oid], facts: &mut Facts) -> BTreeMap<(u32, i16), Column> {
+fn columns(tables: &[Oid], facts: &mut Facts) -> BTreeMap<(u32, i16), CatalogColumn> {
     let sql = format!(
         // Each type once: tables have many columns of few types.
         "WITH own AS MATERIALIZED (SELECT a.* FROM pg_attribute AS a \
@@ -244,9 +244,9 @@ fn columns(tables: &[Oid], facts: &mut Facts) -> BTreeMap<(u32, i16), Column> {
          FROM own AS a JOIN kind AS k ON k.of = a.atttypid LEFT JOIN pg_collation AS l ON l.oid = a.attcollation",
         collation_name("a.attcollation"),
     );
-    let rows = spi::all(&sql, At::Latest, &[Arg::oids(tables)], |r| {
+    let rows = spi::all(&sql, Snapshot::Latest, &[Arg::oids(tables)], |r| {
         let number = i16::try_from(r.int8(2)?).ok()?;
-        let column = Column {
+        let column = CatalogColumn {
             name: r.text(3)?,
             r#type: r.text(4)?,
             plain: r.bool(6)?,

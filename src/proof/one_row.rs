@@ -10,7 +10,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
 
 /// What was found of each subquery in a FROM: one row, or why not.
-type Found = HashMap<usize, Result<(), Error>>;
+type Unproven = HashMap<usize, Result<(), Error>>;
 
 impl Prover<'_> {
     /// At most one row of a query, its output columns `given` being fixed.
@@ -91,12 +91,12 @@ impl Prover<'_> {
         scope: usize,
         held: &[i16],
         profile: Place,
-    ) -> Result<(BTreeSet<usize>, Found), Error> {
+    ) -> Result<(BTreeSet<usize>, Unproven), Error> {
         let query = self.scopes[scope].query;
         let relations: Vec<usize> = query.from.iter().flat_map(Node::relations).collect();
         let conditions = query.conditions();
         let mut fixed = BTreeSet::new();
-        let mut why = Found::new();
+        let mut why = Unproven::new();
         loop {
             let before = fixed.len();
             for r in &relations {

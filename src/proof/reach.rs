@@ -17,7 +17,7 @@
 
 use crate::error::Error;
 use crate::pg::parse_tree::simplified;
-use crate::pg::spi::{self, Arg, At};
+use crate::pg::spi::{self, Arg, Snapshot};
 use crate::pg::{Oid, catalog};
 use pgrx::pg_sys;
 use std::collections::BTreeSet;
@@ -150,7 +150,8 @@ impl Reached {
     fn from(roots: &str, from: &[Oid]) -> Reached {
         let sql =
             format!("{} SELECT DISTINCT r.classid, r.objid FROM reached AS r", reached(roots));
-        let found = spi::all(&sql, At::Latest, &[Arg::oids(from)], |r| r.oid(1).zip(r.oid(2)));
+        let found =
+            spi::all(&sql, Snapshot::Latest, &[Arg::oids(from)], |r| r.oid(1).zip(r.oid(2)));
         let (classes, objects) = found.into_iter().flatten().unzip();
         Reached { classes, objects }
     }
@@ -194,7 +195,7 @@ impl Reached {
                WHERE s.stxrelid = r.oid AND s.stxexprs IS NOT NULL) AS o(classid, objid) \
              JOIN pg_depend AS d ON d.classid = o.classid AND d.objid = o.objid AND d.refobjid >= 16384 \
               AND d.refclassid NOT IN ('pg_class'::regclass, 'pg_namespace'::regclass) LIMIT 1",
-            At::Latest,
+            Snapshot::Latest,
             &[Arg::oids(relations)],
             |_| (),
         )
@@ -246,7 +247,7 @@ impl Reached {
         );
         let [classes, objects] = self.args();
         let args = [classes, objects, Arg::oid(owner)];
-        spi::one(&sql, At::Latest, &args, |r| Error::OtherOwner {
+        spi::one(&sql, Snapshot::Latest, &args, |r| Error::OtherOwner {
             kind: named(r, 1),
             name: named(r, 2),
             owner: named(r, 3),
@@ -262,7 +263,7 @@ impl Reached {
              FROM {ROWS} JOIN pg_proc AS f ON u.classid = 'pg_proc'::regclass AND f.oid = u.objid \
              JOIN pg_language AS l ON l.oid = f.prolang WHERE {ANOTHER_LANGUAGE} ORDER BY 1 LIMIT 1"
         );
-        spi::one(&sql, At::Latest, &self.args(), |r| Error::AnotherLanguage {
+        spi::one(&sql, Snapshot::Latest, &self.args(), |r| Error::AnotherLanguage {
             function: named(r, 1),
             language: named(r, 2),
             signature: named(r, 3),
@@ -282,7 +283,7 @@ impl Reached {
               UNION ALL SELECT c.conbin FROM pg_constraint AS c WHERE c.conrelid = u.objid AND c.contype = 'c') AS k(tree) \
              WHERE u.classid = 'pg_class'::regclass AND k.tree IS NOT NULL"
         );
-        let trees = spi::all(&sql, At::Latest, &self.args(), |r| r.text(1));
+        let trees = spi::all(&sql, Snapshot::Latest, &self.args(), |r| r.text(1));
         let (mut called, mut others) = (BTreeSet::new(), BTreeSet::new());
         for tree in trees.into_iter().flatten() {
             let found = simplified(&tree).ok_or(Error::TooDeep)?;
@@ -298,7 +299,7 @@ impl Reached {
         if !others.is_empty() {
             let in_sql = spi::all(
                 "SELECT f.oid FROM pg_proc AS f WHERE f.oid = ANY ($1) AND f.prolang = 14",
-                At::Latest,
+                Snapshot::Latest,
                 &[Arg::oids(&others)],
                 |r| r.oid(1),
             );
@@ -308,7 +309,7 @@ impl Reached {
     }
 
     /// The bodies of functions, their arguments' defaults, and the CHECKs of domains.
-    pub fn stored(&self) -> Vec<Stored> {
+    pub fn stored(&self) -> Vec<StoredExpression> {
         let sql = format!(
             "SELECT DISTINCT k.of, k.tree::text FROM {ROWS} CROSS JOIN LATERAL ( \
               SELECT 'function ' || f.oid::regprocedure::text, e.tree FROM pg_proc AS f, \
@@ -318,8 +319,8 @@ impl Reached {
                WHERE u.classid = 'pg_constraint'::regclass AND k.oid = u.objid AND k.contypid <> 0 AND k.conbin IS NOT NULL \
              ) AS k(of, tree) ORDER BY 1, 2"
         );
-        let found = spi::all(&sql, At::Latest, &self.args(), |r| {
-            Some(Stored { of: r.text(1)?, tree: r.text(2)? })
+        let found = spi::all(&sql, Snapshot::Latest, &self.args(), |r| {
+            Some(StoredExpression { of: r.text(1)?, tree: r.text(2)? })
         });
         found.into_iter().flatten().collect()
     }
@@ -331,7 +332,7 @@ impl Reached {
               JOIN pg_depend AS d ON d.classid = u.classid AND d.objid = u.objid AND d.refclassid = 'pg_class'::regclass \
              WHERE u.classid = 'pg_proc'::regclass ORDER BY 1, 2 LIMIT 1"
         );
-        spi::one(&sql, At::Latest, &self.args(), |r| r.text(1).zip(r.text(2))).flatten()
+        spi::one(&sql, Snapshot::Latest, &self.args(), |r| r.text(1).zip(r.text(2))).flatten()
     }
 }
 
@@ -347,7 +348,7 @@ const PG_CONSTRAINT: Oid = Oid::from_u32(2606);
 const FIRST_OWN: u32 = 16384;
 
 /// Code that the view reaches and that is kept as an expression: whose it is, in words, and the tree.
-pub struct Stored {
+pub struct StoredExpression {
     pub of: String,
     pub tree: String,
 }
@@ -359,7 +360,7 @@ pub fn foreign_indexes(profile: Oid) -> Vec<Oid> {
     let indexes: Vec<Oid> = spi::all(
         "SELECT i.indexrelid FROM pg_index AS i WHERE i.indrelid = $1 AND (i.indexprs IS NOT NULL OR i.indpred IS NOT NULL \
           OR EXISTS (SELECT FROM unnest(i.indclass) AS c(oid) WHERE c.oid >= 16384)) ORDER BY i.indexrelid::regclass::text",
-        At::Latest,
+        Snapshot::Latest,
         &[Arg::oid(profile)],
         |r| r.oid(1),
     )

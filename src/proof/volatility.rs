@@ -8,8 +8,8 @@
 use crate::error::Error;
 use crate::pg::Oid;
 use crate::pg::parse_tree::{Uses, of_expression};
-use crate::pg::spi::{self, Arg, At};
-use crate::proof::reach::{Reached, Stored};
+use crate::pg::spi::{self, Arg, Snapshot};
+use crate::proof::reach::{Reached, StoredExpression};
 use std::collections::BTreeSet;
 
 /// STABLE built-ins whose result depends on nothing but their arguments and the pinned settings.
@@ -46,7 +46,7 @@ pub fn check_functions(reached: &Reached, uses: &Uses, expires: bool) -> Result<
     if let Some((function, table)) = reached.reads() {
         return Err(Error::FunctionReads { function, table });
     }
-    for Stored { of, tree } in reached.stored() {
+    for StoredExpression { of, tree } in reached.stored() {
         let behind = |calls: String, which| Error::CallsBehind { of: of.clone(), calls, which };
         let Some(uses) = of_expression(&tree) else {
             return Err(behind("an expression".into(), "nested more than 1000 deep"));
@@ -85,7 +85,7 @@ fn check_calls(uses: &Uses, directly: bool) -> Result<Option<String>, Error> {
     let oids = |set: &BTreeSet<u32>| set.iter().map(|o| Oid::from(*o)).collect::<Vec<_>>();
     let found = spi::all(
         &called(),
-        At::Latest,
+        Snapshot::Latest,
         &[
             Arg::oids(&oids(&uses.functions)),
             Arg::oids(&oids(&uses.operators)),

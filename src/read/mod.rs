@@ -8,7 +8,7 @@
 mod rows;
 mod rule;
 
-pub use rule::{Judge, Looked};
+pub use rule::{CachedRow, FreshnessRule};
 
 use crate::attachment::{self, Attached, CacheColumns, Naming};
 use crate::definition::display;
@@ -17,8 +17,8 @@ use crate::failures;
 use crate::iso8601::iso8601;
 use crate::pending::{self, PendingKeys};
 use crate::pg::identity::current_user;
-use crate::pg::scan::{KeyHash, Row};
-use crate::pg::spi::{self, Arg, At};
+use crate::pg::scan::{HeapRow, KeyHash};
+use crate::pg::spi::{self, Arg, Snapshot};
 use crate::pg::value::{Uuid, Value};
 use crate::pg::{catalog, tuple};
 use crate::rights::{as_caller, as_owner};
@@ -27,74 +27,78 @@ use crate::xact_state;
 use rule::Miss;
 
 /// What the reader's rule found for one key.
-pub enum Found {
+pub enum Lookup {
     /// The caller sees no such profile.
     Nothing,
     Hit {
         document: Option<Value>,
-        looked: Looked,
+        looked: CachedRow,
     },
     Miss {
         reason: Miss,
-        looked: Option<Looked>,
+        looked: Option<CachedRow>,
     },
 }
 
 /// Looks a profile up for the current user, without computing anything. `closely`: not only whether it
 /// may be served, but all that may be said of its row.
-fn look(a: &Attached, key: &Uuid, closely: bool) -> Found {
+fn look(a: &Attached, key: &Uuid, closely: bool) -> Lookup {
     if !visible(a, key) {
-        return Found::Nothing;
+        return Lookup::Nothing;
     }
     let reason = if !settings::enabled() {
         Some(Miss::Disabled)
     } else if a.distrust.is_some() {
         Some(Miss::Triggers)
-    } else if xact_state::unsure() {
+    } else if xact_state::must_read_live() {
         Some(Miss::Unsettled)
     } else {
         None
     };
     if let Some(reason) = reason {
-        return Found::Miss { reason, looked: None };
+        return Lookup::Miss { reason, looked: None };
     }
     let state = a.epochs.look();
     if state.unnumbered && !closely {
-        return Found::Miss { reason: Miss::Pending, looked: None };
+        return Lookup::Miss { reason: Miss::Pending, looked: None };
     }
-    let judge = Judge::after(a, state);
+    let judge = FreshnessRule::after(a, state);
     if let Some(found) = look_directly(a, key, &judge) {
         return found;
     }
-    let (named, args) = PendingKeys::loose(a, At::Active).named(a, 2);
+    let (named, args) = PendingKeys::loose(a, Snapshot::Active).named(a, 2);
     let args: Vec<Arg> = std::iter::once(Arg::uuid(Some(key))).chain(args).collect();
     let _owner = as_owner(a.owner);
     let any = |names: &[KeyHash]| a.keys.any(&a.sets, || names.to_vec());
-    let row = spi::one(spi::point(&a.sql.stored(&named)), At::Active, &args, |r| {
-        (Looked::from_row(r, a, any), r.jsonb(8))
+    let row = spi::one(spi::point(&a.sql.stored(&named)), Snapshot::Active, &args, |r| {
+        (CachedRow::from_row(r, a, any), r.jsonb(8))
     });
     match row {
-        None => Found::Nothing,
+        None => Lookup::Nothing,
         Some((looked, document)) => judged(&judge, looked, || document),
     }
 }
 
 /// A hit or a miss, by the reader's rule.
-fn judged(judge: &Judge, looked: Looked, document: impl FnOnce() -> Option<Value>) -> Found {
+fn judged(
+    judge: &FreshnessRule,
+    looked: CachedRow,
+    document: impl FnOnce() -> Option<Value>,
+) -> Lookup {
     match judge.of(&looked) {
-        Ok(()) => Found::Hit { document: document(), looked },
-        Err(reason) => Found::Miss { reason, looked: Some(looked) },
+        Ok(()) => Lookup::Hit { document: document(), looked },
+        Err(reason) => Lookup::Miss { reason, looked: Some(looked) },
     }
 }
 
 /// The same without SQL, where pending keys are found by their hashes.
-fn look_directly(a: &Attached, key: &Uuid, judge: &Judge) -> Option<Found> {
+fn look_directly(a: &Attached, key: &Uuid, judge: &FreshnessRule) -> Option<Lookup> {
     if !a.naming.iter().all(|n| n.plain) {
         return None;
     }
     let CacheColumns { document, valid_until, epoch, updated_at } = a.columns;
     let found = a.probe?.find(a.profile, Value::uuid(key).datum, |row| {
-        let mut looked = Looked {
+        let mut looked = CachedRow {
             epoch: row.int8(epoch),
             valid_until: row.int8(valid_until),
             updated_at: row.int8(updated_at),
@@ -106,11 +110,11 @@ fn look_directly(a: &Attached, key: &Uuid, judge: &Judge) -> Option<Found> {
         looked.named = judge.of(&looked).is_ok() && a.keys.any(&a.sets, || names_of(a, row));
         judged(judge, looked, || row.jsonb(document))
     })?;
-    Some(found.unwrap_or(Found::Nothing))
+    Some(found.unwrap_or(Lookup::Nothing))
 }
 
 /// What names the row: values with a NULL among them name none.
-fn names_of(a: &Attached, row: &Row) -> Vec<KeyHash> {
+fn names_of(a: &Attached, row: &HeapRow) -> Vec<KeyHash> {
     let texts = |n: &Naming| -> Option<Vec<String>> {
         let texts = n.columns.iter().map(|(column, oid)| row.text(*column, *oid));
         texts.collect()
@@ -124,9 +128,9 @@ pub fn get(key: &Uuid) -> Option<Value> {
     loop {
         let a = attachment::required_locked();
         match look(&a, key, false) {
-            Found::Nothing => return None,
-            Found::Hit { document, .. } => return document,
-            Found::Miss { .. } => {
+            Lookup::Nothing => return None,
+            Lookup::Hit { document, .. } => return document,
+            Lookup::Miss { .. } => {
                 // By its number: what has its name by the time it is read may be another view.
                 tuple::lock_for_reading(a.document);
                 if !attachment::changed() {
@@ -140,8 +144,9 @@ pub fn get(key: &Uuid) -> Option<Value> {
 /// The view's document, as the tables' owner, under pinned settings, in the caller's snapshot.
 fn live(a: &Attached, key: &Uuid) -> Option<Value> {
     let _owner = as_owner(a.owner);
-    let rows =
-        spi::all(spi::point(&a.sql.live), At::Active, &[Arg::uuid(Some(key))], |r| r.jsonb(1));
+    let rows = spi::all(spi::point(&a.sql.live), Snapshot::Active, &[Arg::uuid(Some(key))], |r| {
+        r.jsonb(1)
+    });
     if rows.len() > 1 {
         Error::TwoDocuments.raise();
     }
@@ -171,7 +176,7 @@ fn visible(a: &Attached, key: &Uuid) -> bool {
 /// Whether the current user's own query finds the row.
 fn sees(a: &Attached, key: &Uuid) -> bool {
     let sql = a.sql.visible();
-    spi::one(spi::point(&sql), At::Active, &[Arg::uuid(Some(key))], |_| ()).is_some()
+    spi::one(spi::point(&sql), Snapshot::Active, &[Arg::uuid(Some(key))], |_| ()).is_some()
 }
 
 fn exists(a: &Attached, key: &Uuid) -> bool {
@@ -184,18 +189,18 @@ pub fn explain(key: &Uuid) -> serde_json::Value {
     let a = attachment::required_locked();
     let found = match look(&a, key, true) {
         // Decided before the row was looked for.
-        Found::Miss { looked: None, .. } if !exists(&a, key) => Found::Nothing,
+        Lookup::Miss { looked: None, .. } if !exists(&a, key) => Lookup::Nothing,
         found => found,
     };
     let (served_from, reason, looked, bytes) = match &found {
-        Found::Nothing => ("none", "no such profile is visible", None, None),
-        Found::Hit { document, looked } => {
+        Lookup::Nothing => ("none", "no such profile is visible", None, None),
+        Lookup::Hit { document, looked } => {
             ("cache", "fresh", Some(looked), document.map(Value::stored_bytes))
         }
-        Found::Miss { reason, looked } => ("view", reason.name(), looked.as_ref(), None),
+        Lookup::Miss { reason, looked } => ("view", reason.name(), looked.as_ref(), None),
     };
     let (since, advice) = match &found {
-        Found::Miss { reason, looked } => why(&a, key, *reason, looked.as_ref()),
+        Lookup::Miss { reason, looked } => why(&a, key, *reason, looked.as_ref()),
         _ => (None, None),
     };
     let time = |t: Option<i64>| t.map(iso8601);
@@ -216,7 +221,7 @@ fn why(
     a: &Attached,
     key: &Uuid,
     reason: Miss,
-    looked: Option<&Looked>,
+    looked: Option<&CachedRow>,
 ) -> (Option<i64>, Option<String>) {
     const REFRESH: &str = "CALL profile_cache.refresh()";
     let (since, advice) = match reason {
@@ -241,7 +246,7 @@ fn why(
 }
 
 /// Since when something that concerns a profile is pending.
-fn pending_since(a: &Attached, key: &Uuid, looked: Option<&Looked>) -> Option<i64> {
+fn pending_since(a: &Attached, key: &Uuid, looked: Option<&CachedRow>) -> Option<i64> {
     if !looked.is_some_and(|l| l.named) {
         return pending::oldest_epoch();
     }
@@ -249,7 +254,7 @@ fn pending_since(a: &Attached, key: &Uuid, looked: Option<&Looked>) -> Option<i6
         let _owner = as_owner(a.owner);
         let sql = a.sql.stored("false");
         let args = [Arg::uuid(Some(key))];
-        spi::one(spi::point(&sql), At::Active, &args, |r| Looked::names(r, a))?
+        spi::one(spi::point(&sql), Snapshot::Active, &args, |r| CachedRow::names(r, a))?
     };
     pending::oldest_key(&a.sets, &names)
 }

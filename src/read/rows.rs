@@ -2,25 +2,25 @@
 //!
 //! Invariant: reads only, and decides nothing but that what cannot be read is distrusted.
 
-use super::rule::{Judge, Looked, Pending, PendingEpoch};
+use super::rule::{CachedRow, FreshnessRule, Pending, PendingEpoch};
 use crate::attachment::Attached;
 use crate::error::Error;
 use crate::pending::MOST;
 use crate::pg::scan::{KeyHash, Look};
-use crate::pg::spi::{self, At};
+use crate::pg::spi::{self, Snapshot};
 use crate::pg::xact;
 use crate::rights::as_ourselves;
 
-impl Looked {
+impl CachedRow {
     /// Reads the columns of [`Sql::stored`](crate::definition::Sql::stored) and its kin: what it says of them, in that order. `any`: whether one of these keys is pending.
-    pub fn from_row(r: &spi::Row, a: &Attached, any: impl Fn(&[KeyHash]) -> bool) -> Looked {
-        Looked {
+    pub fn from_row(r: &spi::Row, a: &Attached, any: impl Fn(&[KeyHash]) -> bool) -> CachedRow {
+        CachedRow {
             epoch: r.int8(1),
             valid_until: r.timestamptz(2),
             updated_at: r.timestamptz(3),
             // None that can be read counts as the newest.
             xmin: r.int8(4).and_then(|x| u32::try_from(x).ok()).unwrap_or(0),
-            named: r.bool(5).unwrap_or(true) || any(&Looked::names(r, a)),
+            named: r.bool(5).unwrap_or(true) || any(&CachedRow::names(r, a)),
             key: r.uuid(6),
         }
     }
@@ -36,11 +36,11 @@ impl Looked {
 
 impl Pending {
     /// The state in a snapshot; `current`: what it shows as the current epoch.
-    pub fn load(at: At, current: Option<i64>) -> Pending {
+    pub fn load(at: Snapshot, current: Option<i64>) -> Pending {
         let mut state = Pending { current, ..Pending::default() };
         let _us = as_ourselves();
         let rows = spi::query(
-            "SELECT p.epoch, (SELECT d.passed_to::pg_catalog.text::pg_catalog.int8 FROM profile_cache.drain AS d \
+            "SELECT p.epoch, (SELECT d.passed_xmin::pg_catalog.text::pg_catalog.int8 FROM profile_cache.epoch_progress AS d \
               WHERE d.epoch OPERATOR(pg_catalog.=) p.epoch) \
              FROM profile_cache.pending_epoch AS p WHERE p.horizon OPERATOR(pg_catalog.>=) coalesce( \
               (SELECT h.pending_from FROM profile_cache.horizon AS h), 0) LIMIT 201",
@@ -49,7 +49,7 @@ impl Pending {
             |r| {
                 state.epochs.push(PendingEpoch {
                     epoch: r.int8(1),
-                    passed_to: r.int8(2).and_then(|x| u64::try_from(x).ok()),
+                    passed_xmin: r.int8(2).and_then(|x| u64::try_from(x).ok()),
                 });
             },
         );
@@ -58,20 +58,20 @@ impl Pending {
     }
 }
 
-impl Judge {
+impl FreshnessRule {
     /// In the active snapshot.
-    pub fn new(a: &Attached) -> Judge {
-        Judge::after(a, a.epochs.look())
+    pub fn new(a: &Attached) -> FreshnessRule {
+        FreshnessRule::after(a, a.epochs.look())
     }
 
     /// The same where the active snapshot has been looked at already.
-    pub fn after(a: &Attached, look: Look) -> Judge {
+    pub fn after(a: &Attached, look: Look) -> FreshnessRule {
         let pending = if look.pending {
-            Pending::load(At::Active, look.current)
+            Pending::load(Snapshot::Active, look.current)
         } else {
             Pending { current: look.current, ..Pending::default() }
         };
         let next_xid = if pending.epochs.is_empty() { 0 } else { xact::next_full_xid() };
-        Judge { pending, first: a.trusted_from, now: xact::now(), next_xid }
+        FreshnessRule { pending, first: a.trusted_from, now: xact::now(), next_xid }
     }
 }

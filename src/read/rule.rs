@@ -8,7 +8,7 @@
 pub struct PendingEpoch {
     pub epoch: Option<i64>,
     /// Row versions of an older xmin have been through a complete pass.
-    pub passed_to: Option<u64>,
+    pub passed_xmin: Option<u64>,
 }
 
 /// What is pending, as one snapshot shows it.
@@ -22,7 +22,7 @@ pub struct Pending {
 
 /// What the reader's rule looks at in a profile's row.
 #[derive(Clone, Debug, Default)]
-pub struct Looked {
+pub struct CachedRow {
     pub epoch: Option<i64>,
     pub valid_until: Option<i64>,
     pub updated_at: Option<i64>,
@@ -71,7 +71,7 @@ impl Pending {
     /// one in use.
     pub fn judge(
         &self,
-        l: &Looked,
+        l: &CachedRow,
         first: Option<i64>,
         now: i64,
         next_xid: u64,
@@ -94,7 +94,7 @@ impl Pending {
         let concerned = |e: &PendingEpoch| match e.epoch {
             None => true,
             Some(epoch) => {
-                epoch > stamp && e.passed_to.is_none_or(|to| full_xid(l.xmin, next_xid) >= to)
+                epoch > stamp && e.passed_xmin.is_none_or(|to| full_xid(l.xmin, next_xid) >= to)
             }
         };
         if l.named || self.epochs.iter().any(concerned) {
@@ -116,15 +116,15 @@ pub fn full_xid(xmin: u32, next: u64) -> u64 {
 }
 
 /// What the reader's rule needs besides the rows, in one place.
-pub struct Judge {
+pub struct FreshnessRule {
     pub(super) pending: Pending,
     pub(super) first: Option<i64>,
     pub(super) now: i64,
     pub(super) next_xid: u64,
 }
 
-impl Judge {
-    pub fn of(&self, l: &Looked) -> Result<(), Miss> {
+impl FreshnessRule {
+    pub fn of(&self, l: &CachedRow) -> Result<(), Miss> {
         self.pending.judge(l, self.first, self.now, self.next_xid)
     }
 }
@@ -133,7 +133,7 @@ impl Judge {
 mod tests {
     use super::*;
 
-    const OK: Looked = Looked {
+    const OK: CachedRow = CachedRow {
         epoch: Some(10),
         valid_until: None,
         updated_at: Some(5),
@@ -147,13 +147,13 @@ mod tests {
             current: Some(12),
             epochs: epochs
                 .iter()
-                .map(|&(epoch, passed_to)| PendingEpoch { epoch, passed_to })
+                .map(|&(epoch, passed_xmin)| PendingEpoch { epoch, passed_xmin })
                 .collect(),
             ..Pending::default()
         }
     }
 
-    fn judge(p: &Pending, l: &Looked) -> Result<(), Miss> {
+    fn judge(p: &Pending, l: &CachedRow) -> Result<(), Miss> {
         p.judge(l, Some(8), 50, 1000)
     }
 
@@ -164,7 +164,7 @@ mod tests {
         for (epoch, miss) in
             [(None, Miss::Null), (Some(7), Miss::Foreign), (Some(13), Miss::Foreign)]
         {
-            assert_eq!(judge(&p, &Looked { epoch, ..OK }), Err(miss));
+            assert_eq!(judge(&p, &CachedRow { epoch, ..OK }), Err(miss));
         }
         assert_eq!(judge(&Pending::default(), &OK), Err(Miss::Foreign));
     }
@@ -172,10 +172,10 @@ mod tests {
     #[test]
     fn time_is_the_reader_s_now() {
         let p = pending(&[]);
-        assert_eq!(judge(&p, &Looked { valid_until: Some(50), ..OK }), Err(Miss::Expired));
-        assert_eq!(judge(&p, &Looked { valid_until: Some(51), ..OK }), Ok(()));
-        assert_eq!(judge(&p, &Looked { updated_at: Some(51), ..OK }), Err(Miss::Future));
-        assert_eq!(judge(&p, &Looked { updated_at: Some(50), ..OK }), Ok(()));
+        assert_eq!(judge(&p, &CachedRow { valid_until: Some(50), ..OK }), Err(Miss::Expired));
+        assert_eq!(judge(&p, &CachedRow { valid_until: Some(51), ..OK }), Ok(()));
+        assert_eq!(judge(&p, &CachedRow { updated_at: Some(51), ..OK }), Err(Miss::Future));
+        assert_eq!(judge(&p, &CachedRow { updated_at: Some(50), ..OK }), Ok(()));
     }
 
     #[test]
@@ -185,7 +185,7 @@ mod tests {
         assert_eq!(judge(&pending(&[(Some(10), None)]), &OK), Ok(()));
         assert_eq!(judge(&pending(&[(Some(11), Some(101))]), &OK), Ok(()));
         assert_eq!(judge(&pending(&[(Some(11), Some(100))]), &OK), Err(Miss::Pending));
-        assert_eq!(judge(&pending(&[]), &Looked { named: true, ..OK }), Err(Miss::Pending));
+        assert_eq!(judge(&pending(&[]), &CachedRow { named: true, ..OK }), Err(Miss::Pending));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use super::course::{Course, next_size};
 use crate::attachment::Attached;
 use crate::document::{self, Request};
 use crate::pending;
-use crate::pg::spi::{self, Arg, At};
+use crate::pg::spi::{self, Arg, Snapshot};
 use crate::pg::value::{Uuid, Value};
 use crate::pg::xact;
 use crate::rights::as_owner;
@@ -41,7 +41,7 @@ pub(super) fn window(
     size: i32,
 ) -> (Vec<Uuid>, Option<Uuid>) {
     let _owner = as_owner(a.owner);
-    let rows = spi::all(spi::planned_anew(&a.sql.window(wanted)), At::New, args, |r| {
+    let rows = spi::all(spi::planned_anew(&a.sql.window(wanted)), Snapshot::New, args, |r| {
         Some((r.uuid(1)?, r.bool(2) == Some(true)))
     });
     let rows: Vec<(Uuid, bool)> = rows.into_iter().flatten().collect();
@@ -74,7 +74,7 @@ pub(super) fn read_keys<'a>(
     args: &[Arg],
 ) -> Vec<Uuid> {
     let _owner = as_owner(a.owner);
-    spi::all(sql, At::New, args, |r| r.uuid(1)).into_iter().flatten().collect()
+    spi::all(sql, Snapshot::New, args, |r| r.uuid(1)).into_iter().flatten().collect()
 }
 
 /// Locks, computes and writes profiles by their keys; what could not be stored becomes pending keys.

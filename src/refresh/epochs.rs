@@ -11,7 +11,7 @@ use crate::attachment::Attached;
 use crate::definition::{Sql, by_column};
 use crate::error::{Error, check_interrupts};
 use crate::pending::{self, assign};
-use crate::pg::spi::{self, Arg, At};
+use crate::pg::spi::{self, Arg, Snapshot};
 use crate::pg::value::Uuid;
 use crate::rights::as_ourselves;
 use crate::xact_state;
@@ -20,7 +20,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 /// One pending epoch on its way: assigned, holders noted, passes, gone.
-struct Drain {
+struct EpochProgress {
     epoch: i64,
     /// None until noted under this run of the server.
     holders: Option<Vec<String>>,
@@ -87,7 +87,7 @@ fn note_appliers(a: &Attached) {
         let _us = as_ourselves();
         spi::one(
             "SELECT FROM profile_cache.pending_epoch AS p WHERE p.apply AND p.epoch IS NULL LIMIT 1",
-            At::New,
+            Snapshot::New,
             &[],
             |_| (),
         )
@@ -99,10 +99,10 @@ fn note_appliers(a: &Attached) {
     let _us = as_ourselves();
     spi::run(
         &format!(
-            "INSERT INTO profile_cache.absent (pending, holders, server_start) \
+            "INSERT INTO profile_cache.unmatched_key (pending, holders, server_start) \
              SELECT p.id, $1, {RUN} FROM profile_cache.pending_epoch AS p WHERE p.apply AND p.epoch IS NULL \
              ON CONFLICT (pending) DO UPDATE SET holders = excluded.holders, server_start = excluded.server_start \
-             WHERE absent.server_start <> excluded.server_start"
+             WHERE unmatched_key.server_start <> excluded.server_start"
         ),
         &[Arg::texts(&holders)],
     );
@@ -110,23 +110,23 @@ fn note_appliers(a: &Attached) {
 
 /// The pending epochs with a number, oldest first; those that a restored dump brought without their
 /// progress get theirs.
-fn drains() -> Vec<Drain> {
+fn drains() -> Vec<EpochProgress> {
     let _us = as_ourselves();
     spi::run(
-        "INSERT INTO profile_cache.drain (epoch) SELECT DISTINCT p.epoch FROM profile_cache.pending_epoch AS p \
+        "INSERT INTO profile_cache.epoch_progress (epoch) SELECT DISTINCT p.epoch FROM profile_cache.pending_epoch AS p \
          WHERE p.epoch IS NOT NULL \
-          AND NOT EXISTS (SELECT FROM profile_cache.drain AS d WHERE d.epoch = p.epoch)",
+          AND NOT EXISTS (SELECT FROM profile_cache.epoch_progress AS d WHERE d.epoch = p.epoch)",
         &[],
     );
     spi::all(
         &format!(
             "SELECT d.epoch, CASE WHEN d.server_start = {RUN} THEN d.holders END, \
-              d.passed_to IS NOT NULL, d.running, d.alive, d.position, d.pass, EXISTS (SELECT FROM profile_cache.pending_epoch AS p \
-               WHERE p.epoch = d.epoch AND p.link_schema IS NULL) FROM profile_cache.drain AS d ORDER BY 1"
+              d.passed_xmin IS NOT NULL, d.running, d.alive, d.position, d.pass, EXISTS (SELECT FROM profile_cache.pending_epoch AS p \
+               WHERE p.epoch = d.epoch AND p.link_schema IS NULL) FROM profile_cache.epoch_progress AS d ORDER BY 1"
         ),
-        At::New,
+        Snapshot::New,
         &[],
-        |r| Drain {
+        |r| EpochProgress {
             epoch: r.int8(1).unwrap_or_else(|| Error::Internal("an epoch of none".into()).raise()),
             holders: r.texts(2),
             complete: r.bool(3) == Some(true),
@@ -147,7 +147,7 @@ fn note_holders(a: &Attached, epoch: i64) {
     let _us = as_ourselves();
     spi::run(
         &format!(
-            "UPDATE profile_cache.drain SET holders = $2, server_start = {RUN}, alive = NULL \
+            "UPDATE profile_cache.epoch_progress SET holders = $2, server_start = {RUN}, alive = NULL \
              WHERE epoch = $1"
         ),
         &[Arg::int8(Some(epoch)), Arg::texts(&holders)],
@@ -158,15 +158,15 @@ fn note_holders(a: &Attached, epoch: i64) {
 fn begin_pass(epoch: i64, alive: i64) {
     let _us = as_ourselves();
     spi::run(
-        "UPDATE profile_cache.drain SET running = true, alive = $2, position = NULL, \
-         pass = gen_random_uuid(), began_at = pg_snapshot_xmin(pg_current_snapshot()) WHERE epoch = $1",
+        "UPDATE profile_cache.epoch_progress SET running = true, alive = $2, position = NULL, \
+         pass = gen_random_uuid(), began_xmin = pg_snapshot_xmin(pg_current_snapshot()) WHERE epoch = $1",
         &[Arg::int8(Some(epoch)), Arg::int8(Some(alive))],
     );
 }
 
 /// One step of a pass: the epoch's dependents with an older stamp, or none. What others hold locked becomes
 /// pending keys. At the end of the last pass the epoch goes; at the end of another its xmin is set.
-fn pass(a: &Attached, d: &Drain, course: &mut Course, most: i32) -> u64 {
+fn pass(a: &Attached, d: &EpochProgress, course: &mut Course, most: i32) -> u64 {
     let size = course.size(most);
     let position = Arg::uuid(d.position.as_ref());
     let epoch = Arg::int8(Some(d.epoch));
@@ -195,17 +195,17 @@ fn pass(a: &Attached, d: &Drain, course: &mut Course, most: i32) -> u64 {
     let epoch = Arg::int8(Some(d.epoch));
     match next {
         Some(last) => spi::run(
-            "UPDATE profile_cache.drain SET position = $2 WHERE epoch = $1",
+            "UPDATE profile_cache.epoch_progress SET position = $2 WHERE epoch = $1",
             &[epoch, Arg::uuid(Some(&last))],
         ),
         None if d.alive == Some(0) => {
             pending::passed(d.epoch);
-            spi::run("DELETE FROM profile_cache.drain WHERE epoch = $1", &[epoch]);
+            spi::run("DELETE FROM profile_cache.epoch_progress WHERE epoch = $1", &[epoch]);
             pending::advance();
             0
         }
         None => spi::run(
-            "UPDATE profile_cache.drain SET running = false, position = NULL, passed_to = began_at \
+            "UPDATE profile_cache.epoch_progress SET running = false, position = NULL, passed_xmin = began_xmin \
              WHERE epoch = $1",
             &[epoch],
         ),
@@ -270,7 +270,7 @@ fn concerned(a: &Attached, epoch: i64) -> Option<(String, Vec<Vec<String>>)> {
         spi::all(
             "SELECT p.link_schema::text, p.link_table::text, p.link_columns::text[], p.link_values \
              FROM profile_cache.pending_epoch AS p WHERE p.epoch = $1",
-            At::New,
+            Snapshot::New,
             &[Arg::int8(Some(epoch))],
             |r| (r.text(1), r.text(2), r.texts(3), r.texts(4)),
         )

@@ -6,7 +6,7 @@
 use crate::blockers::OF_TABLE_HERE;
 use crate::error::Error;
 use crate::pg::Oid;
-use crate::pg::spi::{self, Arg, At};
+use crate::pg::spi::{self, Arg, Snapshot};
 use crate::rights::as_ourselves;
 
 /// When this run of the server began. A crash of one backend makes the postmaster start over with
@@ -26,7 +26,7 @@ pub fn holders(table: Oid) -> Vec<String> {
               AND l.mode IN ('RowExclusiveLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock') \
               AND l.pid IS DISTINCT FROM pg_catalog.pg_backend_pid()"
         ),
-        At::New,
+        Snapshot::New,
         &[Arg::oid(table)],
         name,
     )
@@ -43,7 +43,7 @@ pub fn appliers(tables: &[Oid]) -> Vec<String> {
                              WHERE s.backend_type LIKE 'logical replication%') \
                OR l.pid IS NULL AND {OF_TABLE_HERE} AND l.relation = ANY ($1))"
         ),
-        At::New,
+        Snapshot::New,
         &[Arg::oids(tables)],
         name,
     )
@@ -64,7 +64,7 @@ pub fn alive(holders: &[String]) -> i64 {
     spi::one(
         "SELECT pg_catalog.count(DISTINCT l.virtualtransaction) FROM pg_catalog.pg_locks AS l \
          WHERE l.virtualtransaction = ANY ($1)",
-        At::New,
+        Snapshot::New,
         &[Arg::texts(holders)],
         |r| r.int8(1),
     )

@@ -11,14 +11,14 @@ use crate::attachment::{Attached, Naming};
 use crate::definition::{Step, array_rows, by_column, value_columns, value_rows};
 use crate::document::{self, Request};
 use crate::pending;
-use crate::pg::spi::{self, Arg, At};
+use crate::pg::spi::{self, Arg, Snapshot};
 use crate::pg::value::{Uuid, Value};
 use crate::pg::xact;
 use crate::rights::{as_ourselves, as_owner};
 use std::rc::Rc;
 
 /// One pending key as listed.
-struct Key {
+struct PendingKey {
     id: Uuid,
     columns: Vec<String>,
     values: Vec<String>,
@@ -49,16 +49,16 @@ pub(super) fn keys(a: &Rc<Attached>, course: &mut Course, most: i32) -> Done {
         spi::all(
             "SELECT p.id, p.key_columns::text[], p.key_values FROM profile_cache.pending_key AS p \
              WHERE ($1 IS NULL OR p.id > $1) ORDER BY p.id LIMIT $2",
-            At::New,
+            Snapshot::New,
             &[Arg::uuid(course.key.as_ref()), Arg::int8(Some(i64::from(size)))],
-            |r| Some(Key { id: r.uuid(1)?, columns: r.texts(2)?, values: r.texts(3)? }),
+            |r| Some(PendingKey { id: r.uuid(1)?, columns: r.texts(2)?, values: r.texts(3)? }),
         )
     };
-    let listed: Vec<Key> = listed.into_iter().flatten().collect();
+    let listed: Vec<PendingKey> = listed.into_iter().flatten().collect();
     let (mut stored, mut gone) = (0, 0);
     for Naming { step, types, .. } in &a.naming {
         let columns = step.column_names();
-        let mine: Vec<&Key> = listed.iter().filter(|k| k.columns == columns).collect();
+        let mine: Vec<&PendingKey> = listed.iter().filter(|k| k.columns == columns).collect();
         if !mine.is_empty() {
             let (more, deleted) =
                 course.measured(|(stored, _)| *stored, || keys_of(&a, step, types, &mine));
@@ -73,7 +73,7 @@ pub(super) fn keys(a: &Rc<Attached>, course: &mut Course, most: i32) -> Done {
         .collect();
     if !strangers.is_empty() {
         // Nothing refers to that column any more, so nobody can be found by it.
-        pending::everything("a pending key of a column that is no longer used");
+        pending::invalidate_all("a pending key of a column that is no longer used");
         delete(&strangers);
     }
     let more = listed.len() == size as usize;
@@ -84,14 +84,14 @@ pub(super) fn keys(a: &Rc<Attached>, course: &mut Course, most: i32) -> Done {
 fn any_key() -> bool {
     let _us = as_ourselves();
     let sql = "SELECT FROM profile_cache.pending_key AS p LIMIT 1";
-    spi::one(sql, At::New, &[], |_| ()).is_some()
+    spi::one(sql, Snapshot::New, &[], |_| ()).is_some()
 }
 
 /// Forgets what was noted for pending rows that are gone, and all but one of equal keys.
 fn tidy_keys() {
     let _us = as_ourselves();
     spi::run(
-        "DELETE FROM profile_cache.absent AS b WHERE NOT EXISTS \
+        "DELETE FROM profile_cache.unmatched_key AS b WHERE NOT EXISTS \
          (SELECT FROM profile_cache.pending_key AS p WHERE p.id = b.pending) AND NOT EXISTS \
          (SELECT FROM profile_cache.pending_epoch AS e WHERE e.id = b.pending AND e.epoch IS NULL)",
         &[],
@@ -102,12 +102,12 @@ fn tidy_keys() {
 /// Pending keys of the same columns: those whose row could be locked, computed and written go; those that
 /// no row has go once nobody is left who could bring it.
 /// Documents stored, keys gone.
-fn keys_of(a: &Attached, step: &Step, types: &[String], keys: &[&Key]) -> (u64, usize) {
+fn keys_of(a: &Attached, step: &Step, types: &[String], keys: &[&PendingKey]) -> (u64, usize) {
     let ids: Vec<Uuid> = keys.iter().map(|k| k.id).collect();
     let values: Vec<Vec<Value>> = {
         let _owner = as_owner(a.owner);
         let sql = format!("SELECT k.* FROM {} AS k", value_rows(types, 1));
-        spi::all(&sql, At::New, &texts_of(types, keys), |r| {
+        spi::all(&sql, Snapshot::New, &texts_of(types, keys), |r| {
             let values = (1..).map(|i| r.value(i)).take(types.len());
             values.collect::<Option<Vec<Value>>>()
         })
@@ -120,7 +120,7 @@ fn keys_of(a: &Attached, step: &Step, types: &[String], keys: &[&Key]) -> (u64, 
     let found = outcome.done(0);
     let done = matching(a, step, types, keys, &ids, &found);
     delete(&done);
-    let left: Vec<&Key> = keys.iter().copied().filter(|k| !done.contains(&k.id)).collect();
+    let left: Vec<&PendingKey> = keys.iter().copied().filter(|k| !done.contains(&k.id)).collect();
     let mut gone = done.len();
     if !left.is_empty() {
         gone += absent(a, step, types, &left);
@@ -129,7 +129,7 @@ fn keys_of(a: &Attached, step: &Step, types: &[String], keys: &[&Key]) -> (u64, 
 }
 
 /// The keys' values, an array of texts for each column.
-fn texts_of(types: &[String], keys: &[&Key]) -> Vec<Arg> {
+fn texts_of(types: &[String], keys: &[&PendingKey]) -> Vec<Arg> {
     let values: Vec<Vec<String>> = keys.iter().map(|k| k.values.clone()).collect();
     let columns = by_column(types.len(), &values);
     columns.iter().map(|texts| Arg::texts(texts)).collect()
@@ -150,7 +150,7 @@ fn matching(
     a: &Attached,
     step: &Step,
     types: &[String],
-    keys: &[&Key],
+    keys: &[&PendingKey],
     ids: &[Uuid],
     found: &[Vec<Value>],
 ) -> Vec<Uuid> {
@@ -176,7 +176,7 @@ fn matching(
 
 /// Pending keys that no visible row has: noted with the present lock holders at first sight, dropped
 /// when those are gone and a later snapshot still shows no row. How many were dropped.
-fn absent(a: &Attached, step: &Step, types: &[String], keys: &[&Key]) -> usize {
+fn absent(a: &Attached, step: &Step, types: &[String], keys: &[&PendingKey]) -> usize {
     let ids: Vec<Uuid> = keys.iter().map(|k| k.id).collect();
     let no_row = || {
         let mut args = vec![Arg::uuids(&ids)];
@@ -201,10 +201,10 @@ fn absent(a: &Attached, step: &Step, types: &[String], keys: &[&Key]) -> usize {
         let _us = as_ourselves();
         spi::run(
             &format!(
-                "INSERT INTO profile_cache.absent (pending, holders, server_start) \
+                "INSERT INTO profile_cache.unmatched_key (pending, holders, server_start) \
                  SELECT i, $2, {RUN} FROM unnest($1) AS i \
                  ON CONFLICT (pending) DO UPDATE SET holders = excluded.holders, server_start = excluded.server_start \
-                 WHERE absent.server_start <> excluded.server_start"
+                 WHERE unmatched_key.server_start <> excluded.server_start"
             ),
             &[Arg::uuids(&gone), Arg::texts(&holders)],
         );
@@ -212,9 +212,9 @@ fn absent(a: &Attached, step: &Step, types: &[String], keys: &[&Key]) -> usize {
     let waited = {
         let _us = as_ourselves();
         spi::all(
-            "SELECT b.pending FROM profile_cache.absent AS b WHERE b.pending = ANY ($1) AND NOT EXISTS \
+            "SELECT b.pending FROM profile_cache.unmatched_key AS b WHERE b.pending = ANY ($1) AND NOT EXISTS \
              (SELECT FROM pg_locks AS l WHERE l.virtualtransaction = ANY (b.holders))",
-            At::New,
+            Snapshot::New,
             &[Arg::uuids(&gone)],
             |r| r.uuid(1),
         )
@@ -232,5 +232,8 @@ fn delete(ids: &[Uuid]) {
     }
     pending::delete(ids);
     let _us = as_ourselves();
-    spi::run("DELETE FROM profile_cache.absent WHERE pending = ANY ($1)", &[Arg::uuids(ids)]);
+    spi::run(
+        "DELETE FROM profile_cache.unmatched_key WHERE pending = ANY ($1)",
+        &[Arg::uuids(ids)],
+    );
 }

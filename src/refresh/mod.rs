@@ -1,10 +1,10 @@
 //! Draining what is pending and mending what has lost its document, one short transaction at a time. The room writes its
 //! own progress; documents are written by `document`, pending rows by `pending`, failures by `failures`.
 //!
-//! Invariant: all progress is in tables (`drain`, `absent`, `failure`, `last_refresh`, the documents themselves), so a
+//! Invariant: all progress is in tables (`epoch_progress`, `unmatched_key`, `failure`, `last_refresh`, the documents themselves), so a
 //! cancel, a crash or a timeout between two steps loses and repeats nothing. What a step costs follows what is
 //! to be done, never the table's size. A step never waits for an idle transaction: what others hold locked is skipped,
-//! and lock holders are noted and asked for again later. Steps exclude each other by a lock on `drain`, whole
+//! and lock holders are noted and asked for again later. Steps exclude each other by a lock on `epoch_progress`, whole
 //! refreshes by a session's lock.
 #![doc = include_str!("README.md")]
 
@@ -25,7 +25,7 @@ use crate::document;
 use crate::error::{Error, notice, warning};
 use crate::pending;
 use crate::pg::identity::{current_user, setting};
-use crate::pg::spi::{self, Arg, At};
+use crate::pg::spi::{self, Arg, Snapshot};
 use crate::pg::tuple::Turn;
 use crate::pg::xact;
 use crate::rights::{self, Revoke, as_ourselves, check_owner};
@@ -89,7 +89,7 @@ impl Done {
 /// Waits for another step to end. What is attached is looked at after that.
 pub fn take_turn() {
     let _us = as_ourselves();
-    spi::utility("LOCK TABLE profile_cache.drain IN SHARE UPDATE EXCLUSIVE MODE");
+    spi::utility("LOCK TABLE profile_cache.epoch_progress IN SHARE UPDATE EXCLUSIVE MODE");
 }
 
 /// Takes the tables' locks that computing needs, before any row's: whoever waited for one of them with rows
@@ -119,13 +119,13 @@ fn ready(a: &Attached) -> Result<Rc<Attached>, Vec<String>> {
 pub fn step(a: &Rc<Attached>, phase: Phase, course: &mut Course, most: i32) -> (Phase, u64) {
     // What DDL has left may be what is wrong.
     match ddl::look_again(a) {
-        ddl::Look::Nothing => {}
-        ddl::Look::Done => {
+        ddl::Looked::Nothing => {}
+        ddl::Looked::Done => {
             course.worked = true;
             let begins = phase == Phase::Begin;
             return (if begins { Phase::Keys } else { phase }, 0);
         }
-        ddl::Look::Busy => {
+        ddl::Looked::Busy => {
             let why = "DDL is under way that may concern the document";
             notice(&format!("{why}: what is left waits for the next refresh"));
             end(Some(why.into()));
@@ -246,7 +246,7 @@ fn who_has_the_turn() -> String {
              FROM pg_locks AS l {WHOSE} WHERE {} LIMIT 1",
             turn()
         ),
-        At::New,
+        Snapshot::New,
         &[],
         |r| r.text(1),
     )
@@ -270,7 +270,7 @@ fn estimated_rows(a: &Attached) -> i64 {
     let _us = as_ourselves();
     spi::one(
         "SELECT GREATEST(0, c.reltuples)::int8 FROM pg_class AS c WHERE c.oid = $1",
-        At::New,
+        Snapshot::New,
         &[Arg::oid(a.profile)],
         |r| r.int8(1),
     )

@@ -9,7 +9,7 @@ use super::{Done, ready};
 use crate::attachment::Attached;
 use crate::definition::Sql;
 use crate::failures;
-use crate::pg::spi::{self, Arg, At};
+use crate::pg::spi::{self, Arg, Snapshot};
 use crate::pg::value::Uuid;
 use crate::pg::xact;
 use crate::rights::{as_ourselves, as_owner};
@@ -62,7 +62,7 @@ pub(super) fn stale(a: &Rc<Attached>, course: &mut Course, most: i32) -> Done {
 fn everyone_is_pending() -> bool {
     let _us = as_ourselves();
     let sql = "SELECT FROM profile_cache.pending_epoch AS p WHERE p.link_schema IS NULL LIMIT 1";
-    spi::one(sql, At::New, &[], |_| ()).is_some()
+    spi::one(sql, Snapshot::New, &[], |_| ()).is_some()
 }
 
 /// The next documents that have expired, in that order, after the one given.
@@ -70,7 +70,7 @@ fn expired(a: &Attached, after: Option<(i64, Uuid)>, size: i32) -> Vec<(i64, Uui
     let (until, key) = after.unzip();
     let args = [Arg::timestamptz(until), Arg::uuid(key.as_ref()), Arg::int8(Some(i64::from(size)))];
     let _owner = as_owner(a.owner);
-    let rows = spi::all(spi::planned_anew(&a.sql.expired()), At::New, &args, |r| {
+    let rows = spi::all(spi::planned_anew(&a.sql.expired()), Snapshot::New, &args, |r| {
         r.timestamptz(1).zip(r.uuid(2))
     });
     rows.into_iter().flatten().collect()
@@ -81,7 +81,7 @@ fn look_through(a: &Attached, course: &mut Course, first: i64, current: i64, mos
     let position = {
         let _us = as_ourselves();
         let sql = "SELECT l.looked_to FROM profile_cache.last_refresh AS l";
-        spi::one(sql, At::New, &[], |r| r.uuid(1)).flatten()
+        spi::one(sql, Snapshot::New, &[], |r| r.uuid(1)).flatten()
     };
     let size = most.min(LOOK);
     let args = [

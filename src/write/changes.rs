@@ -6,8 +6,8 @@
 use crate::attachment::{Attached, UsedLink, UsedTable};
 use crate::document;
 use crate::pending;
-use crate::pg::identity::Pinned;
-use crate::pg::trigger::{Column, Event, Firing, Tuple};
+use crate::pg::identity::LocalSettings;
+use crate::pg::trigger::{Column, Event, TriggerCall, Tuple};
 use crate::pg::value::Value;
 use crate::pg::xact;
 use crate::settings;
@@ -17,17 +17,17 @@ use std::ops::ControlFlow;
 use std::rc::Rc;
 
 /// Records what a statement on the used table of this number has changed.
-pub fn hand_on(a: &Rc<Attached>, t: usize, firing: &Firing) {
+pub fn record_changes(a: &Rc<Attached>, t: usize, firing: &TriggerCall) {
     let (event, table) = (firing.event(), &a.tables[t]);
     if event == Event::Truncate {
-        return pending::everything("TRUNCATE");
+        return pending::invalidate_all("TRUNCATE");
     }
     if !xact_state::touches_links_of(a) {
-        return pending::everything("what is attached has changed");
+        return pending::invalidate_all("what is attached has changed");
     }
     let is_profile = table.oid == a.profile;
     if is_profile && event == Event::Delete {
-        xact_state::many();
+        xact_state::notify_all();
         record_deleted(a, firing);
     }
     if xact_state::everything_is_pending() {
@@ -41,7 +41,7 @@ pub fn hand_on(a: &Rc<Attached>, t: usize, firing: &Firing) {
         return;
     }
     let Some(Changed { leads, taken }) = changed(a, is_profile, &links, firing) else {
-        return pending::everything("more rows changed than are named one by one");
+        return pending::invalidate_all("more rows changed than are named one by one");
     };
     pending::keys(
         a.key_naming(),
@@ -50,12 +50,12 @@ pub fn hand_on(a: &Rc<Attached>, t: usize, firing: &Firing) {
     );
     for ((l, link), leads) in links.into_iter().zip(leads) {
         if link.link.member && leads.0.len() <= settings::max_immediate() {
-            xact_state::touch((t, l), &link.columns, leads.0);
-            if xact_state::touched() > LINKED {
-                pending::everything("more rows changed than are named one by one");
+            xact_state::mark_dirty((t, l), &link.columns, leads.0);
+            if xact_state::dirty() > LINKED {
+                pending::invalidate_all("more rows changed than are named one by one");
             }
         } else {
-            follow_later(table, link, leads.texts());
+            enqueue(table, link, leads.texts());
         }
     }
 }
@@ -63,9 +63,9 @@ pub fn hand_on(a: &Rc<Attached>, t: usize, firing: &Firing) {
 /// What the changed rows say.
 struct Changed {
     /// Of each link, the values that lead to profiles.
-    leads: Vec<Leads>,
+    leads: Vec<LinkValues>,
     /// The keys of profiles that have taken over a referenced value.
-    taken: Leads,
+    taken: LinkValues,
 }
 
 /// Reads the transition tables; None where more has changed than is named one by one.
@@ -73,7 +73,7 @@ fn changed(
     a: &Attached,
     is_profile: bool,
     links: &[(usize, &UsedLink)],
-    firing: &Firing,
+    firing: &TriggerCall,
 ) -> Option<Changed> {
     // A BEFORE trigger behind ours could have put an old stamp back: on the profile, our own columns
     // are looked at too.
@@ -91,8 +91,8 @@ fn changed(
         (vec![], vec![])
     };
     let mut found = Changed {
-        leads: links.iter().map(|_| Leads::default()).collect(),
-        taken: Leads::default(),
+        leads: links.iter().map(|_| LinkValues::default()).collect(),
+        taken: LinkValues::default(),
     };
     let mut over = false;
     firing.rows(|old, new| {
@@ -126,9 +126,9 @@ const LINKED: usize = 100_000;
 /// Distinct values (by image) of one link's columns on changed rows. A row with a NULL among them
 /// leads nowhere.
 #[derive(Default)]
-struct Leads(HashMap<Vec<Vec<u8>>, Vec<Value>>);
+struct LinkValues(HashMap<Vec<Vec<u8>>, Vec<Value>>);
 
-impl Leads {
+impl LinkValues {
     fn add(&mut self, row: &Tuple, columns: &[Column]) {
         if let Some((images, values)) = row.values(columns) {
             self.0.entry(images).or_insert_with(|| Column::copy(columns, &values));
@@ -144,20 +144,20 @@ impl Leads {
 
 /// Changed rows of a dimension, or many of a member: whom they concern is found by refresh, from the
 /// linking values.
-pub fn follow_later(table: &UsedTable, link: &UsedLink, texts: Vec<Vec<String>>) {
+pub fn enqueue(table: &UsedTable, link: &UsedLink, texts: Vec<Vec<String>>) {
     if texts.is_empty() {
         return;
     }
-    if link.renamable {
+    if link.has_enum {
         // Labels can be renamed, even swapped, before refresh reads them.
-        return pending::everything("a row that an enum leads from changed");
+        return pending::invalidate_all("a row that an enum leads from changed");
     }
     let everyone = |v: &String| link.link.concerns_everyone(v);
     if texts.iter().flatten().any(everyone) {
-        pending::everything("a row that every profile may show changed");
+        pending::invalidate_all("a row that every profile may show changed");
     } else if !link.link.route.is_empty() {
         let columns = link.link.column_names();
-        pending::linked(&table.schema, &table.name, &columns, &texts);
+        pending::enqueue_link_change(&table.schema, &table.name, &columns, &texts);
     }
 }
 
@@ -170,8 +170,8 @@ fn naming_columns(a: &Attached) -> Vec<Vec<Column>> {
 
 /// Remembers the deleted profiles under every column that members refer to, so that the cascades
 /// that follow leave no pending keys.
-fn record_deleted(a: &Attached, firing: &Firing) {
-    let _pinned = Pinned::new();
+fn record_deleted(a: &Attached, firing: &TriggerCall) {
+    let _pinned = LocalSettings::new();
     let columns = naming_columns(a);
     let mut left = settings::max_immediate();
     firing.rows(|old, _| {

@@ -3,13 +3,13 @@
 //! Invariant: nothing here waits, and nothing here fails the app's transaction: what cannot be done is left
 //! pending.
 
-use super::changes::follow_later;
+use super::changes::enqueue;
 use crate::attachment::{self, Attached, State, UsedLink, UsedTable};
 use crate::definition::{Sql, Step};
 use crate::document::{self, Request};
 use crate::pending;
-use crate::pg::identity::Pinned;
-use crate::pg::spi::{self, Arg, At};
+use crate::pg::identity::LocalSettings;
+use crate::pg::spi::{self, Arg, Snapshot};
 use crate::pg::value::Value;
 use crate::pg::xact;
 use crate::rights::as_owner;
@@ -21,19 +21,19 @@ use std::rc::Rc;
 pub fn before_commit() {
     if xact_state::in_flight() {
         // Its caller stopped it early (SPI's row limit): its AFTER STATEMENT trigger never fired.
-        return pending::everything("a statement ended without its trigger");
+        return pending::invalidate_all("a statement ended without its trigger");
     }
     match attachment::load() {
         State::Ready(a) if xact_state::touches_links_of(&a) && !xact_state::lost_sight() => {
-            settle(&a)
+            compute_dirty(&a)
         }
         // Detached meanwhile.
         State::None => return,
-        _ => pending::everything("what is attached has changed"),
+        _ => pending::invalidate_all("what is attached has changed"),
     }
     if xact_state::unsettled() {
         // The app's code in an index expression has changed something.
-        pending::everything("changed while the transaction ended");
+        pending::invalidate_all("changed while the transaction ended");
     }
 }
 
@@ -60,9 +60,9 @@ struct Dirty<'a> {
 }
 
 /// Computes what this transaction has marked dirty; what cannot be is pending.
-fn settle(a: &Attached) {
-    let _pinned = Pinned::new();
-    let touched = xact_state::take_touched();
+fn compute_dirty(a: &Attached) {
+    let _pinned = LocalSettings::new();
+    let touched = xact_state::take_dirty();
     let many = touched.iter().any(|(_, values)| values.len() > settings::max_immediate());
     if touched.is_empty() || xact_state::everything_is_pending() {
         return;
@@ -72,19 +72,19 @@ fn settle(a: &Attached) {
     // DDL may have committed before the locks were taken.
     let a: Rc<Attached> = match attachment::load() {
         State::Ready(now) if now.definition.follows_as(&a.definition) => now,
-        _ => return pending::everything("what is attached has changed"),
+        _ => return pending::invalidate_all("what is attached has changed"),
     };
     let mut all = vec![];
     for ((t, l), values) in touched {
         let found = a.tables.get(t).and_then(|table| Some((table, table.links.get(l)?)));
         let Some((table, link)) = found else {
-            return pending::everything("the attachment is broken");
+            return pending::invalidate_all("the attachment is broken");
         };
         all.push(Dirty { table, link, values });
     }
     if many {
         for d in all {
-            follow_later(d.table, d.link, document::texts_of(&d.values));
+            enqueue(d.table, d.link, document::texts_of(&d.values));
         }
     } else if !locks {
         leave(&a, &all, "a table of the document is locked by another transaction");
@@ -146,10 +146,10 @@ fn name_pending(
         let cast = xact::subtransaction(|| {
             let _owner = as_owner(a.owner);
             let sql = Sql::as_target(column);
-            spi::all(&sql, At::New, &[Arg::texts(&values)], |r| r.text(1))
+            spi::all(&sql, Snapshot::New, &[Arg::texts(&values)], |r| r.text(1))
         });
         let Ok(cast) = cast else {
-            return pending::everything("a key that is none of the profile's type");
+            return pending::invalidate_all("a key that is none of the profile's type");
         };
         for (text, value) in texts.iter_mut().zip(cast) {
             if let (Some(place), Some(value)) = (text.get_mut(i), value) {
@@ -158,8 +158,8 @@ fn name_pending(
         }
     }
     texts.retain(|v| !xact_state::was_deleted(&link.targets, v));
-    if link.renamable && !texts.is_empty() {
-        return pending::everything("a key that has an enum in it");
+    if link.has_enum && !texts.is_empty() {
+        return pending::invalidate_all("a key that has an enum in it");
     }
     pending::keys(a.naming_of(step), texts.into_iter(), reason);
 }

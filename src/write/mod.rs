@@ -19,9 +19,9 @@ use crate::definition;
 use crate::pending;
 use crate::pg::catalog;
 use crate::pg::fmgr::Call;
-use crate::pg::trigger::Firing;
+use crate::pg::trigger::TriggerCall;
 use crate::xact_state;
-use changes::hand_on;
+use changes::record_changes;
 use pgrx::pg_sys::Datum;
 
 /// Where the epoch stands among [`definition::COLUMNS`].
@@ -30,7 +30,7 @@ const EPOCH: usize = 2;
 /// BEFORE INSERT OR UPDATE FOR EACH ROW on the profile: keeps the four columns as they were whatever
 /// the statement says, and takes the stamp away where a used column changes.
 pub fn distrust(call: &Call) -> Datum {
-    let firing = Firing::new(call, "profile_cache.distrust()", true, true);
+    let firing = TriggerCall::new(call, "profile_cache.distrust()", true, true);
     let relation = firing.relation();
     match attachment::load() {
         State::Ready(a) if a.profile == relation => {
@@ -51,25 +51,25 @@ pub fn distrust(call: &Call) -> Datum {
 
 /// BEFORE … FOR EACH STATEMENT on every used table: the statement is in flight.
 pub fn before_statement(call: &Call) -> Datum {
-    let firing = Firing::new(call, "profile_cache.before_statement()", true, false);
-    xact_state::raise_mark(firing.relation());
+    let firing = TriggerCall::new(call, "profile_cache.before_statement()", true, false);
+    xact_state::statement_started(firing.relation());
     Datum::null()
 }
 
 /// AFTER … FOR EACH STATEMENT on every used table.
 pub fn after_statement(call: &Call) -> Datum {
-    let firing = Firing::new(call, "profile_cache.after_statement()", false, false);
-    xact_state::lower_mark(firing.relation());
+    let firing = TriggerCall::new(call, "profile_cache.after_statement()", false, false);
+    xact_state::statement_ended(firing.relation());
     match attachment::load() {
         State::Ready(a) => {
             if let Some(t) = a.tables.iter().position(|t| t.oid == firing.relation()) {
-                hand_on(&a, t, &firing);
+                record_changes(&a, t, &firing);
             } else if a.tables.is_empty() {
-                pending::everything("the attachment is broken");
+                pending::invalidate_all("the attachment is broken");
             }
         }
         // What is missing may be there again before this transaction commits, and refresh have passed.
-        State::Gone(_) => pending::everything("the attachment is broken"),
+        State::Gone(_) => pending::invalidate_all("the attachment is broken"),
         // Or our own tables are out of sight, and may be there again.
         State::None => xact_state::lose_sight(),
     }
@@ -78,7 +78,7 @@ pub fn after_statement(call: &Call) -> Datum {
 
 /// AFTER … FOR EACH STATEMENT on `profile_cache.attachment`: every backend forgets its copy.
 pub fn attachment_changed(call: &Call) -> Datum {
-    let firing = Firing::new(call, "profile_cache.attachment_changed()", false, false);
+    let firing = TriggerCall::new(call, "profile_cache.attachment_changed()", false, false);
     catalog::invalidate(firing.relation());
     Datum::null()
 }

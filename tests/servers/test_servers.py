@@ -62,7 +62,7 @@ def test_crash(server, database):
     server.start()
     expect("wrong after the crash", server.sql(database, WRONG), 0)
     server.sql(database, "CALL profile_cache.refresh()")
-    holders = "SELECT bool_and(holders[1] LIKE '-1/%') FROM profile_cache.drain"
+    holders = "SELECT bool_and(holders[1] LIKE '-1/%') FROM profile_cache.epoch_progress"
     expect("the holder goes by its XID now", server.sql(database, holders), "t")
     expect("still held up", server.sql(database, PENDING + " WHERE kind = 'epoch'"), 1)
     # That name is of every run.
@@ -85,7 +85,7 @@ def test_crash_in_a_pass(server, database):
     steps = "SELECT phase, stored FROM profile_cache.refresh_step(50, 'epochs', NULL)"
     for _ in range(5):  # assigned, holders noted, pass begun, two batches of it
         server.sql(database, steps)
-    position = "SELECT position IS NOT NULL FROM profile_cache.drain"
+    position = "SELECT position IS NOT NULL FROM profile_cache.epoch_progress"
     expect("a pass is under way", server.sql(database, position), "t")
     server.stop("immediate")
     server.start()
@@ -285,7 +285,7 @@ def test_held_up(server, database):
         said = server.sql(database, warned)
         if not re.fullmatch(rf"refresh waits for the end of pid {pid} \(psql\) since \S+Z: SELECT pg_terminate_backend\({pid}\)", said):
             raise RuntimeError(f"status: {said!r}")
-        name = server.sql(database, "SELECT holders[1] FROM profile_cache.drain")
+        name = server.sql(database, "SELECT holders[1] FROM profile_cache.epoch_progress")
     server.stop("immediate")
     server.start()
     # Names come again in a new run of the server: some of these sessions have had that one.

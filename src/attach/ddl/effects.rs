@@ -8,7 +8,7 @@ use super::rediscover::is_well;
 use crate::attachment;
 use crate::definition;
 use crate::pg::ddl::{Kind, Part, Told};
-use crate::pg::spi::{self, Arg, At};
+use crate::pg::spi::{self, Arg, Snapshot};
 use crate::pg::{Oid, catalog};
 use pgrx::pg_sys;
 
@@ -98,7 +98,7 @@ fn of_column(table: Oid) -> Effect {
     // Whose a type is that is not the server's, is asked.
     let typed = || {
         let sql = "SELECT FROM pg_attribute AS a WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped AND a.atttypid >= 16384 LIMIT 1";
-        spi::one(sql, At::Latest, &[Arg::oid(table)], |_| ()).is_some()
+        spi::one(sql, Snapshot::Latest, &[Arg::oid(table)], |_| ()).is_some()
     };
     if shown || typed() || !is_well() { Effect::Columns } else { Effect::Nothing }
 }
@@ -122,7 +122,7 @@ fn of_commands(told: &[Told]) -> Vec<(Effect, Object)> {
             found.push((Effect::Document, here()));
         }
         for (sql, most) in subjects(t) {
-            let more = spi::all(sql, At::Latest, &[Arg::oid(t.object)], |r| {
+            let more = spi::all(sql, Snapshot::Latest, &[Arg::oid(t.object)], |r| {
                 let effect = if r.bool(3) == Some(true) { most } else { Effect::Nothing };
                 r.oid(1).zip(r.oid(2)).map(|o| (effect, o))
             });

@@ -7,7 +7,7 @@
 use crate::attachment::{self, Recorded};
 use crate::blockers::{Mode, blockers};
 use crate::error::Error;
-use crate::pg::spi::{self, Arg, At};
+use crate::pg::spi::{self, Arg, Snapshot};
 use crate::pg::{Oid, catalog, tuple};
 use crate::proof::reach;
 use crate::rights::{as_ourselves, home};
@@ -28,7 +28,7 @@ pub(super) fn reached(about: &[Object]) -> HashMap<Object, bool> {
     let objects: Vec<Oid> = asked.iter().map(|(_, object)| *object).collect();
     let found = spi::all(
         "SELECT r.classid, r.objid, r.shown FROM profile_cache.reached AS r WHERE r.server = $1 AND r.objid = ANY ($2)",
-        At::Latest,
+        Snapshot::Latest,
         &[Arg::int8(Some(catalog::place().0)), Arg::oids(&objects)],
         |r| Some(((r.oid(1)?, r.oid(2)?), r.bool(3)?)),
     );
@@ -57,7 +57,7 @@ pub(super) fn changes_of_reached(recorded: &Recorded) -> Option<Changes> {
     relations.push(recorded.profile);
     let read = |sql: &str, arg: Arg| -> HashMap<Object, bool> {
         let found =
-            spi::all(sql, At::Latest, &[arg], |r| Some(((r.oid(1)?, r.oid(2)?), r.bool(3)?)));
+            spi::all(sql, Snapshot::Latest, &[arg], |r| Some(((r.oid(1)?, r.oid(2)?), r.bool(3)?)));
         found.into_iter().flatten().collect()
     };
     let mut now = read(&reach::concerned_beside(), Arg::oids(&relations));
@@ -123,7 +123,7 @@ pub fn hold_row_types(profile: Oid, document: Oid) {
     let types = reach::Reached::by_view(profile, document).types();
     let rows = spi::all(
         "SELECT t.typrelid FROM pg_type AS t WHERE t.oid = ANY ($1) AND t.typrelid <> 0",
-        At::Latest,
+        Snapshot::Latest,
         &[Arg::oids(&types)],
         |r| r.oid(1),
     );

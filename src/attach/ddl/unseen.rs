@@ -8,7 +8,7 @@ use super::rediscover::{find, follows_as_before, keep, rediscover};
 use crate::attachment::{self, Attached, Distrust, Recorded};
 use crate::error::Error;
 use crate::pending;
-use crate::pg::spi::{self, Arg, At};
+use crate::pg::spi::{self, Arg, Snapshot};
 use crate::pg::value::Uuid;
 use crate::pg::{Oid, catalog, tuple, xact};
 use crate::rights::{as_ourselves, home};
@@ -28,7 +28,7 @@ pub fn unseen_ones() -> Vec<Unseen> {
             "SELECT p.id, p.about::text[] FROM profile_cache.pending_epoch AS p WHERE p.about IS NOT NULL AND {}",
             pending::OVER
         ),
-        At::New,
+        Snapshot::New,
         &[],
         |r| {
             let about = r.texts(2)?;
@@ -41,7 +41,7 @@ pub fn unseen_ones() -> Vec<Unseen> {
 }
 
 /// What refresh has found to be done about DDL.
-pub enum Look {
+pub enum Looked {
     Nothing,
     /// Another transaction is in the way: nothing would be trusted.
     Busy,
@@ -50,14 +50,14 @@ pub enum Look {
 }
 
 /// Looks at DDL that nobody could look at, before its epoch gets a number.
-pub fn look_again(a: &Attached) -> Look {
+pub fn look_again(a: &Attached) -> Looked {
     let (server, database) = catalog::place();
     let (waiting, written) = {
         let _us = as_ourselves();
         spi::one(
             "SELECT EXISTS (SELECT FROM profile_cache.pending_epoch AS p WHERE p.about IS NOT NULL), \
               EXISTS (SELECT FROM profile_cache.reached AS r WHERE (r.server, r.objid, r.classid) = ($1, $2, 'pg_database'::regclass))",
-            At::New,
+            Snapshot::New,
             &[Arg::int8(Some(server)), Arg::oid(database)],
             |r| (r.bool(1) != Some(false), r.bool(2) == Some(true)),
         )
@@ -66,7 +66,7 @@ pub fn look_again(a: &Attached) -> Look {
     // An index by which something was proven can go without an event that names it.
     let outdated = matches!(a.distrust, Some(Distrust::Problem(_)));
     if !waiting && !outdated && written {
-        return Look::Nothing;
+        return Looked::Nothing;
     }
     let looked = xact::attempt(|| {
         let locked = attachment::try_lock_row()
@@ -96,13 +96,13 @@ pub fn look_again(a: &Attached) -> Look {
         done
     });
     match looked {
-        Ok(true) => Look::Done,
-        Ok(false) => Look::Nothing,
+        Ok(true) => Looked::Done,
+        Ok(false) => Looked::Nothing,
         Err(failure) if failure.sqlstate == "55P03" => {
             if !waiting {
-                return Look::Nothing;
+                return Looked::Nothing;
             }
-            Look::Busy
+            Looked::Busy
         }
         Err(failure) => failure.raise(),
     }
@@ -136,7 +136,7 @@ pub fn settle(recorded: &Recorded, ones: &[Unseen], look: impl FnOnce()) -> bool
         let _us = as_ourselves();
         spi::all(
             "SELECT DISTINCT r.objid FROM profile_cache.reached AS r WHERE r.server = $1 AND r.objid = ANY ($2)",
-            At::Latest,
+            Snapshot::Latest,
             &[Arg::int8(Some(catalog::place().0)), Arg::oids(&about)],
             |r| r.oid(1),
         )

@@ -11,7 +11,7 @@ pub use epochs::{Epochs, Look};
 pub use keys::{KeyHash, Keys, hash};
 
 use super::Oid;
-use super::value::{self, Storage, Uuid, Value};
+use super::value::{self, TypeLayout, Uuid, Value};
 use pgrx::pg_sys::{self, Datum};
 
 /// Hands the rows of a table that have at least `from` in an index's column, in its order, to `enough` until it says so.
@@ -23,7 +23,7 @@ unsafe fn walk(
     index: pg_sys::Relation,
     snapshot: pg_sys::Snapshot,
     from: i64,
-    mut enough: impl FnMut(&Row) -> bool,
+    mut enough: impl FnMut(&HeapRow) -> bool,
 ) {
     // SAFETY: as said; the slot is dropped here, or by the abort.
     unsafe {
@@ -43,7 +43,7 @@ unsafe fn walk(
         pg_sys::index_rescan(scan, &mut key, 1, std::ptr::null_mut(), 0);
         let forward = pg_sys::ScanDirection::ForwardScanDirection;
         while pg_sys::index_getnext_slot(scan, forward, slot) {
-            if enough(&Row { slot }) {
+            if enough(&HeapRow { slot }) {
                 break;
             }
         }
@@ -117,22 +117,22 @@ unsafe fn usable(index: Oid) -> Option<pg_sys::Relation> {
 /// A unique btree index on one column of a plain built-in type: immediate, valid, total, and fit for
 /// every snapshot.
 #[derive(Clone, Copy, Debug)]
-pub struct Probe {
+pub struct UniqueIndexLookup {
     index: Oid,
     /// The type's equality.
     equals: u32,
 }
 
-impl Probe {
+impl UniqueIndexLookup {
     /// None for a type that needs more than an equality (a collation, a typmod).
-    pub fn new(index: Oid, oid: Oid) -> Option<Probe> {
+    pub fn new(index: Oid, oid: Oid) -> Option<UniqueIndexLookup> {
         let equals = match oid {
             pg_sys::UUIDOID => pg_sys::F_UUID_EQ,
             pg_sys::INT8OID => pg_sys::F_INT8EQ,
             pg_sys::INT4OID => pg_sys::F_INT4EQ,
             _ => return None,
         };
-        Some(Probe { index, equals })
+        Some(UniqueIndexLookup { index, equals })
     }
 
     /// The row of `table` whose column has this value in the active snapshot: what `read` makes of it,
@@ -141,7 +141,7 @@ impl Probe {
         &self,
         table: Oid,
         value: Datum,
-        read: impl FnOnce(&Row) -> R,
+        read: impl FnOnce(&HeapRow) -> R,
     ) -> Option<Option<R>> {
         // SAFETY: as above; `value` is of the column's type.
         unsafe {
@@ -171,7 +171,7 @@ impl Probe {
             pg_sys::index_rescan(scan, &mut condition, 1, std::ptr::null_mut(), 0);
             let forward = pg_sys::ScanDirection::ForwardScanDirection;
             let found =
-                pg_sys::index_getnext_slot(scan, forward, slot).then(|| read(&Row { slot }));
+                pg_sys::index_getnext_slot(scan, forward, slot).then(|| read(&HeapRow { slot }));
             pg_sys::index_endscan(scan);
             pg_sys::ExecDropSingleTupleTableSlot(slot);
             pg_sys::index_close(index, pg_sys::NoLock as i32);
@@ -182,11 +182,11 @@ impl Probe {
 }
 
 /// A row while it is read.
-pub struct Row {
+pub struct HeapRow {
     pub(in crate::pg) slot: *mut pg_sys::TupleTableSlot,
 }
 
-impl Row {
+impl HeapRow {
     fn get(&self, column: i16) -> Option<Datum> {
         let mut null = false;
         // SAFETY: the slot holds a row of a table that has this column.
@@ -221,7 +221,7 @@ impl Row {
 
     /// Whether the column holds this value, to the last bit.
     pub fn holds(&self, column: i16, value: &Value) -> bool {
-        let storage = Storage::of(value.oid);
+        let storage = TypeLayout::of(value.oid);
         storage.same_image(self.get(column), Some(value.datum))
     }
 
@@ -233,6 +233,6 @@ impl Row {
     /// A copy of a jsonb as it is stored, in the current memory context.
     pub fn jsonb(&self, column: i16) -> Option<Value> {
         let datum = self.get(column)?;
-        Some(Value { datum: Storage::of(pg_sys::JSONBOID).copy(datum), oid: pg_sys::JSONBOID })
+        Some(Value { datum: TypeLayout::of(pg_sys::JSONBOID).copy(datum), oid: pg_sys::JSONBOID })
     }
 }

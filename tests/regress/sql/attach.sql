@@ -92,7 +92,7 @@ SELECT relname, tgname FROM pg_trigger JOIN pg_class ON pg_class.oid = tgrelid W
 SELECT attname FROM pg_attribute WHERE attrelid = 'user_profile'::regclass AND attnum > 0 AND NOT attisdropped;
 SELECT to_regclass('profile_document');
 SELECT (SELECT count(*) FROM profile_cache.attachment), (SELECT count(*) FROM profile_cache.pending),
-       (SELECT count(*) FROM profile_cache.drain), (SELECT count(*) FROM profile_cache.failure);
+       (SELECT count(*) FROM profile_cache.epoch_progress), (SELECT count(*) FROM profile_cache.failure);
 SELECT get_profile(u(1));
 \echo :SQLSTATE
 

@@ -85,10 +85,10 @@ SELECT g FROM given('regress_given_dbo') AS g WHERE g !~ '^relation .*: SELECT$'
 SET ROLE regress_given_web;
 SELECT attempt('UPDATE profile_cache.attachment SET problem = NULL');
 SELECT attempt('DELETE FROM profile_cache.failure');
-SELECT attempt('TRUNCATE profile_cache.drain');
+SELECT attempt('TRUNCATE profile_cache.epoch_progress');
 SELECT attempt('CREATE TABLE profile_cache.mine (id int)');
 CREATE FUNCTION pg_temp.trap() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NEW; END $$;
-SELECT attempt('CREATE TRIGGER t BEFORE INSERT ON profile_cache.drain FOR EACH ROW EXECUTE FUNCTION pg_temp.trap()');
+SELECT attempt('CREATE TRIGGER t BEFORE INSERT ON profile_cache.epoch_progress FOR EACH ROW EXECUTE FUNCTION pg_temp.trap()');
 SELECT attempt('SELECT profile_cache.attach(''app.person'', ''uid'', ''app.document'')');
 RESET ROLE;
 -- What the definition holds is data, were it written all the same (by a superuser's restore of another's dump): none of
@@ -178,7 +178,7 @@ CREATE TABLE profile_cache.epoch (singleton boolean, current bigint, trusted_fro
 CREATE TABLE profile_cache.pending_epoch (id uuid, epoch bigint, redefined boolean, reason text);
 CREATE TABLE profile_cache.pending_key (id uuid, key_set bigint, key_hash bigint);
 CREATE TABLE profile_cache.pending (id uuid, kind text, epoch bigint, reason text, link_schema name, link_table name, link_columns name[], link_values text[], key_columns name[], key_values text[], created_at timestamptz DEFAULT now());
-CREATE TABLE profile_cache.drain (epoch bigint, passed_to xid8);
+CREATE TABLE profile_cache.epoch_progress (epoch bigint, passed_xmin xid8);
 GRANT USAGE ON SCHEMA profile_cache TO PUBLIC;
 GRANT ALL ON ALL TABLES IN SCHEMA profile_cache TO PUBLIC;
 CREATE FUNCTION public.forged() RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN RAISE WARNING 'the forged view ran as %', current_user; RETURN 'live'; END $$;

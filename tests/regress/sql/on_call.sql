@@ -131,9 +131,9 @@ SELECT refreshed(-5, -4, NULL);
 SELECT * FROM said();
 -- After a crash another transaction may have the name of one that was waited for.
 BEGIN;
-INSERT INTO profile_cache.drain (epoch, holders, server_start) SELECT 1, ARRAY[l.virtualtransaction], '2020-01-01' FROM pg_locks AS l WHERE l.pid = pg_backend_pid() LIMIT 1;
+INSERT INTO profile_cache.epoch_progress (epoch, holders, server_start) SELECT 1, ARRAY[l.virtualtransaction], '2020-01-01' FROM pg_locks AS l WHERE l.pid = pg_backend_pid() LIMIT 1;
 SELECT held_up_by FROM profile_cache.status;
-UPDATE profile_cache.drain SET server_start = (SELECT GREATEST(pg_postmaster_start_time(), max(backend_start)) FROM pg_stat_get_activity(NULL) WHERE backend_type = 'checkpointer');
+UPDATE profile_cache.epoch_progress SET server_start = (SELECT GREATEST(pg_postmaster_start_time(), max(backend_start)) FROM pg_stat_get_activity(NULL) WHERE backend_type = 'checkpointer');
 SELECT held_up_by = ARRAY['pid ' || pg_backend_pid()] FROM profile_cache.status;
 SELECT replace(w, pg_backend_pid()::text, 'PID') FROM said() AS w;
 ROLLBACK;
