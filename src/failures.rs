@@ -2,6 +2,8 @@
 //!
 //! Invariant: nothing but this file writes `profile_cache.failure`. It holds a key and an SQLSTATE, never a message,
 //! which could hold the profile's data; and no more rows than are worth reading.
+//!
+//! Rules: E19.
 
 use crate::pg::spi::{self, Arg, Snapshot};
 use crate::pg::value::Uuid;

@@ -3,6 +3,8 @@
 //!
 //! Invariant: what a subtransaction adds stands in a level of its own, which goes with it, or into its
 //! parent's when it is released. Nothing here is needed for truth after the transaction's end.
+//!
+//! Rules: W8, W16, R7.
 
 use crate::attachment::Attached;
 use crate::pg::Oid;

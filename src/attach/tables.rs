@@ -2,6 +2,8 @@
 //!
 //! Invariant: what passes here is an ordinary permanent table of one owner, the key is proven unique,
 //! and each member and dimension is tied by a valid foreign key. Nothing is changed.
+//!
+//! Rules: D4, D9, D10.
 
 use super::default_view::{Found, TableColumn, TableKey, Tables};
 use crate::attachment;

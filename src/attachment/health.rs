@@ -2,6 +2,8 @@
 //!
 //! Invariant: whatever would let a change of a used table go unnoticed is found here each time the attachment is
 //! loaded, and then no stored document is trusted.
+//!
+//! Rules: R8.
 
 use super::attached::{CacheColumns, Distrust, UsedTable};
 use crate::definition::{self, Definition};

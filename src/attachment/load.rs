@@ -2,6 +2,8 @@
 //!
 //! Invariant: what cannot be resolved or has become unsafe is said, never guessed. Whatever comes out of it, the
 //! relations that it was read from come with it: a change of theirs drops it.
+//!
+//! Rules: E16, R10, D11.
 
 use super::attached::{Attached, CacheColumns, Distrust, Gone, Naming, State, UsedLink, UsedTable};
 use super::health::{

@@ -9,6 +9,8 @@
 //! - `attached`: what it is made of
 //! - `load`: making it from what attach() recorded and the catalogs
 //! - `health`: whether the tables, triggers and indexes are still as attach() left them
+//!
+//! Rules: R9, D2, D11.
 
 mod attached;
 mod health;

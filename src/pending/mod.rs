@@ -6,6 +6,8 @@
 //! that sees it: a stamp not smaller than that number was computed in a snapshot that saw the change.
 //! A writer reads the current epoch and nothing else, so that writers do not conflict with each other
 //! at SERIALIZABLE by what they add.
+//!
+//! Rules: W18, E1, E15, E16, E17, R4, D3.
 
 mod drained;
 

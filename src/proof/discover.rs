@@ -3,6 +3,8 @@
 //!
 //! Invariant: everything is read from the catalogs by OID, so renames carry over; what cannot be
 //! proven is an error.
+//!
+//! Rules: D6.
 
 use crate::definition::{self, Definition, Link, Step};
 use crate::error::Error;

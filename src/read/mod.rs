@@ -3,6 +3,8 @@
 //! Invariant: the stored document is served only where it is shown to be what the view returns in
 //! the same snapshot and at the same now(); otherwise the view is read. Both happen only for a row
 //! whose `cached_profile` the caller may SELECT, and nothing is written.
+//!
+//! Rules: R4, R8, R9.
 #![doc = include_str!("README.md")]
 
 mod rows;

@@ -1,6 +1,8 @@
 //! What the rule of reading judges, fetched: the columns of a row, and what the active snapshot shows as pending.
 //!
 //! Invariant: reads only, and decides nothing but that what cannot be read is distrusted.
+//!
+//! Rules: R6.
 
 use super::rule::{CachedRow, FreshnessRule, Pending, PendingEpoch};
 use crate::attachment::Attached;

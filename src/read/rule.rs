@@ -2,6 +2,8 @@
 //!
 //! Invariant: pure. What it looks at is handed in: one row's columns, and what one snapshot shows as pending. Where
 //! something is missing or is not known, the document is not served.
+//!
+//! Rules: E5, R1, R2, R3, R5.
 
 /// A change that may touch many profiles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

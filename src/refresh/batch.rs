@@ -2,6 +2,8 @@
 //!
 //! Invariant: what of them could not be stored is left as pending keys, so no caller can lose one. How long it took
 //! says how many the next step takes.
+//!
+//! Rules: E4.
 
 use super::course::{Course, next_size};
 use crate::attachment::Attached;

@@ -2,6 +2,8 @@
 //!
 //! Invariant: a holder is noted by the name that `pg_locks` gives its transaction, together with the run of the server
 //! that it is of. It counts as there for as long as any lock bears that name; nobody waits for it.
+//!
+//! Rules: E2, E3, E15.
 
 use crate::blockers::OF_TABLE_HERE;
 use crate::error::Error;

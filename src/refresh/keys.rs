@@ -2,6 +2,8 @@
 //!
 //! Invariant: a pending key goes only after the rows that it names were locked, computed and written; or when no row
 //! has it, and nobody is left who could bring one.
+//!
+//! Rules: E10, E11.
 
 use super::batch::read_keys;
 use super::course::{Course, PAUSE};

@@ -6,6 +6,8 @@
 //! to be done, never the table's size. A step never waits for an idle transaction: what others hold locked is skipped,
 //! and lock holders are noted and asked for again later. Steps exclude each other by a lock on `epoch_progress`, whole
 //! refreshes by a session's lock.
+//!
+//! Rules: E12, E13, E14, E18.
 #![doc = include_str!("README.md")]
 
 mod batch;

@@ -2,6 +2,8 @@
 //!
 //! Invariant: one look reads a part of the table of bounded size, and the next goes on where it ended; a failure is
 //! tried again after a while that grows.
+//!
+//! Rules: E19.
 
 use super::batch::{LOOK, at_most, read_keys, window};
 use super::course::{Course, STEP};

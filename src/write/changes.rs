@@ -2,6 +2,8 @@
 //!
 //! Invariant: each profile whose document the statement may have changed is marked dirty, or pending in this
 //! transaction. More than can be named one by one is everything.
+//!
+//! Rules: W9, W11, W15.
 
 use crate::attachment::{Attached, UsedLink, UsedTable};
 use crate::document;

@@ -2,6 +2,8 @@
 //!
 //! Invariant: nothing here waits, and nothing here fails the app's transaction: what cannot be done is left
 //! pending.
+//!
+//! Rules: W2, W3, W12, W15, W16.
 
 use super::changes::enqueue;
 use crate::attachment::{self, Attached, State, UsedLink, UsedTable};

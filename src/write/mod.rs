@@ -7,6 +7,8 @@
 //! Whatever cannot be done is left pending; the app's write never waits for it and never fails by it.
 //!
 //! May touch `document`, `pending` and what a transaction keeps; knows neither readers nor refresh.
+//!
+//! Rules: W1, W16, R7.
 #![doc = include_str!("README.md")]
 
 mod changes;

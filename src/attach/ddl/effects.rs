@@ -2,6 +2,8 @@
 //!
 //! Invariant: a command that is not known here may change a document. It counts for less only where something
 //! here says why.
+//!
+//! Rules: D7, D8.
 
 use super::reached::{Object, PG_CONSTRAINT, here, reached};
 use super::rediscover::is_well;

@@ -16,6 +16,8 @@
 //! - `reached`: the table of all that DDL may be about
 //! - `rediscover`: what the document depends on now
 //! - `unseen`: DDL that nobody could look at, for refresh and attach
+//!
+//! Rules: D1, D2, D4, D7.
 
 mod effects;
 mod reached;

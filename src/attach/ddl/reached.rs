@@ -3,6 +3,8 @@
 //!
 //! Invariant: it is written by whoever has the attachment's row locked. What is new in it may already be the
 //! object of DDL that has not found it there: then whoever writes it says so, and somebody looks again.
+//!
+//! Rules: D5, D7, D10.
 
 use crate::attachment::{self, Recorded};
 use crate::blockers::{Mode, blockers};

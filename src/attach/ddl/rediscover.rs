@@ -3,6 +3,8 @@
 //! Invariant: a wider definition than the one that writers have gone by is not recorded as good: that a document
 //! depends on more than was followed is written down as a problem, which only attach() ends, since it waits for
 //! writers.
+//!
+//! Rules: D2, D6.
 
 use crate::attachment::{self, Recorded, State};
 use crate::definition::{Definition, Link};

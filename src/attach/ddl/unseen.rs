@@ -2,6 +2,8 @@
 //!
 //! Invariant: until then no stamp is trusted. It is decided about only while other DDL is kept out, and where it
 //! concerns the document, what is attached is discovered anew before its epoch gets a number.
+//!
+//! Rules: D3.
 
 use super::reached::{is_written, write_reached};
 use super::rediscover::{find, follows_as_before, keep, rediscover};

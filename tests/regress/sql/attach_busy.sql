@@ -1,5 +1,6 @@
 -- What stands in attach's and detach's way is named: who holds a lock, who waits for one, a prepared transaction; and
 -- rows that this transaction itself has changed and that PostgreSQL still has to check.
+-- Rules: D10.
 \set ECHO none
 \i include/output.sql
 SET client_min_messages = warning;

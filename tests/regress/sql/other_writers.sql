@@ -1,6 +1,7 @@
 -- Writers who are several roles in one transaction: by SET ROLE, by SECURITY DEFINER functions, through another session
 -- of their own. Nothing is stale, and the owner's index functions run as nobody but him. And a refresh in a transaction
 -- that has checks of the profile table's constraints queued, which our writing would have to requeue, is refused.
+-- Rules: W14.
 \set ECHO none
 \i include/output.sql
 \set VERBOSITY terse

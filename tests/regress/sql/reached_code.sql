@@ -1,6 +1,7 @@
 -- What code a document view may reach, and whose: only what is the same in every session (C, or SQL with a
 -- parsed body), and nobody's but the tables' owner's or a superuser's. What is found later makes reads fail:
 -- reading the view would run that code as the tables' owner.
+-- Rules: D8.
 \set ECHO none
 \i include/output.sql
 SET client_min_messages = warning;

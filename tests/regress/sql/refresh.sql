@@ -1,5 +1,6 @@
 -- CALL refresh(): what it says, where it may be called, and that it leaves nothing stale behind that
 -- can be made fresh; invalidate(), bulk changes and expiry. Beside other sessions: the isolation tests.
+-- Rules: E8.
 \set ECHO none
 \i include/tables.sql
 \i include/check.sql

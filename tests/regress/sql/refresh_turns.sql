@@ -1,6 +1,7 @@
 -- What refresh() does in which order, what it costs, and when it lets be: every kind of work has its turn; with nothing to
 -- do it does not read the table; what has expired is found by an index; failures are tried again after a pause; where
 -- nothing would be trusted it writes nothing; and it says how the last call ended.
+-- Rules: E14, E18, E19.
 \set ECHO none
 \i include/tables.sql
 \i include/check.sql

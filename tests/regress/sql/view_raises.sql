@@ -1,5 +1,6 @@
 -- What the document view raises does not break a commit, in whatever class its SQLSTATE is: the profile has no document,
 -- and a row in profile_cache.failure. (What the server does to us passes: tests/servers, cancelled_commit.)
+-- Rules: W10.
 \set ECHO none
 \i include/tables.sql
 \i include/check.sql

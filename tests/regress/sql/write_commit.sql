@@ -1,6 +1,7 @@
 -- What a transaction touched is computed at its end, behind its last deferred trigger: whatever it ends
 -- with, whoever it is by then, and whatever it has done to its tables and to the attachment in between.
 -- Reads on the way are the view's.
+-- Rules: W2.
 \set ECHO none
 \i include/tables.sql
 \i include/check.sql

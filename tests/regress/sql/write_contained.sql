@@ -1,6 +1,7 @@
 -- An app's write never fails because of ours: where our own update of the row cannot be made (an index
 -- function that fails, a row that would not fit its page, an index that refuses our values, an
 -- operator that moved), the profile is left pending, and refresh goes on with the others.
+-- Rules: W14.
 \set ECHO none
 \i include/tables.sql
 \i include/check.sql

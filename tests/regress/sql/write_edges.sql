@@ -1,6 +1,7 @@
 -- Shapes of tables and statements that an app may have although no tutorial has them: a profile that
 -- refers to profiles, members with two ways to it, keys that change hands, rows that go and come in
 -- one statement. Served is what the view says, before and after refresh.
+-- Rules: R7.
 \set ECHO none
 \i include/tables.sql
 \i include/check.sql
