@@ -126,7 +126,9 @@ def build(files, name):
 
 def run(library, part, tests):
     """Which of the tests fail; whether a stale document was seen; and what was printed."""
-    command = [ROOT / "tests" / ".venv/bin/python", "-m", "pytest", "--library", library, "--step-timeout", STEP_TIMEOUT]
+    # Said outright: the library's folder, an argument too, would have pytest look for its root above both.
+    root = ["-c", SOURCE / "pytest.ini", "--rootdir", SOURCE]
+    command = [ROOT / "tests" / ".venv/bin/python", "-m", "pytest", *root, "--library", library, "--step-timeout", STEP_TIMEOUT]
     command += [NODES[part].format(test) for test in tests]
     done = subprocess.run([str(c) for c in command], cwd=SOURCE, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     if done.returncode not in (0, 1):  # it was not the tests that failed
