@@ -55,6 +55,16 @@ CREATE INDEX late ON o.item (person_id) WHERE label = o.deflt('secret');
 :app
 DROP INDEX o.late;
 :read
+-- The same, made while no event trigger tells of it.
+ALTER EVENT TRIGGER profile_cache_ddl DISABLE;
+:app
+CREATE INDEX late ON o.item (person_id) WHERE label = o.deflt('secret');
+RESET ROLE;
+ALTER EVENT TRIGGER profile_cache_ddl ENABLE ALWAYS;
+:read
+:app
+DROP INDEX o.late;
+:read
 -- Statistics.
 :app
 CREATE STATISTICS o.late ON (label || o.deflt('q')) FROM o.item;
