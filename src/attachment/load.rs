@@ -167,7 +167,9 @@ fn unsafe_to_read(
     {
         return Some(Gone::Unsafe { why, hint });
     }
-    if is_unsafe != Some(false) {
+    // Written down, and what is reached now is safe: where DDL waits to be looked at, that may be what has made it so, and
+    // refresh must get as far as to look. What has a problem is read from the view.
+    if is_unsafe != Some(false) && !(unseen && problem.is_some()) {
         let unsaid = || "nothing says why any more".to_owned();
         let why = problem.clone().unwrap_or_else(unsaid);
         return Some(Gone::Unsafe { why, hint: None });

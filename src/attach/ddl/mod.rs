@@ -79,7 +79,7 @@ pub fn on_ddl(call: &Call) -> Return {
     let effect = look.unwrap_or_else(|_| attachment::recorded().map(|_| Effect::Document));
     let replaced = told.iter().any(|t| REPLACING.contains(&t.tag.as_str()));
     if let Some(effect) = effect {
-        concern(effect, replaced, drops);
+        concern(effect, replaced);
     }
     Return::Null
 }
@@ -122,7 +122,7 @@ fn look(told: &[Told], drops: bool) -> Option<Effect> {
 }
 
 /// DDL on what the document depends on.
-fn concern(effect: Effect, replaced: bool, drops: bool) {
+fn concern(effect: Effect, replaced: bool) {
     let gone = |r: &Recorded| {
         let exists = |oid| catalog::relation_name(oid).is_some();
         !exists(r.profile) || !exists(r.document)
@@ -169,9 +169,6 @@ fn concern(effect: Effect, replaced: bool, drops: bool) {
         if effect == Effect::Document || !is_as_before(&recorded, &found) {
             pending::redefined("DDL");
             rediscover(&recorded, found, replaced);
-        } else if drops {
-            // Nothing new is reached, and what no longer is does no harm.
-            return true;
         }
         write_reached(&recorded)
     });

@@ -439,6 +439,15 @@ CALL profile_cache.refresh();
 SELECT get_profile(u(1)) -> 'email';
 SELECT what, user_id FROM wrong();
 SELECT other();
+-- Another foreign key in the place of one: it is what is gone by from then on, and missed when it goes.
+ALTER TABLE user_role DROP CONSTRAINT user_role_user_id_fkey, ADD CONSTRAINT instead FOREIGN KEY (user_id) REFERENCES user_profile ON DELETE CASCADE;
+SELECT state();
+ALTER TABLE user_role DROP CONSTRAINT instead;
+SELECT state();
+SELECT problem FROM profile_cache.attachment;
+ALTER TABLE user_role ADD CONSTRAINT instead FOREIGN KEY (user_id) REFERENCES user_profile ON DELETE CASCADE;
+CALL profile_cache.refresh();
+SELECT state();
 -- One of our columns goes, and comes again with something in it.
 ALTER TABLE user_profile DROP COLUMN cached_profile;
 SELECT * FROM pending();
