@@ -9,6 +9,12 @@ class Failed(Exception):
     """A test failed; the text says why."""
 
 
+class Vacuous(Failed):
+    """Nothing was wrong, but what happened was too little to show anything: another seed may do better."""
+
+    STATUS = 3
+
+
 def run(command, log=None, **options):
     """Runs a command; Failed, with the end of what it said, if that fails. All that it said goes to tests/output/LOG."""
     command = [str(c) for c in command]
@@ -22,5 +28,6 @@ def run(command, log=None, **options):
         (OUTPUT / log).write_text(output)
     if ended:
         tail = "\n".join(output.splitlines()[-60:])
-        raise Failed(f"{' '.join(command)}: {ended}\n{tail}")
+        vacuous = ended == f"exit status {Vacuous.STATUS}"
+        raise (Vacuous if vacuous else Failed)(f"{' '.join(command)}: {ended}\n{tail}")
     return output

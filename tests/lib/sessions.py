@@ -19,7 +19,7 @@ import time
 
 from psycopg import OperationalError, pq
 
-from lib.command import Failed
+from lib.command import Failed, Vacuous
 
 # What concurrent writers of such tables may meet without us: serialization failures, deadlocks, keys
 # that are taken or missing, NULL in a key, one row met twice by ON CONFLICT or MERGE, lock_timeout,
@@ -435,5 +435,5 @@ def main(test):
         print(f"\nseed {test.seed}, step {test.number}\n{failure}")
         if test.sessions:  # it got as far as that
             test.figures()
-        sys.exit(1)
+        sys.exit(Vacuous.STATUS if isinstance(failure, Vacuous) else 1)
     test.figures()
