@@ -182,7 +182,8 @@ impl Sql {
     }
 
     /// $1: a time or NULL, $2: a key or NULL, $3: how many. Documents that have expired since they were computed: when, and
-    /// their keys, in that order. One that had expired by then would come out the same.
+    /// their keys, in that order. One that had expired by then is never used, whatever comes
+    /// out of the view later: it has said that it is to be read live.
     pub fn expired(&self) -> String {
         format!(
             "SELECT p.cached_profile_valid_until, p.{key} FROM {table} AS p \

@@ -104,7 +104,7 @@ DROP INDEX expiry;
 ANALYZE user_profile;
 SET client_min_messages = warning;
 
--- A document that had expired when it was computed would come out the same, and is left alone.
+-- A document that had expired when it was computed is never used, and is left alone.
 ALTER TABLE user_profile ADD COLUMN ended timestamptz DEFAULT '2000-01-01';
 CREATE VIEW ended AS SELECT p.supabase_user_id, jsonb_build_object('id', p.id) AS document, p.ended AS valid_until FROM user_profile AS p;
 SELECT profile_cache.attach(document => 'ended');
