@@ -110,6 +110,10 @@ pub fn concerned() -> String {
     )
 }
 
+/// In SQL, that an object `o` (classid, objid) itself uses anything but the server's and other relations.
+pub const USES_OWN: &str = "EXISTS (SELECT FROM pg_depend AS d WHERE d.classid = o.classid AND d.objid = o.objid AND d.refobjid >= 16384 \
+     AND d.refclassid NOT IN ('pg_class'::regclass, 'pg_namespace'::regclass, 'pg_constraint'::regclass))";
+
 /// The same of what planning a query on the relations $1, or writing their rows, may run: code of their
 /// indexes, CHECKs and statistics, of those that use anything but the server's.
 pub fn concerned_beside() -> String {
@@ -117,9 +121,9 @@ pub fn concerned_beside() -> String {
           SELECT 'pg_class'::regclass::oid, i.indexrelid FROM pg_index AS i WHERE i.indrelid = ANY ($1) \
           UNION ALL SELECT 'pg_constraint'::regclass, k.oid FROM pg_constraint AS k WHERE k.conrelid = ANY ($1) AND k.contype = 'c' \
           UNION ALL SELECT 'pg_statistic_ext'::regclass, s.oid FROM pg_statistic_ext AS s WHERE s.stxrelid = ANY ($1) \
-         ) AS o(classid, objid) WHERE EXISTS (SELECT FROM pg_depend AS d WHERE d.classid = o.classid AND d.objid = o.objid \
-          AND d.refobjid >= 16384 AND d.refclassid NOT IN ('pg_class'::regclass, 'pg_namespace'::regclass, 'pg_constraint'::regclass))";
-    format!("{} SELECT DISTINCT r.classid, r.objid, false FROM reached AS r", reached(roots))
+         ) AS o(classid, objid)";
+    let roots = format!("{roots} WHERE {USES_OWN}");
+    format!("{} SELECT DISTINCT r.classid, r.objid, false FROM reached AS r", reached(&roots))
 }
 
 /// The indexes $1, whose expressions, predicates and operator classes are run to write a row.

@@ -12,7 +12,9 @@ use crate::definition;
 use crate::pg::ddl::{Kind, Part, Told};
 use crate::pg::spi::{self, Arg, Snapshot};
 use crate::pg::{Oid, catalog};
+use crate::proof::reach::USES_OWN;
 use pgrx::pg_sys;
+use std::borrow::Cow;
 
 /// Commands that change neither a document, nor who is told of changes, nor what is proven.
 pub(super) const HARMLESS: [&str; 10] = [
@@ -124,7 +126,7 @@ fn of_commands(told: &[Told]) -> Vec<(Effect, Object)> {
             found.push((Effect::Document, here()));
         }
         for (sql, most) in subjects(t) {
-            let more = spi::all(sql, Snapshot::Latest, &[Arg::oid(t.object)], |r| {
+            let more = spi::all(&*sql, Snapshot::Latest, &[Arg::oid(t.object)], |r| {
                 let effect = if r.bool(3) == Some(true) { most } else { Effect::Nothing };
                 r.oid(1).zip(r.oid(2)).map(|o| (effect, o))
             });
@@ -167,7 +169,7 @@ fn of_part(t: &Told, part: &Part) -> Effect {
 /// For objects that can come to concern the document by themselves, since nothing that was there names them:
 /// what object $1 is put on or into, as rows (classid, objid, whether that matters: else it is harmless), and
 /// what it may do to that.
-fn subjects(t: &Told) -> Vec<(&'static str, Effect)> {
+fn subjects(t: &Told) -> Vec<(Cow<'static, str>, Effect)> {
     const PG_TRIGGER: u32 = 2620;
     const PG_REWRITE: u32 = 2618;
     const PG_CAST: u32 = 2605;
@@ -176,7 +178,7 @@ fn subjects(t: &Told) -> Vec<(&'static str, Effect)> {
     const PG_OPFAMILY: u32 = 2753;
     const PG_EXTENSION: u32 = 3079;
     const PG_STATISTIC_EXT: u32 = 3381;
-    let document = |sql| Some((sql, Effect::Document));
+    let document = |sql: &'static str| Some((Cow::from(sql), Effect::Document));
     let has = |kind| t.parts.iter().any(|p| p.kind == kind);
     let made = t.tag.starts_with("CREATE") && t.tag.ends_with("TABLE");
     let mut found = vec![];
@@ -212,14 +214,15 @@ fn subjects(t: &Told) -> Vec<(&'static str, Effect)> {
               AND d.refobjid = $1 AND d.deptype = 'e'",
         ),
         PG_STATISTIC_EXT => Some((
-            "SELECT 'pg_class'::regclass::oid, s.stxrelid, s.stxexprs IS NOT NULL FROM pg_statistic_ext AS s WHERE s.oid = $1",
+            "SELECT 'pg_class'::regclass::oid, s.stxrelid, s.stxexprs IS NOT NULL FROM pg_statistic_ext AS s WHERE s.oid = $1"
+                .into(),
             if t.tag == "CREATE STATISTICS" {
                 Effect::Proof
             } else {
                 Effect::Document
             },
         )),
-        _ if t.tag == "CREATE INDEX" => Some((PROOF_OF_INDEX, Effect::Proof)),
+        _ if t.tag == "CREATE INDEX" => Some((proof_of_index().into(), Effect::Proof)),
         _ if made => document(
             "SELECT 'pg_class'::regclass::oid, h.inhparent, true FROM pg_inherits AS h WHERE h.inhrelid = $1",
         ),
@@ -230,22 +233,30 @@ fn subjects(t: &Told) -> Vec<(&'static str, Effect)> {
         _ => None,
     });
     if has(Kind::NewConstraint) {
-        found.push((PROOF_OF_CONSTRAINTS, Effect::Proof));
+        found.push((proof_of_constraints().into(), Effect::Proof));
     }
     found
 }
 
+/// In SQL, that something is missing that a new index or constraint may prove.
+const UNPROVEN: &str =
+    "EXISTS (SELECT FROM profile_cache.attachment AS a WHERE a.problem IS NOT NULL)";
+
 /// Whether a new index may prove what is missing, or planning may run what it calls.
-const PROOF_OF_INDEX: &str = "SELECT 'pg_class'::regclass::oid, i.indrelid, \
-      i.indisunique AND EXISTS (SELECT FROM profile_cache.attachment AS a WHERE a.problem IS NOT NULL) OR EXISTS (SELECT FROM pg_depend AS d \
-      WHERE d.classid = 'pg_class'::regclass AND d.objid = i.indexrelid AND d.refobjid >= 16384 \
-       AND d.refclassid NOT IN ('pg_class'::regclass, 'pg_namespace'::regclass, 'pg_constraint'::regclass)) \
-     FROM pg_index AS i WHERE i.indexrelid = $1";
+fn proof_of_index() -> String {
+    format!(
+        "SELECT 'pg_class'::regclass::oid, i.indrelid, i.indisunique AND {UNPROVEN} OR {USES_OWN} \
+         FROM pg_index AS i CROSS JOIN LATERAL (SELECT 'pg_class'::regclass::oid, i.indexrelid) AS o(classid, objid) \
+         WHERE i.indexrelid = $1"
+    )
+}
 
 /// The same of a table's constraints, any of which may be new.
-const PROOF_OF_CONSTRAINTS: &str = "SELECT 'pg_class'::regclass::oid, $1, \
-      EXISTS (SELECT FROM profile_cache.attachment AS a WHERE a.problem IS NOT NULL) OR EXISTS (SELECT FROM ( \
-       SELECT 'pg_constraint'::regclass, k.oid FROM pg_constraint AS k WHERE k.conrelid = $1 \
-       UNION ALL SELECT 'pg_class'::regclass, i.indexrelid FROM pg_index AS i WHERE i.indrelid = $1) AS o(classid, objid) \
-      JOIN pg_depend AS d ON d.classid = o.classid AND d.objid = o.objid AND d.refobjid >= 16384 \
-       AND d.refclassid NOT IN ('pg_class'::regclass, 'pg_namespace'::regclass, 'pg_constraint'::regclass))";
+fn proof_of_constraints() -> String {
+    format!(
+        "SELECT 'pg_class'::regclass::oid, $1, {UNPROVEN} OR EXISTS (SELECT FROM ( \
+          SELECT 'pg_constraint'::regclass::oid, k.oid FROM pg_constraint AS k WHERE k.conrelid = $1 \
+          UNION ALL SELECT 'pg_class'::regclass, i.indexrelid FROM pg_index AS i WHERE i.indrelid = $1) AS o(classid, objid) \
+         WHERE {USES_OWN})"
+    )
+}
