@@ -86,8 +86,7 @@ fn write_view(profile: &Named, query: &str, exclude: &[String]) -> bool {
         if !is_generated(oid) {
             Error::ViewTaken(display(&profile.schema, VIEW)).raise();
         }
-        let columns: Vec<String> = catalog::view_columns(oid).into_iter().map(|c| c.name).collect();
-        (oid, definition(oid), columns)
+        (oid, definition(oid))
     });
     // Read through by another role it shows what that role may see of the tables itself.
     let create = || {
@@ -118,10 +117,10 @@ fn write_view(profile: &Named, query: &str, exclude: &[String]) -> bool {
     let Some(oid) = catalog::relation(&profile.schema, VIEW) else {
         return true;
     };
-    if before.as_ref().is_none_or(|(was, ..)| *was != oid) {
+    if before.as_ref().is_none_or(|(was, _)| *was != oid) {
         revoke_defaults(oid, &sql);
     }
-    before.is_none_or(|(_, text, _)| text != definition(oid))
+    before.is_none_or(|(_, text)| text != definition(oid))
 }
 
 /// Takes back what default privileges gave away of a new view: whoever is to read it is granted it
