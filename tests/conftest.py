@@ -110,6 +110,7 @@ class Parts:
     def pytest_runtest_logreport(self, report):
         if report.failed:
             self.failed.add(report.nodeid)
+            self.print(report.longreprtext)  # now: the run may never come to its summary
         elif report.when == "call":
             self.passed.add(report.nodeid)
             for name, text in report.user_properties:

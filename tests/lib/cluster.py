@@ -92,7 +92,7 @@ class Cluster(Server):
         # Not $TMPDIR: that may lie under a home that the server's user cannot enter,
         # or be too long for a socket's name.
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="profile_cache_", dir="/tmp"))
-        self.env |= {"PGHOST": str(self.dir), "PGPORT": self.port, "PGUSER": self.user}
+        self.env |= {"PGHOST": str(self.dir), "PGPORT": self.port, "PGUSER": self.user, "PGCTLTIMEOUT": "300"}
 
     def server_command(self, *args):
         """A command as the user the server runs as."""
@@ -138,6 +138,10 @@ class Cluster(Server):
         self.run_server_command(
             self.bindir / "pg_ctl", "start", "-w", "-D", self.dir / data, "-l", self.dir / "log", "-o", options
         )
+
+    def running(self):
+        status = self.server_command(self.bindir / "pg_ctl", "status", "-D", self.dir / "data")
+        return subprocess.run(status, cwd="/", env=self.env, capture_output=True).returncode == 0
 
     def stop(self, mode, data="data"):
         """Stops it; mode immediate is a crash."""
