@@ -745,3 +745,28 @@ def test_backtraces(server, database):
                 del server.env[name]
                 server.stop("fast")
                 server.start()
+
+
+def test_stopped_early(server, database):
+    """A function stops a statement before its end (SPI's row limit): what it has changed is pending all the same.
+
+    Rules: W12.
+    """
+    fill(server, database, users=20)
+    change = "UPDATE user_subscription SET plan_id = 'team' WHERE user_id < 5 RETURNING 1"
+    server.sql(
+        database,
+        f"""CREATE EXTENSION plperl;
+        CREATE FUNCTION stops() RETURNS void LANGUAGE plperl AS $$ spi_exec_query({change!r}, 1); return; $$""",
+    )
+    server.sql(database, "SELECT stops()")
+    expect("changed", server.sql(database, "SELECT count(*) > 0 FROM user_subscription WHERE plan_id = 'team' AND user_id < 5"), "t")
+    expect("wrong after the statement that was stopped", server.sql(database, WRONG), 0)
+    expect("pending", server.sql(database, "SELECT string_agg(reason, ', ') FROM profile_cache.pending"), "a statement ended without its trigger")
+    # In the transaction itself, too.
+    own = "BEGIN; SELECT stops(); {};"
+    expect("wrong before its commit", server.sql(database, own.format(WRONG)).strip(), 0)
+    server.sql(database, "CALL profile_cache.refresh()")
+    expect("pending at the end", server.sql(database, PENDING), 0)
+    expect("stale at the end", server.sql(database, UNCACHED), 0)
+    expect("wrong at the end", server.sql(database, WRONG), 0)
