@@ -7,7 +7,7 @@ use crate::iso8601;
 use crate::monitor;
 use crate::pending;
 use crate::pg::fmgr::{Call, Return, RowSet};
-use crate::pg::identity::current_user;
+use crate::pg::guard::current_user;
 use crate::pg::value::{Uuid, Value};
 use crate::pg::xact;
 use crate::pg::{catalog, tuple};

@@ -12,7 +12,7 @@ use crate::attachment::{self, Attached, State};
 use crate::definition::{Sql, Step};
 use crate::error::check_interrupts;
 use crate::failures;
-use crate::pg::identity::LocalSettings;
+use crate::pg::guard::LocalSettings;
 use crate::pg::scan::UniqueIndexLookup;
 use crate::pg::spi::{self, ActiveSnapshot, Arg, Snapshot};
 use crate::pg::tuple::{self, Locker, Stored, Writer};

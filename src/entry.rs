@@ -4,13 +4,13 @@
 //! subtransactions exactly: gone with the one that made it, handed to the parent when it commits.
 
 use crate::attach::ddl;
-use crate::pg::{Oid, backtrace, catalog, entry, xact};
+use crate::pg::{Oid, backtrace, catalog, symbols, xact};
 use crate::{api, attachment, rights, settings, write, xact_state};
 
 /// Once in each backend that loads the library.
 pub fn init() {
     backtrace::switch_off();
-    entry::set_functions(entry::Functions {
+    symbols::set_functions(symbols::Functions {
         get_profile: api::get_profile,
         attach: api::attach,
         detach: api::detach,

@@ -8,7 +8,7 @@
 
 use crate::definition::display;
 use crate::error::{Error, missing};
-use crate::pg::identity::{Guard, current_user};
+use crate::pg::guard::{Guard, current_user};
 use crate::pg::spi::{self, Arg, Snapshot};
 use crate::pg::{Oid, catalog};
 use std::cell::Cell;

@@ -1,6 +1,6 @@
 //! The settings, as `SHOW` and `postgresql.conf` know them.
 
-use crate::pg::identity;
+use crate::pg::guard;
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting};
 
 static ENABLED: GucSetting<bool> = GucSetting::<bool>::new(true);
@@ -55,7 +55,7 @@ pub fn max_immediate() -> usize {
 
 /// Whether `shared_preload_libraries` names the library.
 pub fn preloaded() -> bool {
-    identity::setting(c"shared_preload_libraries").is_some_and(|list| {
+    guard::setting(c"shared_preload_libraries").is_some_and(|list| {
         list.split(',').any(|l| l.trim().trim_matches('"').ends_with("profile_cache"))
     })
 }

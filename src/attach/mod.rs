@@ -35,7 +35,7 @@ use tables::{
 use crate::attachment::{self, State};
 use crate::definition::{self, Definition, Table, quote_identifier};
 use crate::error::{Error, notice};
-use crate::pg::identity::current_user;
+use crate::pg::guard::current_user;
 use crate::pg::spi;
 use crate::pg::{Oid, catalog};
 use crate::proof::discover::{self, Key};

@@ -10,7 +10,7 @@ use crate::attachment;
 use crate::blockers::{Mode, blockers};
 use crate::definition::{self, display, display_identifier, qualified};
 use crate::error::{Error, missing};
-use crate::pg::identity::setting;
+use crate::pg::guard::setting;
 use crate::pg::spi::{self, Arg, Snapshot};
 use crate::pg::{Oid, catalog, tuple, xact};
 use crate::proof::discover;

@@ -3,7 +3,7 @@
 //! Knows nothing of the product but names and texts, so that every room may raise one. Invariant: what a user sees
 //! goes through here, as an [`Error`], [`notice`] or [`warning`].
 
-mod report;
+mod messages;
 
 use pgrx::PgLogLevel;
 use pgrx::PgSqlErrorCode as Code;

@@ -8,7 +8,7 @@ use crate::attachment::Attached;
 use crate::document;
 use crate::error::{Error, check_interrupts};
 use crate::pending::PendingKeys;
-use crate::pg::identity::LocalSettings;
+use crate::pg::guard::LocalSettings;
 use crate::pg::spi::{self, Arg, Snapshot};
 use crate::pg::value::{Uuid, Value, scratch};
 use crate::read::{CachedRow, FreshnessRule};

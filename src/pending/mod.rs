@@ -9,9 +9,9 @@
 //!
 //! Rules: W18, E1, E15, E16, E17, R4, D3.
 
-mod drained;
+mod numbers;
 
-pub use drained::{OVER, advance, assign, delete, delete_twins, passed};
+pub use numbers::{OVER, advance, assign, delete, delete_twins, passed};
 
 use crate::attachment::{Attached, Naming};
 use crate::definition::{Sql, by_column};

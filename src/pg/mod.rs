@@ -10,9 +10,9 @@
 pub mod backtrace;
 pub mod catalog;
 pub mod ddl;
-pub mod entry;
+pub mod symbols;
 pub mod fmgr;
-pub mod identity;
+pub mod guard;
 pub mod parse_tree;
 pub mod scan;
 pub mod spi;

@@ -170,7 +170,7 @@ struct Connection;
 
 impl Connection {
     fn open() -> Connection {
-        if !super::identity::Guard::is_there() {
+        if !super::guard::Guard::is_there() {
             // The one way to run SQL is a guard: nothing of ours runs as the caller by mistake.
             crate::error::Error::Internal("SQL outside of a guard".into()).raise();
         }

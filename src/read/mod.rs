@@ -18,7 +18,7 @@ use crate::error::Error;
 use crate::failures;
 use crate::iso8601::iso8601;
 use crate::pending::{self, PendingKeys};
-use crate::pg::identity::current_user;
+use crate::pg::guard::current_user;
 use crate::pg::scan::{HeapRow, KeyHash};
 use crate::pg::spi::{self, Arg, Snapshot};
 use crate::pg::value::{Uuid, Value};

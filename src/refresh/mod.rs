@@ -26,7 +26,7 @@ use crate::blockers::{Mode, OF_TABLE_HERE, WHOSE, blockers};
 use crate::document;
 use crate::error::{Error, notice, warning};
 use crate::pending;
-use crate::pg::identity::{current_user, setting};
+use crate::pg::guard::{current_user, setting};
 use crate::pg::spi::{self, Arg, Snapshot};
 use crate::pg::tuple::Turn;
 use crate::pg::xact;

@@ -8,7 +8,7 @@
 use crate::attachment::{Attached, UsedLink, UsedTable};
 use crate::document;
 use crate::pending;
-use crate::pg::identity::LocalSettings;
+use crate::pg::guard::LocalSettings;
 use crate::pg::trigger::{Column, Event, TriggerCall, Tuple};
 use crate::pg::value::Value;
 use crate::pg::xact;

@@ -10,7 +10,7 @@ use crate::attachment::{self, Attached, State, UsedLink, UsedTable};
 use crate::definition::{Sql, Step};
 use crate::document::{self, Request};
 use crate::pending;
-use crate::pg::identity::LocalSettings;
+use crate::pg::guard::LocalSettings;
 use crate::pg::spi::{self, Arg, Snapshot};
 use crate::pg::value::Value;
 use crate::pg::xact;
