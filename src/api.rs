@@ -25,7 +25,12 @@ pub fn get_profile(call: &Call) -> Return {
 pub fn attach(call: &Call) -> Return {
     let Some(key) = call.name(1) else { Error::NullArgument("key").raise() };
     let Some(exclude) = call.names(3) else { Error::NullArgument("exclude").raise() };
-    attach::attach(&attach::Request { profile: call.oid(0), key, document: call.oid(2), exclude });
+    attach::attach(&attach::AttachRequest {
+        profile: call.oid(0),
+        key,
+        document: call.oid(2),
+        exclude,
+    });
     Return::Void
 }
 

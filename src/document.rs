@@ -265,7 +265,7 @@ fn prepare<'l>(a: &Attached, rows: impl Iterator<Item = &'l Locked> + Clone) -> 
     let (stamp, mut computed) = compute(a, &keys);
     // While something may change unnoticed (a trigger off, logical replication's apply), nothing is
     // stamped: what ends that state need not be DDL that we see.
-    let stamp = stamp.filter(|_| a.distrust.is_none());
+    let stamp = stamp.filter(|_| a.degraded.is_none());
     // A later epoch was assigned since the snapshot: whoever assigned it has not waited for us.
     let in_time = stamp.filter(|stamp| a.epochs.latest() == Some(*stamp));
     let late = stamp.is_some() && in_time.is_none();

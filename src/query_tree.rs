@@ -34,7 +34,7 @@ pub struct Query {
     /// `UNION [ALL]`: the relations that are its arms.
     pub arms: Vec<usize>,
     /// UNION: the equalities by which its columns are compared. None where it is ALL throughout.
-    pub union_by: Vec<(i16, By)>,
+    pub union_by: Vec<(i16, EqualityOp)>,
     /// A shape that is refused wherever it stands.
     pub unsupported: Option<&'static str>,
 }
@@ -56,13 +56,13 @@ pub struct With {
 }
 
 /// An equality's operator and collation.
-pub type By = (Oid, Oid);
+pub type EqualityOp = (Oid, Oid);
 
 /// A target that rows are told apart by, and the equality that says which of them are the same.
 #[derive(Clone, Copy, Debug)]
 pub struct Group {
     pub reference: u32,
-    pub by: By,
+    pub by: EqualityOp,
 }
 
 /// An output column, or one that only GROUP BY or ORDER BY names.
@@ -149,7 +149,7 @@ pub enum Expr {
 /// What is beyond these is refused: reading and proving a view takes time, memory and stack, and a view of a
 /// few lines can say a lot (a WITH query counts as often as it is used).
 pub mod bounds {
-    /// Occurrences of tables: the proof's work grows with their cube.
+    /// Range-table entries of tables: the proof's work grows with their cube.
     pub const TABLES: usize = 200;
     pub const MANY_TABLES: &str = "more than 200 occurrences of tables";
     /// Queries, each in its place, and what stands in their FROM.
@@ -320,7 +320,7 @@ impl Query {
     }
 
     /// The equalities by which this query takes values of output column `number` for the same.
-    pub fn merged_by(&self, number: i16) -> Vec<By> {
+    pub fn merged_by(&self, number: i16) -> Vec<EqualityOp> {
         let groups = [&self.group_by, &self.distinct];
         let groups = groups.into_iter().chain(&self.windows).flatten();
         let target = self.target(number);

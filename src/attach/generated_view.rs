@@ -5,7 +5,7 @@
 
 use super::added::add_columns;
 use super::default_view;
-use super::tables::{Named, Request, find_tables};
+use super::tables::{AttachRequest, Named, find_tables};
 use super::warnings;
 use crate::definition::{display, qualified, quote_literal};
 use crate::error::{Error, notice};
@@ -24,7 +24,7 @@ pub(super) fn generate(
     profile: &Named,
     owner: Oid,
     others: &[Named],
-    request: &Request,
+    request: &AttachRequest,
 ) -> (Oid, bool) {
     let found = find_tables(profile, others, request);
     let view = default_view::view(&found);

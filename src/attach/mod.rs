@@ -23,7 +23,7 @@ mod record;
 mod tables;
 mod warnings;
 
-pub use tables::Request;
+pub use tables::AttachRequest;
 
 use added::{add_columns, drop_triggers, make_triggers, with_our_triggers};
 use generated_view::{VIEW, generate, is_generated};
@@ -38,11 +38,11 @@ use crate::error::{Error, notice};
 use crate::pg::guard::current_user;
 use crate::pg::spi;
 use crate::pg::{Oid, catalog};
-use crate::proof::discover::{self, Key};
+use crate::proof::discover::{self, ProfileKey};
 use crate::rights::{self, Revoke, as_ourselves, as_owner, check_extension_member, check_owner};
 
 /// `SELECT profile_cache.attach(…)`.
-pub fn attach(request: &Request) {
+pub fn attach(request: &AttachRequest) {
     if let Some(encoding) = catalog::other_encoding() {
         Error::Encoding(encoding).raise();
     }
@@ -85,7 +85,8 @@ pub fn attach(request: &Request) {
     };
     let found = {
         let _us = as_ourselves();
-        discover::discover(profile.oid, document, Key::Column(key)).unwrap_or_else(|e| e.raise())
+        discover::discover(profile.oid, document, ProfileKey::Column(key))
+            .unwrap_or_else(|e| e.raise())
     };
     let definition = &found.definition;
     ddl::hold_row_types(profile.oid, document);
@@ -108,7 +109,7 @@ pub fn attach(request: &Request) {
     }
 }
 
-fn profile_of(request: &Request) -> Named {
+fn profile_of(request: &AttachRequest) -> Named {
     match request.profile.or_else(|| catalog::relation_by_path("user_profile")) {
         Some(oid) => named(oid),
         None => Error::NoProfileTable("user_profile".into()).raise(),
@@ -123,7 +124,7 @@ fn altered(profile: &Named, others: &[Named]) -> Vec<Named> {
 }
 
 /// Where the view is the app's own, the columns are all that is to be added; whether any was.
-fn add_columns_beside_view(profile: &Named, owner: Oid, request: &Request) -> bool {
+fn add_columns_beside_view(profile: &Named, owner: Oid, request: &AttachRequest) -> bool {
     if !request.exclude.is_empty() {
         Error::ExcludeWithDocument.raise();
     }

@@ -18,7 +18,7 @@ use crate::rights::as_ourselves;
 use pgrx::pg_sys;
 
 /// attach's arguments.
-pub struct Request {
+pub struct AttachRequest {
     pub profile: Option<Oid>,
     pub key: String,
     pub document: Option<Oid>,
@@ -244,7 +244,7 @@ fn found(t: &Named) -> Found {
 
 /// Describes the conventional tables. One that lacks a column of its part is left out; one that has
 /// the columns but not the foreign key is refused.
-pub fn find_tables(profile: &Named, others: &[Named], request: &Request) -> Tables {
+pub fn find_tables(profile: &Named, others: &[Named], request: &AttachRequest) -> Tables {
     let _us = as_ourselves();
     let all: Vec<Oid> = others.iter().map(|t| t.oid).chain([profile.oid]).collect();
     let keys = discover::foreign_keys(&all);
@@ -300,7 +300,7 @@ pub fn find_tables(profile: &Named, others: &[Named], request: &Request) -> Tabl
     }
 }
 
-fn refuse_unknown_exclude(profile: &Named, found: &Found, request: &Request) {
+fn refuse_unknown_exclude(profile: &Named, found: &Found, request: &AttachRequest) {
     if let Some(unknown) = request.exclude.iter().find(|c| !found.has(c)) {
         let column = display_identifier(unknown);
         Error::UnknownExclude { table: profile.display.clone(), column }.raise();

@@ -2,7 +2,7 @@
 //!
 //! Invariant: only reads the catalogs and plans, and says what to do.
 
-use super::tables::{Named, Request, named};
+use super::tables::{AttachRequest, Named, named};
 use crate::attachment;
 use crate::definition::{self, Definition, display, display_identifier, quote_identifier};
 use crate::error::{missing, notice, warning};
@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 
 /// Columns that an earlier attach() was told to exclude and this one is not. `noted`: those that the generated
 /// view's comment names. A dump without data has the view, and nothing of the attachment.
-pub fn warn_of_shown_again(request: &Request, noted: Vec<String>) {
+pub fn warn_of_shown_again(request: &AttachRequest, noted: Vec<String>) {
     let recorded = {
         let _us = as_ourselves();
         spi::one(

@@ -12,7 +12,7 @@ use std::rc::Rc;
 
 /// Why no stored document may be trusted although the configuration is there.
 #[derive(Clone, Debug)]
-pub enum Distrust {
+pub enum Degraded {
     /// Triggers of ours that are missing or not ENABLE ALWAYS.
     Triggers(Vec<String>),
     /// Something that attach() mends or names, in words.
@@ -21,21 +21,21 @@ pub enum Distrust {
     Unfit { why: String, advice: String },
 }
 
-impl Distrust {
+impl Degraded {
     /// Why, in words.
     pub fn reason(&self) -> String {
         match self {
-            Distrust::Triggers(missing) => {
+            Degraded::Triggers(missing) => {
                 format!("triggers are missing or not ENABLE ALWAYS: {}", missing.join(", "))
             }
-            Distrust::Problem(why) | Distrust::Unfit { why, .. } => why.clone(),
+            Degraded::Problem(why) | Degraded::Unfit { why, .. } => why.clone(),
         }
     }
 
     /// What to do.
     pub fn hint(&self) -> String {
         match self {
-            Distrust::Unfit { advice, .. } => advice.clone(),
+            Degraded::Unfit { advice, .. } => advice.clone(),
             _ => "SELECT profile_cache.attach(), with the same arguments, mends it or says what to do."
                 .into(),
         }
@@ -145,7 +145,7 @@ pub struct Attached {
     /// Stamps below are of another attachment or another definition, in any snapshot; none is trusted
     /// while that has no number yet.
     pub trusted_from: Option<i64>,
-    pub distrust: Option<Distrust>,
+    pub degraded: Option<Degraded>,
     /// How to find a profile by its key without SQL.
     pub probe: Option<UniqueIndexLookup>,
     pub epochs: Epochs,

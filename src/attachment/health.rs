@@ -5,7 +5,7 @@
 //!
 //! Rules: R8.
 
-use super::attached::{CacheColumns, Distrust, UsedTable};
+use super::attached::{CacheColumns, Degraded, UsedTable};
 use crate::definition::{self, Definition};
 use crate::error::missing;
 use crate::pg::spi::{self, Arg, Snapshot};
@@ -13,7 +13,7 @@ use crate::pg::{Oid, catalog};
 use crate::proof::discover;
 
 /// Triggers of ours that do not fire.
-pub(super) fn triggers_off(profile: Oid, tables: &[UsedTable]) -> Option<Distrust> {
+pub(super) fn triggers_off(profile: Oid, tables: &[UsedTable]) -> Option<Degraded> {
     let oids: Vec<Oid> = tables.iter().map(|t| t.oid).collect();
     let name = |oid: Oid| match catalog::relation_name(oid) {
         Some((schema, name)) => definition::display(&schema, &name),
@@ -24,12 +24,12 @@ pub(super) fn triggers_off(profile: Oid, tables: &[UsedTable]) -> Option<Distrus
         .into_iter()
         .map(|(oid, trigger)| format!("{trigger} on {}", name(oid)))
         .collect();
-    (!missing.is_empty()).then_some(Distrust::Triggers(missing))
+    (!missing.is_empty()).then_some(Degraded::Triggers(missing))
 }
 
 /// What else would let a change go unnoticed: logical replication's apply (it fires no statement
 /// triggers), a key that is no longer unique.
-pub(super) fn unhealthy(profile: Oid, key: i16, tables: &[UsedTable]) -> Option<Distrust> {
+pub(super) fn unhealthy(profile: Oid, key: i16, tables: &[UsedTable]) -> Option<Degraded> {
     let oids: Vec<Oid> = tables.iter().map(|t| t.oid).collect();
     let unfit = spi::one(
         "SELECT c.oid::pg_catalog.regclass::text FROM pg_catalog.pg_class AS c WHERE c.oid = ANY ($1) \
@@ -40,7 +40,7 @@ pub(super) fn unhealthy(profile: Oid, key: i16, tables: &[UsedTable]) -> Option<
         |r| r.text(1).unwrap_or_else(|| missing("a table's name")),
     );
     if let Some(table) = unfit {
-        return Some(Distrust::Unfit {
+        return Some(Degraded::Unfit {
             why: format!(
                 "table {table} has become partitioned, inherited or unlogged, or has FORCE ROW LEVEL SECURITY"
             ),
@@ -55,7 +55,7 @@ pub(super) fn unhealthy(profile: Oid, key: i16, tables: &[UsedTable]) -> Option<
         |r| r.text(1).unwrap_or_else(|| missing("a table's name")),
     );
     if let Some(table) = replicated {
-        return Some(Distrust::Unfit {
+        return Some(Degraded::Unfit {
             why: format!(
                 "table {table} is a target of logical replication, whose apply fires no statement triggers"
             ),
@@ -72,12 +72,12 @@ pub(super) fn unhealthy(profile: Oid, key: i16, tables: &[UsedTable]) -> Option<
     );
     unique
         .is_none()
-        .then(|| Distrust::Problem("the profile table's key has no unique index any more".into()))
+        .then(|| Degraded::Problem("the profile table's key has no unique index any more".into()))
 }
 
 /// Columns that were unique when that was proven, and whose index is valid no more. DROP INDEX
 /// CONCURRENTLY lets duplicates in long before its event, and for good where it is cancelled.
-pub(super) fn not_unique(definition: &Definition, tables: &[UsedTable]) -> Option<Distrust> {
+pub(super) fn not_unique(definition: &Definition, tables: &[UsedTable]) -> Option<Degraded> {
     let oids: Vec<Oid> = tables.iter().map(|t| t.oid).collect();
     let valid = discover::unique_indexes(&oids);
     for (table, used) in definition.tables.iter().zip(tables) {
@@ -89,7 +89,7 @@ pub(super) fn not_unique(definition: &Definition, tables: &[UsedTable]) -> Optio
                     && numbers.as_ref().is_some_and(|n| u.columns.iter().map(|c| &c.0).eq(n))
             });
             if !held {
-                return Some(Distrust::Problem(format!(
+                return Some(Degraded::Problem(format!(
                     "the unique index on {} ({}) is no longer valid",
                     definition::display(&table.schema, &table.name),
                     columns.join(", ")

@@ -5,7 +5,7 @@
 //!
 //! Rules: E16, R10, D11.
 
-use super::attached::{Attached, CacheColumns, Distrust, Gone, Naming, State, UsedLink, UsedTable};
+use super::attached::{Attached, CacheColumns, Degraded, Gone, Naming, State, UsedLink, UsedTable};
 use super::health::{
     UNIQUE_KEY, expiry_indexed, not_unique, triggers_off, unhealthy, write_may_fail,
 };
@@ -107,7 +107,7 @@ fn attached(record: Record, watched: &mut Vec<Oid>) -> Result<Attached, State> {
     sets.sort_unstable();
     let plain = naming.iter().filter(|n| n.plain);
     let names = plain.flat_map(|n| n.step.column_names()).collect();
-    let (tables, distrust) = tables(record.problem, profile, key, &definition);
+    let (tables, degraded) = tables(record.problem, profile, key, &definition);
     watched.extend(tables.iter().map(|t| t.oid));
     Ok(Attached {
         profile,
@@ -120,7 +120,7 @@ fn attached(record: Record, watched: &mut Vec<Oid>) -> Result<Attached, State> {
         read: read_relations(relations, &tables),
         tables,
         trusted_from,
-        distrust,
+        degraded,
         probe: probe(profile, key),
         epochs,
         keys,
@@ -195,18 +195,18 @@ fn tables(
     profile: Oid,
     key: i16,
     definition: &Definition,
-) -> (Vec<UsedTable>, Option<Distrust>) {
+) -> (Vec<UsedTable>, Option<Degraded>) {
     let tables = match resolve(definition, profile) {
         Ok(tables) => tables,
         Err(missing) => {
-            return (vec![], Some(Distrust::Problem(format!("{missing} does not exist"))));
+            return (vec![], Some(Degraded::Problem(format!("{missing} does not exist"))));
         }
     };
-    let distrust = triggers_off(profile, &tables)
-        .or(problem.map(Distrust::Problem))
+    let degraded = triggers_off(profile, &tables)
+        .or(problem.map(Degraded::Problem))
         .or_else(|| unhealthy(profile, key, &tables))
         .or_else(|| not_unique(definition, &tables));
-    (tables, distrust)
+    (tables, degraded)
 }
 
 /// The key, and the members' steps, one for each set of referenced columns; with the columns' types.

@@ -16,7 +16,7 @@ mod attached;
 mod health;
 mod load;
 
-pub use attached::{Attached, CacheColumns, Distrust, Naming, State, UsedLink, UsedTable};
+pub use attached::{Attached, CacheColumns, Degraded, Naming, State, UsedLink, UsedTable};
 pub use health::{UNIQUE_KEY, expiry_indexed, missing_triggers};
 pub use load::relations_of_view;
 

@@ -52,7 +52,7 @@ pub(super) fn counts(a: &Attached) -> Counts {
     spi::query(&a.sql.sampled(&named), Snapshot::Active, &all, |r| {
         rows += 1;
         let looked = CachedRow::from_row(r, a, |names| keys.any(names));
-        cached += i64::from(a.distrust.is_none() && judge.of(&looked).is_ok());
+        cached += i64::from(a.degraded.is_none() && judge.of(&looked).is_ok());
     });
     // What the blocks that were read hold stands for the others. What ANALYZE has left behind does not: a
     // refresh doubles the blocks of a table, and not its rows.

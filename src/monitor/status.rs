@@ -5,7 +5,7 @@
 use super::counts::{counts, last_refresh, waiting};
 use super::transactions::holders;
 use super::warnings::warnings;
-use crate::attachment::{self, Distrust, State};
+use crate::attachment::{self, Degraded, State};
 use crate::definition::display;
 use crate::error::check_interrupts;
 use crate::pg::value::Value;
@@ -45,7 +45,7 @@ pub fn status() -> Vec<Option<Value>> {
         let used = a.definition.tables.iter();
         let names: Vec<String> = used.map(|t| display(&t.schema, &t.name)).collect();
         tables = Value::texts(&names);
-        if let Some(Distrust::Triggers(missing)) = &a.distrust {
+        if let Some(Degraded::Triggers(missing)) = &a.degraded {
             disabled = Value::texts(missing);
         }
         count = free.then(|| counts(a));

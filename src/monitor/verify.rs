@@ -135,7 +135,7 @@ impl<'a> Checked<'a> {
 
     /// Whether a reader would be served the stored document.
     fn trusted(&self, looked: &CachedRow) -> bool {
-        self.a.distrust.is_none() && !xact_state::must_read_live() && self.judge.of(looked).is_ok()
+        self.a.degraded.is_none() && !xact_state::must_read_live() && self.judge.of(looked).is_ok()
     }
 }
 

@@ -5,7 +5,7 @@
 use super::counts::{Counts, LastRefresh, Waiting};
 use super::since;
 use super::transactions::{Transaction, lockers, writers_before};
-use crate::attachment::{Attached, Distrust, State};
+use crate::attachment::{Attached, Degraded, State};
 use crate::error::Error;
 use crate::pending::{self, Anyone};
 use crate::pg::spi::{self, Snapshot};
@@ -28,7 +28,7 @@ pub(super) fn warnings(
     }
     warnings.extend(of_failures(waiting));
     // Where nothing would be trusted, refresh does nothing, and what is said of that is enough.
-    let distrusted = matches!(state, State::Ready(a) if a.distrust.is_some());
+    let distrusted = matches!(state, State::Ready(a) if a.degraded.is_some());
     warnings.extend(refreshed.warning(&refresh).filter(|_| !distrusted));
     for held in held_up_by {
         warnings.push(format!("refresh waits for the end of {}", held.and_how_to_end_it()));
@@ -67,14 +67,14 @@ fn of_attachment(
             let (message, hint) = gone.clone().error().message_and_hint();
             warnings.push(format!("reads fail: {message}. {hint}"));
         }
-        State::Ready(a) => match &a.distrust {
-            Some(Distrust::Triggers(_)) => warnings.push(format!(
+        State::Ready(a) => match &a.degraded {
+            Some(Degraded::Triggers(_)) => warnings.push(format!(
                 "triggers are missing or not ENABLE ALWAYS, so reads use the view: {again}"
             )),
-            Some(Distrust::Problem(why)) => {
+            Some(Degraded::Problem(why)) => {
                 warnings.push(format!("reads use the view: {why}; {again}"));
             }
-            Some(Distrust::Unfit { why, advice }) => {
+            Some(Degraded::Unfit { why, advice }) => {
                 warnings.push(format!("reads use the view: {why}; {advice}"));
             }
             None if a.epochs.current().is_none() => warnings

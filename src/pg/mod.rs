@@ -10,12 +10,12 @@
 pub mod backtrace;
 pub mod catalog;
 pub mod ddl;
-pub mod symbols;
 pub mod fmgr;
 pub mod guard;
 pub mod parse_tree;
 pub mod scan;
 pub mod spi;
+pub mod symbols;
 pub mod trigger;
 pub mod tuple;
 pub mod value;

@@ -4,7 +4,7 @@
 //! through: none takes a row that the condition leaves out for the same as one that it keeps.
 
 use crate::proof::{Equality, Prover, Restricted, Slot, Source, Sources};
-use crate::query_tree::{By, Condition, Expr, Relation, Target};
+use crate::query_tree::{Condition, EqualityOp, Expr, Relation, Target};
 use std::collections::HashSet;
 use std::rc::Rc;
 
@@ -30,8 +30,8 @@ impl Prover<'_> {
                     self.scopes[home].slots[*relation],
                     &self.scopes[home].query.relations[*relation],
                 ) {
-                    (Slot::Table(occurrence), _) => {
-                        let place = Source::Place((occurrence, *number));
+                    (Slot::Table(rte), _) => {
+                        let place = Source::Column((rte, *number));
                         (*number > 0).then(|| -> Sources { Rc::new([place]) })
                     }
                     (Slot::Query(inner), _) => self.output(inner, *number),
@@ -101,7 +101,7 @@ impl Prover<'_> {
             return None;
         }
         match self.scopes[scope].slots[relation] {
-            Slot::Table(occurrence) => (number > 0).then(|| (vec![(occurrence, number)], false)),
+            Slot::Table(rte) => (number > 0).then(|| (vec![(rte, number)], false)),
             Slot::Query(inner) => self.passes(inner, number),
             Slot::Other => None,
         }
@@ -158,14 +158,14 @@ impl Prover<'_> {
             let of = |t: &&Target| t.is(g.reference);
             query.targets.iter().find(of).map(|t| (t, g.by))
         });
-        let grouped: Vec<(i16, Option<By>)> = grouped
+        let grouped: Vec<(i16, Option<EqualityOp>)> = grouped
             .filter_map(|(t, by)| {
                 let (of, number) = self.own_column(scope, &t.expr)?;
                 (of == relation).then_some((number, Some(by)))
             })
             .collect();
         match self.scopes[scope].slots[relation] {
-            Slot::Table(occurrence) => self.unique(occurrence, &grouped, None),
+            Slot::Table(rte) => self.unique(rte, &grouped, None),
             _ => false,
         }
     }
@@ -211,7 +211,7 @@ impl Prover<'_> {
     /// `beside`: the value comes from another relation of the same query.
     fn note(
         &mut self,
-        by: By,
+        by: EqualityOp,
         restricted: Option<Restricted>,
         sources: Option<Sources>,
         beside: bool,
@@ -239,7 +239,9 @@ impl Prover<'_> {
 mod tests {
     use crate::proof::Unique;
     use crate::proof::sample::*;
-    use crate::query_tree::{By, Expr, Group, JoinKind, Limit, Node, Query, Relation, Target};
+    use crate::query_tree::{
+        EqualityOp, Expr, Group, JoinKind, Limit, Node, Query, Relation, Target,
+    };
     use std::collections::HashMap;
 
     #[test]
@@ -290,7 +292,7 @@ mod tests {
         }
     }
 
-    type Shape = fn(Query, By) -> Query;
+    type Shape = fn(Query, EqualityOp) -> Query;
 
     #[test]
     fn a_condition_passes_only_what_merges_by_the_same_equality() {

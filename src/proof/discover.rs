@@ -22,7 +22,7 @@ use std::collections::BTreeSet;
 pub use crate::proof::facts::{foreign_keys, unique_indexes};
 
 /// Which column is the profile's key.
-pub enum Key<'a> {
+pub enum ProfileKey<'a> {
     /// The profile's column of this number.
     Column(i16),
     /// Whatever the view's column of this name shows; where there is none, any that could be one.
@@ -45,9 +45,9 @@ pub fn tables_of(document: Oid) -> Option<Vec<Oid>> {
 }
 
 /// What the view depends on. Must run with a search_path of pg_catalog alone.
-pub fn discover(profile: Oid, document: Oid, key: Key) -> Result<Discovered, Error> {
+pub fn discover(profile: Oid, document: Oid, key: ProfileKey) -> Result<Discovered, Error> {
     // DDL, which asks for what is shown, waits for nobody.
-    let wait = matches!(key, Key::Column(_));
+    let wait = matches!(key, ProfileKey::Column(_));
     let Some((query, uses)) = of_view(document, wait) else {
         return Err(Error::NotAView(name_of(document)));
     };
@@ -67,7 +67,7 @@ pub fn discover(profile: Oid, document: Oid, key: Key) -> Result<Discovered, Err
     let proof = prove(&query, profile, &key, &shown, &catalog)?;
     check_columns(&proof, &catalog, profile)?;
     if let Some(o) = proof.grouped.first() {
-        return Err(Error::ReadWhole(name_of(Oid::from(proof.occurrences[*o].table))));
+        return Err(Error::ReadWhole(name_of(Oid::from(proof.rtes[*o].table))));
     }
     let view_key = view_key(&proof, &shown, profile)?;
     Ok(Discovered {
@@ -98,7 +98,7 @@ fn check_temporary(uses: &Uses, reached: &Reached) -> Result<(), Error> {
 fn prove(
     query: &Query,
     profile: Oid,
-    key: &Key,
+    key: &ProfileKey,
     shown: &[catalog::ViewColumn],
     catalog: &Catalog,
 ) -> Result<Proof, Error> {
@@ -110,15 +110,15 @@ fn prove(
     };
     let output = |name: &str| shown.iter().position(|c| c.name == name);
     let is_key = |number: i16, column: i16| match key {
-        Key::Column(wanted) => column == *wanted,
-        Key::Shown(name) => match output(name) {
+        ProfileKey::Column(wanted) => column == *wanted,
+        ProfileKey::Shown(name) => match output(name) {
             Some(n) => i16::try_from(n + 1) == Ok(number),
             None => unique_uuid(column),
         },
     };
     proof::prove(query, profile.to_u32(), is_key, &catalog.facts, &pause).map_err(|e| {
         match (e, key) {
-            (Error::NoKeyInView(table), Key::Column(n)) => {
+            (Error::NoKeyInView(table), ProfileKey::Column(n)) => {
                 match catalog.name((profile.to_u32(), *n)) {
                     Ok(column) => {
                         let column = definition::display_identifier(&column);
@@ -169,7 +169,7 @@ fn shape(columns: &[catalog::ViewColumn]) -> Result<bool, Error> {
 /// Columns that no document may show: of the system, of ours, and whole rows of the profile, which
 /// hold ours.
 fn check_columns(proof: &Proof, catalog: &Catalog, profile: Oid) -> Result<(), Error> {
-    for o in &proof.occurrences {
+    for o in &proof.rtes {
         let table = name_of(Oid::from(o.table));
         if let Some(system) = o.columns.iter().find(|n| **n < 0) {
             return Err(Error::SystemColumn { column: catalog::system_column(*system), table });

@@ -4,7 +4,7 @@
 //! what it is told ([`Facts`]). `facts`, `reach` and `volatility` read the catalogs, and change nothing;
 //! `routes` makes of a proof what triggers need to know, and `discover` does it all for a view.
 //!
-//! Invariant: every occurrence of a table in the view is *tied*. For one
+//! Invariant: every range-table entry of a table in the view is *tied*. For one
 //! profile, those of its rows that matter are found from that profile's row by equalities, step by
 //! step; every other row could be missing, and the document were the same. README.md has the
 //! argument. What is not recognized is refused: a refusal is cheap, a wrong guess a stale profile.
@@ -27,7 +27,7 @@ mod ties;
 mod volatility;
 
 use crate::error::Error;
-use crate::query_tree::{By, Expr, Oid, Query, bounds};
+use crate::query_tree::{EqualityOp, Expr, Oid, Query, bounds};
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
@@ -71,21 +71,21 @@ pub struct Unique {
     pub columns: Vec<(i16, Oid, Oid)>,
 }
 
-/// An occurrence of a table.
+/// A range-table entry of a table.
 #[derive(Debug)]
-pub struct Occurrence {
+pub struct RangeTableEntry {
     pub table: Oid,
     alias: String,
     /// Columns that the view reads here; 0: all.
     pub columns: BTreeSet<i16>,
 }
 
-/// How an occurrence is tied.
+/// How a range-table entry is tied.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Tie {
     /// It is the profile.
     Profile,
-    /// Its columns equal those of another occurrence.
+    /// Its columns equal those of another range-table entry.
     To {
         other: usize,
         /// Its own, the other's, and the foreign key's equality.
@@ -100,26 +100,26 @@ pub enum Tie {
 /// What was proven.
 #[derive(Debug)]
 pub struct Proof {
-    pub occurrences: Vec<Occurrence>,
-    /// Of each occurrence: all of these together say which of its rows matter.
+    pub rtes: Vec<RangeTableEntry>,
+    /// Of each range-table entry: all of these together say which of its rows matter.
     pub ties: Vec<Vec<Tie>>,
     /// Which output column is the profile's key, and which of its columns that is.
     pub key: i16,
     pub key_column: i16,
-    /// Occurrences in a subquery that groups, tied only by how that is joined, and not by the key:
+    /// Range-table entries in a subquery that groups, tied only by how that is joined, and not by the key:
     /// PostgreSQL has to group the whole table for one profile.
     pub grouped: BTreeSet<usize>,
     /// Where the view takes the first of rows that may tie in its order.
     pub tied: BTreeSet<&'static str>,
 }
 
-/// An occurrence's column.
-pub type Place = (usize, i16);
+/// A range-table entry's column.
+pub type ColumnRef = (usize, i16);
 
 /// Where a value comes from.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Source {
-    Place(Place),
+    Column(ColumnRef),
     Constant { value: String, r#type: Oid },
 }
 
@@ -127,14 +127,14 @@ pub enum Source {
 type Sources = Rc<[Source]>;
 
 /// What a condition leaves out rows of, and whether through a query that groups.
-type Restricted = (Vec<Place>, bool);
+type Restricted = (Vec<ColumnRef>, bool);
 
-/// A condition that leaves out all rows of an occurrence but those with one of these values.
+/// A condition that leaves out all rows of a range-table entry but those with one of these values.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Equality {
-    pub place: Place,
+    pub place: ColumnRef,
     pub sources: Sources,
-    pub by: By,
+    pub by: EqualityOp,
     /// It joins a subquery that groups the rows: PostgreSQL moves a condition into that only where
     /// the value is known before.
     pub outside: bool,
@@ -162,8 +162,8 @@ pub struct Prover<'a> {
     pub scopes: Vec<Scope<'a>>,
     /// The scopes of subqueries in expressions, by where they stand.
     nested: HashMap<(usize, *const Query), usize>,
-    pub occurrences: Vec<Occurrence>,
-    /// Of each occurrence, each once.
+    pub rtes: Vec<RangeTableEntry>,
+    /// Of each range-table entry, each once.
     equalities: Vec<Vec<Equality>>,
     noted: HashSet<Equality>,
     /// What has been found out of a query: of its output columns, and by which of them it has one row.
@@ -171,7 +171,7 @@ pub struct Prover<'a> {
     passing: RefCell<HashMap<(usize, i16), Option<Restricted>>>,
     pub one_rows: RefCell<HashMap<Asked, Result<(), Error>>>,
     pub besides: RefCell<HashMap<usize, Rc<BTreeSet<usize>>>>,
-    equals: RefCell<HashMap<Place, Rc<[Place]>>>,
+    equals: RefCell<HashMap<ColumnRef, Rc<[ColumnRef]>>>,
     steps: Cell<usize>,
     pub pause: &'a dyn Fn(),
 }
@@ -189,7 +189,7 @@ pub fn prove(
         facts,
         scopes: vec![],
         nested: HashMap::new(),
-        occurrences: vec![],
+        rtes: vec![],
         equalities: vec![],
         noted: HashSet::new(),
         outputs: RefCell::default(),
@@ -206,7 +206,7 @@ pub fn prove(
         return Err(Error::Unsupported(bounds::MANY_STEPS));
     }
     let (key, key_column, ties, grouped, tied) = proof?;
-    Ok(Proof { tied, occurrences: prover.occurrences, ties, key, key_column, grouped })
+    Ok(Proof { tied, rtes: prover.rtes, ties, key, key_column, grouped })
 }
 
 type Proven = (i16, i16, Vec<Vec<Tie>>, BTreeSet<usize>, BTreeSet<&'static str>);
@@ -222,7 +222,7 @@ impl<'a> Prover<'a> {
         for scope in 0..self.scopes.len() {
             self.read_columns(scope)?;
         }
-        self.equalities = vec![vec![]; self.occurrences.len()];
+        self.equalities = vec![vec![]; self.rtes.len()];
         for scope in 0..self.scopes.len() {
             self.find_equalities(scope);
         }
@@ -250,25 +250,25 @@ impl<'a> Prover<'a> {
         self.steps.get() > bounds::STEPS
     }
 
-    /// The output column that is the profile's key, and which column of which occurrence that is.
+    /// The output column that is the profile's key, and which column of which range-table entry that is.
     fn key(
         &self,
         top: usize,
         profile: Oid,
         is_key: impl Fn(i16, i16) -> bool,
-    ) -> Result<(i16, Place), Error> {
+    ) -> Result<(i16, ColumnRef), Error> {
         let query = self.scopes[top].query;
         let mut merely_shown = false;
         let shown = query.targets.iter().take_while(|t| t.shown).count();
         for number in 1..=i16::try_from(shown).unwrap_or(i16::MAX) {
-            let fits = |p: &Place| self.occurrences[p.0].table == profile && is_key(number, p.1);
+            let fits = |p: &ColumnRef| self.rtes[p.0].table == profile && is_key(number, p.1);
             match self.passes(top, number).map(|(places, _)| places).as_deref() {
                 Some([place]) if fits(place) => return Ok((number, *place)),
                 _ => {
                     let column =
                         matches!(query.targets[number as usize - 1].expr, Expr::Column { .. });
                     let plain = column || !query.arms.is_empty();
-                    let shows = |s: &Source| matches!(s, Source::Place(p) if fits(p));
+                    let shows = |s: &Source| matches!(s, Source::Column(p) if fits(p));
                     let shown = self.output(top, number).filter(|_| plain);
                     merely_shown |= shown.is_some_and(|all| all.iter().any(shows));
                 }
@@ -288,9 +288,9 @@ impl<'a> Prover<'a> {
         name.cloned().unwrap_or_else(|| number.to_string())
     }
 
-    /// An occurrence's table, with its alias where it has another name in the view.
-    pub fn occurrence_name(&self, occurrence: usize) -> String {
-        let o = &self.occurrences[occurrence];
+    /// A range-table entry's table, with its alias where it has another name in the view.
+    pub fn rte_name(&self, rte: usize) -> String {
+        let o = &self.rtes[rte];
         let table = self.table(o.table);
         let own = table.rsplit('.').next().unwrap_or(&table);
         if o.alias.is_empty() || own == o.alias { table } else { format!("{table} AS {}", o.alias) }

@@ -4,8 +4,10 @@
 //! of it, by equalities that the index knows, to values that are themselves fixed.
 
 use crate::error::Error;
-use crate::proof::{Place, Prover, Slot};
-use crate::query_tree::{By, Condition, Expr, Group, Limit, Node, Oid, Query, Relation, bounds};
+use crate::proof::{ColumnRef, Prover, Slot};
+use crate::query_tree::{
+    Condition, EqualityOp, Expr, Group, Limit, Node, Oid, Query, Relation, bounds,
+};
 use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
 
@@ -14,7 +16,7 @@ type Unproven = HashMap<usize, Result<(), Error>>;
 
 impl Prover<'_> {
     /// At most one row of a query, its output columns `given` being fixed.
-    pub fn one_row(&self, scope: usize, given: &[i16], profile: Place) -> Result<(), Error> {
+    pub fn one_row(&self, scope: usize, given: &[i16], profile: ColumnRef) -> Result<(), Error> {
         let query = self.scopes[scope].query;
         if query.limit == Limit::One {
             return Ok(());
@@ -38,7 +40,7 @@ impl Prover<'_> {
         scope: usize,
         given: &[i16],
         held: &[i16],
-        profile: Place,
+        profile: ColumnRef,
         distinct: bool,
     ) -> Result<(), Error> {
         let query = self.scopes[scope].query;
@@ -74,7 +76,7 @@ impl Prover<'_> {
         match grouped.or_else(open) {
             None => Ok(()),
             Some(many) => Err(Error::ManyRows(match self.scopes[scope].slots[many] {
-                Slot::Table(o) => format!("table {}", self.occurrence_name(o)),
+                Slot::Table(o) => format!("table {}", self.rte_name(o)),
                 Slot::Query(_) => match why.get(&many) {
                     Some(Err(Error::ManyRows(what))) => what.clone(),
                     _ => "a subquery".into(),
@@ -90,7 +92,7 @@ impl Prover<'_> {
         &self,
         scope: usize,
         held: &[i16],
-        profile: Place,
+        profile: ColumnRef,
     ) -> Result<(BTreeSet<usize>, Unproven), Error> {
         let query = self.scopes[scope].query;
         let relations: Vec<usize> = query.from.iter().flat_map(Node::relations).collect();
@@ -178,7 +180,7 @@ impl Prover<'_> {
 
     /// Whether fixing a query's output column by this operator and collation (None: by its type's own)
     /// fixes the value in the tables below.
-    fn fixes(&self, scope: usize, number: i16, by: Option<By>) -> bool {
+    fn fixes(&self, scope: usize, number: i16, by: Option<EqualityOp>) -> bool {
         let Some((places, _)) = self.passes(scope, number) else {
             return false;
         };
@@ -195,7 +197,7 @@ impl Prover<'_> {
         conditions: &[Condition],
         held: &[i16],
         fixed: &BTreeSet<usize>,
-    ) -> Vec<(i16, Option<By>)> {
+    ) -> Vec<(i16, Option<EqualityOp>)> {
         let query = self.scopes[scope].query;
         let column = |e: &Expr| self.own_column(scope, e).filter(|(r, _)| *r == relation);
         let mut found = vec![];
@@ -236,17 +238,17 @@ impl Prover<'_> {
         }
     }
 
-    /// Whether at most one row of an occurrence has these columns fixed: by an operator and a collation, or
+    /// Whether at most one row of a range-table entry has these columns fixed: by an operator and a collation, or
     /// (None) by the column's own equality.
     pub fn unique(
         &self,
-        occurrence: usize,
-        columns: &[(i16, Option<By>)],
-        profile: Option<Place>,
+        rte: usize,
+        columns: &[(i16, Option<EqualityOp>)],
+        profile: Option<ColumnRef>,
     ) -> bool {
-        let table = self.occurrences[occurrence].table;
+        let table = self.rtes[rte].table;
         // A key that is given is the profile's own, which attach() has found to be unique.
-        let key = |n: &i16| profile == Some((occurrence, *n));
+        let key = |n: &i16| profile == Some((rte, *n));
         if columns.iter().any(|(n, by)| key(n) && by.is_none()) {
             return true;
         }
@@ -280,7 +282,7 @@ impl Prover<'_> {
 
     /// Where the view takes the first of several rows, by an order in which they may tie: it may take another
     /// one at the next reading. Only a hint for whoever wrote it, so what shows the same either way is left out.
-    pub fn tied(&self, profile: Place) -> BTreeSet<&'static str> {
+    pub fn tied(&self, profile: ColumnRef) -> BTreeSet<&'static str> {
         let mut found = BTreeSet::new();
         for (number, scope) in self.scopes.iter().enumerate() {
             let query = scope.query;
@@ -306,7 +308,7 @@ impl Prover<'_> {
     }
 
     /// Whether rows that are equal in all that an order goes by are one row.
-    fn ends_order(&self, scope: usize, references: &[u32], profile: Place) -> bool {
+    fn ends_order(&self, scope: usize, references: &[u32], profile: ColumnRef) -> bool {
         let of = |query: &Query| -> Vec<i16> {
             (1..)
                 .zip(&query.targets)

@@ -19,7 +19,7 @@ pub struct Routes<'a> {
     pub profile: Oid,
 }
 
-/// A way from an occurrence's columns to the profile.
+/// A way from a range-table entry's columns to the profile.
 #[derive(Clone, PartialEq)]
 struct Route {
     columns: Vec<i16>,
@@ -32,15 +32,15 @@ struct Route {
 impl Routes<'_> {
     /// The used tables with their links, the profile first.
     pub fn tables(&self) -> Result<Vec<Table>, Error> {
-        let mut all = vec![None; self.proof.occurrences.len()];
+        let mut all = vec![None; self.proof.rtes.len()];
         let mut ways = 0;
         let mut found: BTreeMap<u32, Vec<Link>> = BTreeMap::new();
         let profile = self.profile.to_u32();
         found.entry(profile).or_default();
         let mut whole = BTreeSet::new();
-        for (o, occurrence) in self.proof.occurrences.iter().enumerate() {
-            let table = occurrence.table;
-            if occurrence.columns.contains(&0) {
+        for (o, rte) in self.proof.rtes.iter().enumerate() {
+            let table = rte.table;
+            if rte.columns.contains(&0) {
                 whole.insert(table);
             }
             let links = found.entry(table).or_default();
@@ -61,7 +61,7 @@ impl Routes<'_> {
                 };
                 let link = Link {
                     columns: columns.map(column).collect::<Result<_, Error>>()?,
-                    watched: self.watched(table, &occurrence.columns),
+                    watched: self.watched(table, &rte.columns),
                     member: route.member,
                     everyone: route.everyone,
                     route: route.steps,
@@ -98,7 +98,7 @@ impl Routes<'_> {
         columns.map(|(_, c)| c.name.clone()).filter(|n| names.contains(n)).collect()
     }
 
-    /// The names of the columns an occurrence reads; all of them where that is its whole row, or
+    /// The names of the columns a range-table entry reads; all of them where that is its whole row, or
     /// where one is generated from others. Never ours.
     fn watched(&self, table: u32, numbers: &BTreeSet<i16>) -> Vec<String> {
         let columns = || self.catalog.columns.range((table, 0)..=(table, i16::MAX));
@@ -114,19 +114,15 @@ impl Routes<'_> {
             .collect()
     }
 
-    /// The ways from an occurrence, each once. Where it is tied to several, there are as many as all of those
+    /// The ways from a range-table entry, each once. Where it is tied to several, there are as many as all of those
     /// have. `all`: what is known already.
-    fn routes(
-        &self,
-        occurrence: usize,
-        all: &mut Vec<Option<Vec<Route>>>,
-    ) -> Result<Vec<Route>, Error> {
-        if let Some(known) = &all[occurrence] {
+    fn routes(&self, rte: usize, all: &mut Vec<Option<Vec<Route>>>) -> Result<Vec<Route>, Error> {
+        if let Some(known) = &all[rte] {
             return Ok(known.clone());
         }
-        let table = self.proof.occurrences[occurrence].table;
+        let table = self.proof.rtes[rte].table;
         let mut found: Vec<Route> = vec![];
-        for tie in &self.proof.ties[occurrence] {
+        for tie in &self.proof.ties[rte] {
             let routes = match tie {
                 Tie::Profile => vec![self.own()?],
                 Tie::Constant { column, value, r#type } => {
@@ -150,7 +146,7 @@ impl Routes<'_> {
                 }
             }
         }
-        all[occurrence] = Some(found.clone());
+        all[rte] = Some(found.clone());
         Ok(found)
     }
 
@@ -185,7 +181,7 @@ impl Routes<'_> {
         })
     }
 
-    /// One step to another occurrence, and from there as that one goes.
+    /// One step to another range-table entry, and from there as that one goes.
     fn through(
         &self,
         table: u32,
@@ -195,7 +191,7 @@ impl Routes<'_> {
         is_profile: bool,
         next: Route,
     ) -> Result<Route, Error> {
-        let theirs = self.proof.occurrences[other].table;
+        let theirs = self.proof.rtes[other].table;
         let (schema, name) = schema_and_name(theirs)?;
         let column = |(mine, n, operator): &(i16, i16, u32)| {
             Ok(StepColumn {

@@ -4,7 +4,7 @@
 //! where it stands; what stands too deep or too often is refused.
 
 use crate::error::Error;
-use crate::proof::{Occurrence, Prover, Scope, Slot};
+use crate::proof::{Prover, RangeTableEntry, Scope, Slot};
 use crate::query_tree::{Expr, JoinKind, Node, Query, Relation, bounds};
 use std::collections::BTreeSet;
 
@@ -31,15 +31,15 @@ impl<'a> Prover<'a> {
         for relation in &query.relations {
             let slot = match relation {
                 Relation::Table { oid, alias } => {
-                    if self.occurrences.len() >= bounds::TABLES {
+                    if self.rtes.len() >= bounds::TABLES {
                         return Err(Error::Unsupported(bounds::MANY_TABLES));
                     }
-                    self.occurrences.push(Occurrence {
+                    self.rtes.push(RangeTableEntry {
                         table: *oid,
                         alias: alias.clone(),
                         columns: BTreeSet::new(),
                     });
-                    Slot::Table(self.occurrences.len() - 1)
+                    Slot::Table(self.rtes.len() - 1)
                 }
                 Relation::Subquery(q) => Slot::Query(self.enter(q, Some(scope), level + 1)?),
                 Relation::With { name, up } => {
@@ -90,7 +90,7 @@ impl<'a> Prover<'a> {
         })
     }
 
-    /// Notes which columns of which occurrence a query reads.
+    /// Notes which columns of which range-table entry a query reads.
     pub(super) fn read_columns(&mut self, scope: usize) -> Result<(), Error> {
         let query = self.scopes[scope].query;
         query.expressions().into_iter().try_for_each(|e| self.read(e, scope))
@@ -106,8 +106,8 @@ impl<'a> Prover<'a> {
                 self.scopes[home].slots.get(*relation),
                 self.scopes[home].query.relations.get(*relation),
             ) {
-                (Some(Slot::Table(occurrence)), _) => {
-                    self.occurrences[*occurrence].columns.insert(*number);
+                (Some(Slot::Table(rte)), _) => {
+                    self.rtes[*rte].columns.insert(*number);
                 }
                 (_, Some(Relation::Join(columns))) => {
                     // A join's whole row is all that it consists of.

@@ -1,48 +1,48 @@
 //! How the rows of each table that a view reads are found from a profile's row.
 //!
-//! Pure. Invariant: an occurrence is tied only by equalities that a foreign key or a unique index knows, to
+//! Pure. Invariant: a range-table entry is tied only by equalities that a foreign key or a unique index knows, to
 //! what is tied already; and only by those that take nothing for equal that differs.
 
 use crate::error::Error;
-use crate::proof::{Equality, ForeignKey, Pairs, Place, Prover, Source, Tie};
-use crate::query_tree::{By, Oid};
+use crate::proof::{ColumnRef, Equality, ForeignKey, Pairs, Prover, Source, Tie};
+use crate::query_tree::{EqualityOp, Oid};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::rc::Rc;
 
-/// A column of one occurrence and one of another, and the equality of the first that makes them equal.
+/// A column of one range-table entry and one of another, and the equality of the first that makes them equal.
 type Pair<'a> = (i16, i16, &'a Equality);
 
 impl Prover<'_> {
-    /// Ties every occurrence, nearest to the profile first.
+    /// Ties every range-table entry, nearest to the profile first.
     pub(super) fn tie(
         &self,
         root: usize,
         key_column: i16,
     ) -> Result<(Vec<Vec<Tie>>, BTreeSet<usize>), Error> {
-        let mut ties: Vec<Vec<Tie>> = vec![vec![]; self.occurrences.len()];
+        let mut ties: Vec<Vec<Tie>> = vec![vec![]; self.rtes.len()];
         let mut grouped = BTreeSet::new();
         ties[root] = vec![Tie::Profile];
         // Constants come last: a tie to the profile concerns fewer.
         for constants in [false, true] {
             loop {
                 let mut found = vec![];
-                for occurrence in 0..ties.len() {
-                    if ties[occurrence].is_empty()
-                        && let Some((tie, outside)) = self.ties_of(occurrence, &ties, constants)
+                for rte in 0..ties.len() {
+                    if ties[rte].is_empty()
+                        && let Some((tie, outside)) = self.ties_of(rte, &ties, constants)
                     {
-                        found.push((occurrence, tie, outside));
+                        found.push((rte, tie, outside));
                     }
                 }
                 if found.is_empty() {
                     break;
                 }
-                for (occurrence, tie, outside) in found {
+                for (rte, tie, outside) in found {
                     let to_key = matches!(&tie[..], [Tie::To { other, columns, .. }]
                         if *other == root && columns.iter().any(|c| c.1 == key_column));
                     if outside && !to_key {
-                        grouped.insert(occurrence);
+                        grouped.insert(rte);
                     }
-                    ties[occurrence] = tie;
+                    ties[rte] = tie;
                 }
             }
         }
@@ -52,37 +52,31 @@ impl Prover<'_> {
         }
     }
 
-    /// How an occurrence is tied to what is tied already, the best way first; and whether by a
+    /// How a range-table entry is tied to what is tied already, the best way first; and whether by a
     /// condition outside of a query that groups its rows.
-    fn ties_of(
-        &self,
-        occurrence: usize,
-        ties: &[Vec<Tie>],
-        constants: bool,
-    ) -> Option<(Vec<Tie>, bool)> {
-        if self.spend(self.equalities[occurrence].len()) {
+    fn ties_of(&self, rte: usize, ties: &[Vec<Tie>], constants: bool) -> Option<(Vec<Tie>, bool)> {
+        if self.spend(self.equalities[rte].len()) {
             return None;
         }
-        let pairs = self.pairs_with_tied(occurrence, ties)?;
-        self.by_keys(occurrence, ties, &pairs)
-            .or_else(|| self.by_values(occurrence, ties, constants))
+        let pairs = self.pairs_with_tied(rte, ties)?;
+        self.by_keys(rte, ties, &pairs).or_else(|| self.by_values(rte, ties, constants))
     }
 
-    /// An occurrence's columns that equal columns of what is tied already, by whose. None where that is
+    /// A range-table entry's columns that equal columns of what is tied already, by whose. None where that is
     /// too much to look at.
     fn pairs_with_tied(
         &self,
-        occurrence: usize,
+        rte: usize,
         ties: &[Vec<Tie>],
     ) -> Option<BTreeMap<usize, Vec<Pair<'_>>>> {
         let mut pairs: BTreeMap<usize, Vec<Pair>> = BTreeMap::new();
-        for e in &self.equalities[occurrence] {
+        for e in &self.equalities[rte] {
             let places = self.equal_places(e);
             if self.spend(places.len()) {
                 return None;
             }
             for &(other, column) in places.iter() {
-                if other != occurrence && !ties[other].is_empty() {
+                if other != rte && !ties[other].is_empty() {
                     let pair = (e.place.1, column, e);
                     pairs.entry(other).or_default().push(pair);
                 }
@@ -94,22 +88,22 @@ impl Prover<'_> {
     /// By whole keys, of one column or several.
     fn by_keys(
         &self,
-        occurrence: usize,
+        rte: usize,
         ties: &[Vec<Tie>],
         pairs: &BTreeMap<usize, Vec<Pair>>,
     ) -> Option<(Vec<Tie>, bool)> {
         let mut best: Option<(u8, Tie, bool)> = None;
         for (other, pairs) in pairs {
             // The same row once more, found by its own key.
-            let table = self.occurrences[occurrence].table;
-            if table == self.occurrences[*other].table
+            let table = self.rtes[rte].table;
+            if table == self.rtes[*other].table
                 && let Some(same) = pairs.iter().find(|(x, y, e)| {
                     x == y && self.is_key(table, *x, e.by.1) && self.exact(e.by, &[(table, *x)])
                 })
             {
                 return Some((ties[*other].clone(), same.2.outside));
             }
-            for (rank, columns) in self.tying(occurrence, *other, pairs) {
+            for (rank, columns) in self.tying(rte, *other, pairs) {
                 let child = rank == 0;
                 // A foreign key to the profile itself is the best there is.
                 let to_profile = ties[*other] == [Tie::Profile];
@@ -128,11 +122,11 @@ impl Prover<'_> {
     /// By one column that is one of several values: columns of what is tied, or (`constants`) constants alone.
     fn by_values(
         &self,
-        occurrence: usize,
+        rte: usize,
         ties: &[Vec<Tie>],
         constants: bool,
     ) -> Option<(Vec<Tie>, bool)> {
-        for e in &self.equalities[occurrence] {
+        for e in &self.equalities[rte] {
             if self.spend(1 + e.sources.len()) {
                 return None;
             }
@@ -154,20 +148,20 @@ impl Prover<'_> {
 
     /// One of the values that an equality allows, as a tie.
     fn by_source(&self, e: &Equality, source: &Source, ties: &[Vec<Tie>]) -> Option<Tie> {
-        let (occurrence, column) = e.place;
+        let (rte, column) = e.place;
         match source {
             Source::Constant { value, r#type } => {
-                let table = self.occurrences[occurrence].table;
+                let table = self.rtes[rte].table;
                 let key =
                     self.is_key(table, column, e.by.1) && self.exact(e.by, &[(table, column)]);
                 key.then(|| Tie::Constant { column, value: value.clone(), r#type: *r#type })
             }
-            Source::Place((other, theirs)) => {
-                if *other == occurrence || ties[*other].is_empty() {
+            Source::Column((other, theirs)) => {
+                if *other == rte || ties[*other].is_empty() {
                     return None;
                 }
                 let pairs = [(column, *theirs, e)];
-                let (rank, columns) = self.tying(occurrence, *other, &pairs).into_iter().next()?;
+                let (rank, columns) = self.tying(rte, *other, &pairs).into_iter().next()?;
                 Some(Tie::To { other: *other, columns, child: rank == 0 })
             }
         }
@@ -189,22 +183,22 @@ impl Prover<'_> {
         !self.facts.nondeterministic.contains(&under) || collation == under
     }
 
-    pub fn base(&self, place: Place) -> (Oid, i16) {
-        (self.occurrences[place.0].table, place.1)
+    pub fn base(&self, place: ColumnRef) -> (Oid, i16) {
+        (self.rtes[place.0].table, place.1)
     }
 
     /// The places whose value is the one that an equality gives, directly or because they equal one
     /// another.
-    fn equal_places(&self, e: &Equality) -> Rc<[Place]> {
+    fn equal_places(&self, e: &Equality) -> Rc<[ColumnRef]> {
         match self.equal_place(e) {
             Some(place) => self.equal_to(place),
             None => Rc::new([]),
         }
     }
 
-    fn equal_place(&self, e: &Equality) -> Option<Place> {
+    fn equal_place(&self, e: &Equality) -> Option<ColumnRef> {
         match e.sources[..] {
-            [Source::Place(place)] => {
+            [Source::Column(place)] => {
                 let exact = self.exact(e.by, &[self.base(e.place), self.base(place)]);
                 exact.then_some(place)
             }
@@ -213,7 +207,7 @@ impl Prover<'_> {
     }
 
     /// A place, and those that it equals.
-    fn equal_to(&self, place: Place) -> Rc<[Place]> {
+    fn equal_to(&self, place: ColumnRef) -> Rc<[ColumnRef]> {
         if let Some(known) = self.equals.borrow().get(&place) {
             return known.clone();
         }
@@ -230,14 +224,14 @@ impl Prover<'_> {
                 next.extend(theirs.filter_map(|e| self.equal_place(e)));
             }
         }
-        let found: Rc<[Place]> = found.into();
+        let found: Rc<[ColumnRef]> = found.into();
         self.equals.borrow_mut().insert(place, found.clone());
         found
     }
 
     /// Whether an equality of these columns means what `=` between them means, and neither cast nor
     /// collation takes for equal what differs: routes compare the columns as they are.
-    pub fn exact(&self, (operator, collation): By, columns: &[(Oid, i16)]) -> bool {
+    pub fn exact(&self, (operator, collation): EqualityOp, columns: &[(Oid, i16)]) -> bool {
         let families = self.facts.equality.get(&operator);
         let own = |c: &(Oid, i16)| {
             let (own, all) = (self.facts.families.get(c), families);
@@ -265,13 +259,13 @@ impl Prover<'_> {
         own.copied().unwrap_or_default()
     }
 
-    /// Column pairs of two occurrences that are a foreign key (rank 0: from the first, 1: from the
+    /// Column pairs of two range-table entries that are a foreign key (rank 0: from the first, 1: from the
     /// second), or foreign keys of both to the same columns (2).
     fn tying(&self, first: usize, second: usize, pairs: &[Pair]) -> Vec<(u8, Pairs)> {
         if self.spend(pairs.len() * self.facts.foreign_keys.len()) {
             return vec![];
         }
-        let (a, b) = (self.occurrences[first].table, self.occurrences[second].table);
+        let (a, b) = (self.rtes[first].table, self.rtes[second].table);
         // By an exact equality, and so by the foreign key's: both are that of the columns' own type.
         let equal = |x: i16, y: i16| {
             pairs.iter().any(|(p, q, e)| (*p, *q) == (x, y) && self.exact(e.by, &[(a, x), (b, y)]))
@@ -307,21 +301,21 @@ impl Prover<'_> {
         found
     }
 
-    /// Why an occurrence is not tied.
-    fn untied(&self, occurrence: usize, ties: &[Vec<Tie>]) -> Error {
-        let table = self.occurrence_name(occurrence);
-        let compared = self.equalities[occurrence].iter().find_map(|e| {
+    /// Why a range-table entry is not tied.
+    fn untied(&self, rte: usize, ties: &[Vec<Tie>]) -> Error {
+        let table = self.rte_name(rte);
+        let compared = self.equalities[rte].iter().find_map(|e| {
             let (mine, column) = e.place;
             let what = match e.sources.first()? {
-                Source::Place((other, theirs)) if !ties[*other].is_empty() => format!(
+                Source::Column((other, theirs)) if !ties[*other].is_empty() => format!(
                     "{}.{}",
-                    self.occurrence_name(*other),
-                    self.column(self.occurrences[*other].table, *theirs)
+                    self.rte_name(*other),
+                    self.column(self.rtes[*other].table, *theirs)
                 ),
-                Source::Place(_) => return None,
+                Source::Column(_) => return None,
                 Source::Constant { .. } => "a constant".into(),
             };
-            Some((self.column(self.occurrences[mine].table, column), what))
+            Some((self.column(self.rtes[mine].table, column), what))
         });
         Error::Untied { table, compared }
     }
@@ -343,7 +337,7 @@ mod tests {
         let member = Tie::To { other: 0, columns: vec![(2, 1, EQUAL)], child: true };
         let plan = Tie::To { other: 1, columns: vec![(1, 3, EQUAL)], child: false };
         assert_eq!(proof.ties, [vec![Tie::Profile], vec![member], vec![plan]]);
-        assert_eq!(proof.occurrences[1].columns, BTreeSet::from([2, 3]));
+        assert_eq!(proof.rtes[1].columns, BTreeSet::from([2, 3]));
     }
 
     #[test]

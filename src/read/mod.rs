@@ -50,8 +50,8 @@ fn look(a: &Attached, key: &Uuid, closely: bool) -> Lookup {
     }
     let reason = if !settings::enabled() {
         Some(Miss::Disabled)
-    } else if a.distrust.is_some() {
-        Some(Miss::Triggers)
+    } else if a.degraded.is_some() {
+        Some(Miss::Unhealthy)
     } else if xact_state::must_read_live() {
         Some(Miss::Unsettled)
     } else {
@@ -228,10 +228,10 @@ fn why(
     const REFRESH: &str = "CALL profile_cache.refresh()";
     let (since, advice) = match reason {
         Miss::Disabled => (None, "SET profile_cache.enabled = on"),
-        Miss::Triggers => (None, "SELECT warnings FROM profile_cache.status"),
+        Miss::Unhealthy => (None, "SELECT warnings FROM profile_cache.status"),
         Miss::Unsettled => (None, "COMMIT"),
         Miss::Future => (None, "read in a new transaction"),
-        Miss::Foreign => (None, REFRESH),
+        Miss::OtherAttachment => (None, REFRESH),
         Miss::Expired => (looked.and_then(|l| l.valid_until), REFRESH),
         Miss::Pending => (pending_since(a, key, looked), REFRESH),
         Miss::Null => {

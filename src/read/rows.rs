@@ -8,7 +8,7 @@ use super::rule::{CachedRow, FreshnessRule, Pending, PendingEpoch};
 use crate::attachment::Attached;
 use crate::error::Error;
 use crate::pending::MOST;
-use crate::pg::scan::{KeyHash, Look};
+use crate::pg::scan::{EpochLook, KeyHash};
 use crate::pg::spi::{self, Snapshot};
 use crate::pg::xact;
 use crate::rights::as_ourselves;
@@ -67,7 +67,7 @@ impl FreshnessRule {
     }
 
     /// The same where the active snapshot has been looked at already.
-    pub fn after(a: &Attached, look: Look) -> FreshnessRule {
+    pub fn after(a: &Attached, look: EpochLook) -> FreshnessRule {
         let pending = if look.pending {
             Pending::load(Snapshot::Active, look.current)
         } else {

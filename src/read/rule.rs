@@ -40,13 +40,13 @@ pub enum Miss {
     /// `profile_cache.enabled` is off.
     Disabled,
     /// A trigger of ours does not fire, or the attachment has a problem.
-    Triggers,
+    Unhealthy,
     /// This transaction has changed something that it has not computed yet.
     Unsettled,
     /// Not stored, or distrusted.
     Null,
     /// Stamped by another attachment, or under another definition.
-    Foreign,
+    OtherAttachment,
     Expired,
     /// Computed by a transaction that began after this one.
     Future,
@@ -58,10 +58,10 @@ impl Miss {
     pub fn name(self) -> &'static str {
         match self {
             Miss::Disabled => "disabled",
-            Miss::Triggers => "triggers",
+            Miss::Unhealthy => "unhealthy",
             Miss::Unsettled => "changed in this transaction",
             Miss::Null => "not cached",
-            Miss::Foreign => "foreign stamp",
+            Miss::OtherAttachment => "other attachment",
             Miss::Expired => "expired",
             Miss::Future => "from the future",
             Miss::Pending => "pending",
@@ -85,7 +85,7 @@ impl Pending {
             return Err(Miss::Pending);
         };
         if stamp < first || self.current.is_none_or(|current| stamp > current) {
-            return Err(Miss::Foreign);
+            return Err(Miss::OtherAttachment);
         }
         if l.valid_until.is_some_and(|until| until <= now) {
             return Err(Miss::Expired);
@@ -163,12 +163,14 @@ mod tests {
     fn a_stamp_counts_only_within_the_attachment_s_epochs() {
         let p = pending(&[]);
         assert_eq!(judge(&p, &OK), Ok(()));
-        for (epoch, miss) in
-            [(None, Miss::Null), (Some(7), Miss::Foreign), (Some(13), Miss::Foreign)]
-        {
+        for (epoch, miss) in [
+            (None, Miss::Null),
+            (Some(7), Miss::OtherAttachment),
+            (Some(13), Miss::OtherAttachment),
+        ] {
             assert_eq!(judge(&p, &CachedRow { epoch, ..OK }), Err(miss));
         }
-        assert_eq!(judge(&Pending::default(), &OK), Err(Miss::Foreign));
+        assert_eq!(judge(&Pending::default(), &OK), Err(Miss::OtherAttachment));
     }
 
     #[test]

@@ -134,11 +134,11 @@ pub fn step(a: &Rc<Attached>, phase: Phase, course: &mut Course, most: i32) -> (
             return (Phase::Done, 0);
         }
     }
-    if let Some(distrust) = &a.distrust {
-        let why = distrust.reason();
+    if let Some(degraded) = &a.degraded {
+        let why = degraded.reason();
         warning(
             &format!("refresh does nothing while documents are read from the view: {why}"),
-            &distrust.hint(),
+            &degraded.hint(),
         );
         end(Some(why));
         return (Phase::Done, 0);

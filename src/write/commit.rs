@@ -90,7 +90,7 @@ fn compute_dirty(a: &Attached) {
         }
     } else if !locks {
         leave(&a, &all, "a table of the document is locked by another transaction");
-    } else if a.distrust.is_some() {
+    } else if a.degraded.is_some() {
         // With a trigger of ours off, no mark says what is in flight.
         leave(&a, &all, "changed while reads are live");
     } else {

@@ -12,7 +12,7 @@ use crate::error::{Error, warning};
 use crate::pending;
 use crate::pg::spi::{self, Arg};
 use crate::pg::{catalog, xact};
-use crate::proof::discover::{self, Key};
+use crate::proof::discover::{self, ProfileKey};
 use crate::rights::{as_ourselves, home};
 
 /// What the document depends on now. The views that it reads are not kept locked: whoever replaces one next
@@ -21,7 +21,7 @@ pub(super) fn find(recorded: &Recorded) -> Result<Definition, Error> {
     let looked = xact::look(|| {
         let _us = as_ourselves();
         let key = recorded.definition.as_ref().map_or("", |d| &d.view_key);
-        discover::discover(recorded.profile, recorded.document, Key::Shown(key))
+        discover::discover(recorded.profile, recorded.document, ProfileKey::Shown(key))
     });
     match looked {
         Ok(found) => found.map(|f| f.definition),
@@ -45,7 +45,7 @@ pub(super) fn is_as_before(recorded: &Recorded, found: &Result<Definition, Error
 
 /// Whether what is attached can be used, and documents are trusted.
 pub(super) fn is_well() -> bool {
-    matches!(attachment::load(), State::Ready(a) if a.distrust.is_none())
+    matches!(attachment::load(), State::Ready(a) if a.degraded.is_none())
 }
 
 /// Writes down a definition that follows changes as before.

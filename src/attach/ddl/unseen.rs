@@ -7,7 +7,7 @@
 
 use super::reached::{is_written, write_reached};
 use super::rediscover::{find, follows_as_before, keep, rediscover};
-use crate::attachment::{self, Attached, Distrust, Recorded};
+use crate::attachment::{self, Attached, Degraded, Recorded};
 use crate::error::Error;
 use crate::pending;
 use crate::pg::spi::{self, Arg, Snapshot};
@@ -66,7 +66,7 @@ pub fn look_again(a: &Attached) -> Looked {
         .unwrap_or((true, false))
     };
     // An index by which something was proven can go without an event that names it.
-    let outdated = matches!(a.distrust, Some(Distrust::Problem(_)));
+    let outdated = matches!(a.degraded, Some(Degraded::Problem(_)));
     if !waiting && !outdated && written {
         return Looked::Nothing;
     }

@@ -3,7 +3,7 @@
 //! Invariant: nothing is changed or kept; what is not recognized is said not to be it.
 
 use crate::pg::value::Value;
-use crate::query_tree::{By, Expr, Limit};
+use crate::query_tree::{EqualityOp, Expr, Limit};
 use pgrx::pg_sys::{self, NodeTag, Oid};
 use pgrx::{PgList, pg_guard};
 use std::ffi::{CStr, c_void};
@@ -124,7 +124,7 @@ pub(super) unsafe fn stripped(n: *mut pg_sys::Node) -> *mut pg_sys::Node {
 pub(super) unsafe fn union(
     n: *mut pg_sys::Node,
     arms: &mut Vec<usize>,
-    union_by: &mut Vec<(i16, By)>,
+    union_by: &mut Vec<(i16, EqualityOp)>,
 ) -> bool {
     // SAFETY: a tree of set operations over range table references.
     unsafe {

@@ -24,7 +24,7 @@ pub struct Epochs {
 
 /// What the active snapshot shows of them.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Look {
+pub struct EpochLook {
     pub current: Option<i64>,
     /// There is a pending epoch.
     pub pending: bool,
@@ -34,7 +34,7 @@ pub struct Look {
 
 impl Epochs {
     /// In the active snapshot.
-    pub fn look(&self) -> Look {
+    pub fn look(&self) -> EpochLook {
         const FEW: i32 = 10;
         let (mut rows, mut unnumbered) = (0, false);
         let mut enough = |number: Option<i64>| {
@@ -65,7 +65,7 @@ impl Epochs {
                 }
                 pg_sys::table_close(relation, pg_sys::NoLock as i32);
             }
-            Look { current: self.current_in(snapshot), pending: rows > 0, unnumbered }
+            EpochLook { current: self.current_in(snapshot), pending: rows > 0, unnumbered }
         }
     }
 

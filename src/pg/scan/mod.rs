@@ -7,7 +7,7 @@
 mod epochs;
 mod keys;
 
-pub use epochs::{Epochs, Look};
+pub use epochs::{EpochLook, Epochs};
 pub use keys::{KeyHash, Keys, hash};
 
 use super::Oid;
