@@ -3,8 +3,8 @@
 CREATE SCHEMA profile_cache;
 COMMENT ON SCHEMA profile_cache IS 'profile_cache: cached user profiles that are never stale';
 
--- State. pg_dump carries attachment, epoch, pending_epoch, pending_key and failure; epoch_progress, unmatched_key, reached and
--- last_refresh are one server's or one database's and stay behind. None of it is ever cut off at the end by vacuum, which would
+-- State. pg_dump carries attachment, epoch, pending_epoch, pending_key and failure; epoch_progress, horizon, unmatched_key, reached
+-- and last_refresh are one server's or one database's and stay behind. None of it is ever cut off at the end by vacuum, which would
 -- take ACCESS EXCLUSIVE, and each read of a standby with it.
 
 CREATE TABLE profile_cache.attachment (

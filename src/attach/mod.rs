@@ -35,6 +35,7 @@ use tables::{
 use crate::attachment::{self, State};
 use crate::definition::{self, Definition, Table, quote_identifier};
 use crate::error::{Error, notice};
+use crate::pending;
 use crate::pg::guard::current_user;
 use crate::pg::spi;
 use crate::pg::{Oid, catalog};
@@ -75,7 +76,7 @@ pub fn attach(request: &AttachRequest) {
     // before the triggers is left; ADD COLUMN, the view and dropping a trigger need ACCESS EXCLUSIVE.
     let exclusive = altered(&profile, &others);
     lock(&exclusive, &others);
-    let unseen = ddl::unseen_ones();
+    let unseen = pending::unseen_ones();
     check();
     rights::set(Some(owner), Revoke::FormerOwners);
     let key = check_key(&profile, &request.key);

@@ -69,20 +69,8 @@ pub(super) fn record(
 }
 
 pub(super) fn forget_everything() {
-    crate::xact_state::forget_pending();
-    for table in [
-        "attachment",
-        "epoch",
-        "pending_key",
-        "epoch_progress",
-        "unmatched_key",
-        "reached",
-        "failure",
-        "last_refresh",
-        "horizon",
-    ] {
+    pending::forget_everything();
+    for table in ["attachment", "epoch", "reached", "failure", "last_refresh"] {
         spi::run(&format!("DELETE FROM profile_cache.{table}"), &[]);
     }
-    // DDL that nobody has looked at may concern who attaches next.
-    spi::run("DELETE FROM profile_cache.pending_epoch WHERE about IS NULL", &[]);
 }

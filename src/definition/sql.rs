@@ -21,6 +21,24 @@ pub struct Sql {
     pub live: String,
 }
 
+/// The columns that [`Sql::stored`], [`Sql::sampled`] and [`Sql::compared`] return, numbered from 1.
+pub struct LookedAt;
+
+impl LookedAt {
+    pub const EPOCH: i32 = 1;
+    pub const VALID_UNTIL: i32 = 2;
+    pub const UPDATED_AT: i32 = 3;
+    pub const XMIN: i32 = 4;
+    pub const NAMED: i32 = 5;
+    pub const KEY: i32 = 6;
+    /// The texts of the columns that name the row.
+    pub const NAMES: i32 = 7;
+    pub const DOCUMENT: i32 = 8;
+    /// Of `compared` alone: the view's document, and how many rows it has for the key.
+    pub const EXPECTED: i32 = 9;
+    pub const VIEW_ROWS: i32 = 10;
+}
+
 impl Sql {
     pub fn new(profile: String, document: String, d: &Definition, names: Vec<String>) -> Sql {
         let view_key = quote_identifier(&d.view_key);
@@ -87,21 +105,28 @@ impl Sql {
         )
     }
 
-    /// What the reader's rule looks at: epoch, valid_until, updated_at, xmin, whether a pending key
-    /// that has no hash names the row, key, the texts of the columns that name it otherwise; then the
-    /// document. `named` is a condition on p, or false.
+    /// What the reader's rule looks at, column by column as [`LookedAt`] numbers it. `named`: a condition on p, or
+    /// false: whether a pending key that has no hash names the row.
     fn looked_at(&self, named: &str) -> String {
         let names = self
             .names
             .iter()
             .map(|column| format!("coalesce(p.{}::pg_catalog.text, '')", quote_identifier(column)));
-        format!(
-            "p.cached_profile_epoch, p.cached_profile_valid_until, p.profile_cache_updated_at, \
-             p.xmin::pg_catalog.text::pg_catalog.int8, {named}, p.{key}, ARRAY[{names}]::pg_catalog.text[], \
-             p.cached_profile",
-            key = self.key,
-            names = names.collect::<Vec<_>>().join(", "),
-        )
+        let names = names.collect::<Vec<_>>().join(", ");
+        let key = format!("p.{}", self.key);
+        let names = format!("ARRAY[{names}]::pg_catalog.text[]");
+        let mut columns = [
+            (LookedAt::EPOCH, "p.cached_profile_epoch"),
+            (LookedAt::VALID_UNTIL, "p.cached_profile_valid_until"),
+            (LookedAt::UPDATED_AT, "p.profile_cache_updated_at"),
+            (LookedAt::XMIN, "p.xmin::pg_catalog.text::pg_catalog.int8"),
+            (LookedAt::NAMED, named),
+            (LookedAt::KEY, &key),
+            (LookedAt::NAMES, &names),
+            (LookedAt::DOCUMENT, "p.cached_profile"),
+        ];
+        columns.sort_unstable_by_key(|(number, _)| *number);
+        columns.map(|(_, column)| column).join(", ")
     }
 
     /// $1: one key, further parameters as `named` needs them.

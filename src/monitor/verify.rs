@@ -5,6 +5,7 @@
 
 use super::counts::blocks;
 use crate::attachment::Attached;
+use crate::definition::LookedAt;
 use crate::document;
 use crate::error::{Error, check_interrupts};
 use crate::pending::PendingKeys;
@@ -111,9 +112,9 @@ impl<'a> Checked<'a> {
         let missing = || Error::Internal("the view's rows could not be counted".into()).raise();
         spi::all(&self.a.sql.compared(&named), Snapshot::Active, &args, |r| Compared {
             looked: self.look(r),
-            stored: r.jsonb(8),
-            expected: r.jsonb(9),
-            n: r.int8(10).unwrap_or_else(missing),
+            stored: r.jsonb(LookedAt::DOCUMENT),
+            expected: r.jsonb(LookedAt::EXPECTED),
+            n: r.int8(LookedAt::VIEW_ROWS).unwrap_or_else(missing),
         })
     }
 
@@ -123,8 +124,9 @@ impl<'a> Checked<'a> {
         let args: Vec<Arg> = std::iter::once(Arg::uuid(Some(key))).chain(args).collect();
         let _owner = as_owner(self.a.owner);
         let sql = self.a.sql.stored(&named);
-        let row =
-            spi::one(spi::point(&sql), Snapshot::Active, &args, |r| (self.look(r), r.jsonb(8)));
+        let row = spi::one(spi::point(&sql), Snapshot::Active, &args, |r| {
+            (self.look(r), r.jsonb(LookedAt::DOCUMENT))
+        });
         let (looked, stored) = row?;
         stored.filter(|_| self.trusted(&looked))
     }

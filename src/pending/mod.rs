@@ -1,5 +1,5 @@
-//! What is not to be trusted: the current epoch, pending epochs, pending keys. The room writes them, and nobody else
-//! but `attach`, which takes away what it has settled. The rule of reading, which goes by them, is in `read`.
+//! What is not to be trusted: the current epoch, pending epochs, pending keys. Nobody else writes them, but refresh its
+//! own progress with them. The rule of reading, which goes by them, is in `read`.
 //!
 //! Invariant: a row here commits with the change that it speaks of, so a snapshot that sees the
 //! change sees the row. A pending epoch has no number until refresh gives it one in a transaction
@@ -18,6 +18,7 @@ use crate::definition::{Sql, by_column};
 use crate::iso8601::UNIX_TO_POSTGRES;
 use crate::pg::scan::KeyHash;
 use crate::pg::spi::{self, Arg, Snapshot};
+use crate::pg::value::Uuid;
 use crate::pg::{Oid, catalog, tuple, xact};
 use crate::rights::{as_ourselves, home};
 use crate::settings;
@@ -237,9 +238,61 @@ fn horizon() -> Arg {
     Arg::int8(i64::try_from(xact::next_full_xid()).ok().max(known))
 }
 
-/// What pending rows say of columns is forgotten: everything is pending. A value whose column has
-/// become others go from the rows before it. Those that a refresh has in hand stay: it must not wait
-/// for DDL, nor DDL for it.
+/// DDL that has been committed and that nobody has looked at.
+pub struct Unseen {
+    id: Uuid,
+    pub about: Vec<Oid>,
+}
+
+/// What is committed and over ([`OVER`]).
+pub fn unseen_ones() -> Vec<Unseen> {
+    let _us = as_ourselves();
+    let found = spi::all(
+        &format!(
+            "SELECT p.id, p.about::text[] FROM profile_cache.pending_epoch AS p WHERE p.about IS NOT NULL AND {}",
+            OVER
+        ),
+        Snapshot::New,
+        &[],
+        |r| {
+            let about = r.texts(2)?;
+            let about = about.iter().filter_map(|o| o.parse().ok()).map(Oid::from_u32);
+            Some(Unseen { id: r.uuid(1)?, about: about.collect() })
+        },
+    );
+    catalog::accept_invalidations();
+    found.into_iter().flatten().collect()
+}
+
+/// DDL that has been looked at since: `concerns` gets its number, the rest goes.
+pub fn seen(concerns: &[&Unseen], rest: &[&Unseen]) {
+    let ids = |list: &[&Unseen]| Arg::uuids(&list.iter().map(|u| u.id).collect::<Vec<_>>());
+    let _us = as_ourselves();
+    spi::run(
+        "UPDATE profile_cache.pending_epoch SET about = NULL WHERE id = ANY ($1)",
+        &[ids(concerns)],
+    );
+    spi::run("DELETE FROM profile_cache.pending_epoch WHERE id = ANY ($1)", &[ids(rest)]);
+}
+
+/// Nothing is attached any more, so that nothing is pending. DDL that nobody has looked at may concern who attaches next.
+pub fn forget_everything() {
+    xact_state::forget_pending();
+    let _us = as_ourselves();
+    for all in [
+        "pending_key",
+        "epoch_progress",
+        "unmatched_key",
+        "horizon",
+        "pending_epoch WHERE about IS NULL",
+    ] {
+        spi::run(&format!("DELETE FROM profile_cache.{all}"), &[]);
+    }
+}
+
+/// Forgets what pending rows say of columns, which a table may no longer have: keys go, an epoch becomes everybody's,
+/// and the caller has made everything pending. Rows that a refresh has in hand stay: it must not wait for DDL, nor DDL
+/// for it.
 pub fn forget_values() {
     xact_state::forget_keys();
     let _us = as_ourselves();

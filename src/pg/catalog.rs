@@ -107,15 +107,15 @@ pub fn base_type(oid: Oid) -> Oid {
 
 /// A type's name as SQL writes it where it has no length: `character` would mean one character.
 pub fn type_name(oid: Oid) -> String {
-    // SAFETY: a cache look-up that returns a palloc'd string.
-    unsafe { string(pg_sys::format_type_with_typemod(oid, -1)) }.unwrap_or_default()
+    // SAFETY: a cache look-up that returns a palloc'd string, `???` for a type that is gone.
+    unsafe { string(pg_sys::format_type_with_typemod(oid, -1)) }.unwrap_or_else(|| "???".into())
 }
 
 /// The name of a system column, by its (negative) number.
 pub fn system_column(number: i16) -> String {
     // SAFETY: the stored query refers to no system column that does not exist.
     unsafe { string((*pg_sys::SystemAttributeDefinition(number)).attname.data.as_ptr()) }
-        .unwrap_or_default()
+        .unwrap_or_else(|| format!("number {number}"))
 }
 
 /// Whether a type's values are labels, which can be renamed.
@@ -170,8 +170,9 @@ pub fn is_member_of(role: Oid, of: Oid) -> bool {
 }
 
 pub fn role_name(oid: Oid) -> String {
-    // SAFETY: a cache look-up that returns a palloc'd string, or NULL for an unknown role.
-    unsafe { string(pg_sys::GetUserNameFromId(oid, true)) }.unwrap_or_default()
+    // SAFETY: a cache look-up that returns a palloc'd string, or NULL for a role that is gone.
+    let name = unsafe { string(pg_sys::GetUserNameFromId(oid, true)) };
+    name.unwrap_or_else(|| format!("with OID {}", oid.to_u32()))
 }
 
 /// Whether `user` may name relations in the schema of `relation`, and read one of its columns.

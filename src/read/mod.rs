@@ -13,7 +13,7 @@ mod rule;
 pub use rule::{CachedRow, FreshnessRule};
 
 use crate::attachment::{self, Attached, CacheColumns, Naming};
-use crate::definition::display;
+use crate::definition::{LookedAt, display};
 use crate::error::Error;
 use crate::failures;
 use crate::iso8601::iso8601;
@@ -73,7 +73,7 @@ fn look(a: &Attached, key: &Uuid, closely: bool) -> Lookup {
     let _owner = as_owner(a.owner);
     let any = |names: &[KeyHash]| a.keys.any(&a.sets, || names.to_vec());
     let row = spi::one(spi::point(&a.sql.stored(&named)), Snapshot::Active, &args, |r| {
-        (CachedRow::from_row(r, a, any), r.jsonb(8))
+        (CachedRow::from_row(r, a, any), r.jsonb(LookedAt::DOCUMENT))
     });
     match row {
         None => Lookup::Nothing,

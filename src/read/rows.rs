@@ -6,6 +6,7 @@
 
 use super::rule::{CachedRow, FreshnessRule, Pending, PendingEpoch};
 use crate::attachment::Attached;
+use crate::definition::LookedAt;
 use crate::error::Error;
 use crate::pending::MOST;
 use crate::pg::scan::{EpochLook, KeyHash};
@@ -14,23 +15,24 @@ use crate::pg::xact;
 use crate::rights::as_ourselves;
 
 impl CachedRow {
-    /// Reads the columns of [`Sql::stored`](crate::definition::Sql::stored) and its kin: what it says of them, in that order. `any`: whether one of these keys is pending.
+    /// Of a row of [`Sql::stored`](crate::definition::Sql::stored) and its kin. `any`: whether one of these keys is
+    /// pending.
     pub fn from_row(r: &spi::Row, a: &Attached, any: impl Fn(&[KeyHash]) -> bool) -> CachedRow {
         CachedRow {
-            epoch: r.int8(1),
-            valid_until: r.timestamptz(2),
-            updated_at: r.timestamptz(3),
+            epoch: r.int8(LookedAt::EPOCH),
+            valid_until: r.timestamptz(LookedAt::VALID_UNTIL),
+            updated_at: r.timestamptz(LookedAt::UPDATED_AT),
             // None that can be read counts as the newest.
-            xmin: r.int8(4).and_then(|x| u32::try_from(x).ok()).unwrap_or(0),
-            named: r.bool(5).unwrap_or(true) || any(&CachedRow::names(r, a)),
-            key: r.uuid(6),
+            xmin: r.int8(LookedAt::XMIN).and_then(|x| u32::try_from(x).ok()).unwrap_or(0),
+            named: r.bool(LookedAt::NAMED).unwrap_or(true) || any(&CachedRow::names(r, a)),
+            key: r.uuid(LookedAt::KEY),
         }
     }
 
     /// How pending keys that have a hash would name the row.
     pub fn names(r: &spi::Row, a: &Attached) -> Vec<KeyHash> {
         let missing = || Error::Internal("a profile's names are missing".into()).raise();
-        let mut texts = r.texts(7).unwrap_or_else(missing).into_iter();
+        let mut texts = r.texts(LookedAt::NAMES).unwrap_or_else(missing).into_iter();
         let names = a.naming.iter().filter(|n| n.plain);
         names.map(|n| n.hash(&texts.by_ref().take(n.types.len()).collect::<Vec<_>>())).collect()
     }

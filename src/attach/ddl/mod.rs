@@ -25,7 +25,7 @@ mod rediscover;
 mod unseen;
 
 pub use reached::hold_row_types;
-pub use unseen::{Looked, look_again, settle, unseen_ones};
+pub use unseen::{Looked, look_again, settle};
 
 use crate::attachment::{self, Recorded, State};
 use crate::error::{Error, warning};

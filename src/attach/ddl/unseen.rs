@@ -11,36 +11,10 @@ use crate::attachment::{self, Attached, Degraded, Recorded};
 use crate::error::Error;
 use crate::pending;
 use crate::pg::spi::{self, Arg, Snapshot};
-use crate::pg::value::Uuid;
+
 use crate::pg::{Oid, catalog, tuple, xact};
 use crate::rights::{as_ourselves, home};
 use std::collections::HashSet;
-
-/// DDL that has been committed and that nobody has looked at.
-pub struct Unseen {
-    id: Uuid,
-    about: Vec<Oid>,
-}
-
-/// What is committed and over ([`pending::OVER`]).
-pub fn unseen_ones() -> Vec<Unseen> {
-    let _us = as_ourselves();
-    let found = spi::all(
-        &format!(
-            "SELECT p.id, p.about::text[] FROM profile_cache.pending_epoch AS p WHERE p.about IS NOT NULL AND {}",
-            pending::OVER
-        ),
-        Snapshot::New,
-        &[],
-        |r| {
-            let about = r.texts(2)?;
-            let about = about.iter().filter_map(|o| o.parse().ok()).map(Oid::from_u32);
-            Some(Unseen { id: r.uuid(1)?, about: about.collect() })
-        },
-    );
-    catalog::accept_invalidations();
-    found.into_iter().flatten().collect()
-}
 
 /// What refresh has found to be done about DDL.
 pub enum Looked {
@@ -74,7 +48,7 @@ pub fn look_again(a: &Attached) -> Looked {
         let locked = attachment::try_lock_row()
             && home().is_some_and(|(home, _)| tuple::try_lock_against_writers(home));
         // DDL that is under way and that may be about what is new in `reached` has that table locked.
-        let ones = if locked { unseen_ones() } else { vec![] };
+        let ones = if locked { pending::unseen_ones() } else { vec![] };
         let recorded = attachment::recorded().filter(|_| locked && waiting != ones.is_empty());
         let Some(recorded) = recorded else { Error::TablesBusy(vec![]).raise() };
         let mut done = settle(&recorded, &ones, || {
@@ -131,7 +105,7 @@ fn no_writers(recorded: &Recorded) -> bool {
 /// Decides about DDL that nobody has looked at, by who keeps all other DDL out: what concerns the document is
 /// looked at by `look`, and may get a number then; the rest has never been. Writes `reached` anew. Whether
 /// that changed anything.
-pub fn settle(recorded: &Recorded, ones: &[Unseen], look: impl FnOnce()) -> bool {
+pub fn settle(recorded: &Recorded, ones: &[pending::Unseen], look: impl FnOnce()) -> bool {
     let about: HashSet<Oid> = ones.iter().flat_map(|u| u.about.clone()).collect();
     let about: Vec<Oid> = about.into_iter().collect();
     let known = || -> HashSet<Oid> {
@@ -150,22 +124,13 @@ pub fn settle(recorded: &Recorded, ones: &[Unseen], look: impl FnOnce()) -> bool
     let mut concerned = known();
     write_reached(recorded);
     concerned.extend(known());
-    let (real, idle): (Vec<&Unseen>, Vec<&Unseen>) =
+    let (real, idle): (Vec<&pending::Unseen>, Vec<&pending::Unseen>) =
         ones.iter().partition(|u| !ours || u.about.iter().any(|o| concerned.contains(o)));
-    let ids = |list: Vec<&Unseen>| {
-        let ids: Vec<Uuid> = list.iter().map(|u| u.id).collect();
-        Arg::uuids(&ids)
-    };
     if !real.is_empty() {
         look();
         write_reached(recorded);
     }
-    let _us = as_ourselves();
-    spi::run(
-        "UPDATE profile_cache.pending_epoch SET about = NULL WHERE id = ANY ($1)",
-        &[ids(real)],
-    );
-    spi::run("DELETE FROM profile_cache.pending_epoch WHERE id = ANY ($1)", &[ids(idle)]);
+    pending::seen(&real, &idle);
     if !ones.is_empty()
         && let Some((home, _)) = home()
     {
