@@ -47,6 +47,7 @@ pub fn attach(request: &AttachRequest) {
     if let Some(encoding) = catalog::other_encoding() {
         Error::Encoding(encoding).raise();
     }
+    attachment::check_layout();
     let profile = profile_of(request);
     let user = current_user();
     let _quiet = attachment::Attaching::begin();
@@ -154,6 +155,7 @@ fn tables_of_view(document: Oid, user: Oid, profile: &Named) -> Vec<Named> {
 
 /// `SELECT profile_cache.detach(…)`.
 pub fn detach(drop_columns: bool) {
+    attachment::check_layout();
     let user = current_user();
     let _quiet = attachment::Attaching::begin();
     check_extension_member();

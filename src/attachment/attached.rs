@@ -224,6 +224,8 @@ pub enum Gone {
     },
     /// The database has this encoding.
     Encoding(String),
+    /// The SQL objects are of a version whose tables have this layout, which is not the library's.
+    Layout(Option<i64>),
 }
 
 impl Gone {
@@ -231,6 +233,7 @@ impl Gone {
         match self {
             Gone::Unsafe { why, hint } => Error::Unsafe { why, hint },
             Gone::Encoding(encoding) => Error::Encoding(encoding),
+            Gone::Layout(layout) => Error::Layout(layout),
             Gone::Profile => Error::ProfileGone,
             Gone::Document => Error::DocumentGone,
             Gone::Columns => Error::ColumnsGone,

@@ -20,11 +20,17 @@ use crate::rights::{as_ourselves, home};
 use pgrx::pg_sys::{INT8OID, JSONBOID, TIMESTAMPTZOID, UUIDOID};
 use std::rc::Rc;
 
+/// The layout of our tables that this library knows: what `profile_cache.layout()` returns.
+const LAYOUT: i64 = 1;
+
 /// The attachment as it is now, and the relations whose change may make it another.
 pub(super) fn read() -> (State, Vec<Oid>) {
     let Some((home, _)) = home() else {
         return (State::None, vec![]);
     };
+    if let Some(gone) = other_layout() {
+        return (State::Gone(gone), vec![home]);
+    }
     let _us = as_ourselves();
     let mut watched = vec![home];
     let state = match record() {
@@ -35,6 +41,15 @@ pub(super) fn read() -> (State, Vec<Oid>) {
         None => State::None,
     };
     (state, watched)
+}
+
+/// Where our tables are not as this library knows them: the library and the SQL objects are of different versions.
+pub fn other_layout() -> Option<Gone> {
+    let _us = as_ourselves();
+    let layout =
+        spi::one("SELECT profile_cache.layout()::int8", Snapshot::Latest, &[], |r| r.int8(1))
+            .flatten();
+    (layout != Some(LAYOUT)).then_some(Gone::Layout(layout))
 }
 
 /// What stands in our tables about it.

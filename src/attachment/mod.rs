@@ -18,7 +18,7 @@ mod load;
 
 pub use attached::{Attached, CacheColumns, Degraded, Naming, State, UsedLink, UsedTable};
 pub use health::{UNIQUE_KEY, expiry_indexed, missing_triggers};
-pub use load::relations_of_view;
+pub use load::{other_layout, relations_of_view};
 
 use crate::definition::Definition;
 use crate::error::{Error, check_interrupts};
@@ -123,6 +123,13 @@ fn or_error(state: State) -> Rc<Attached> {
         State::Ready(a) => a,
         State::None => Error::NotAttached.raise(),
         State::Gone(gone) => gone.error().raise(),
+    }
+}
+
+/// Raises where our tables are not as this library knows them.
+pub fn check_layout() {
+    if let Some(gone) = other_layout() {
+        gone.error().raise();
     }
 }
 

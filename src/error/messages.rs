@@ -49,6 +49,16 @@ impl Error {
                 None,
                 "Run SELECT profile_cache.attach() again, with the same arguments, to add them anew.".into(),
             ),
+            Layout(layout) => (
+                Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                "the library of profile_cache and its SQL objects are of different versions".into(),
+                Some(format!(
+                    "This session has the library of version {}; the SQL objects have the tables of layout {}.",
+                    env!("CARGO_PKG_VERSION"),
+                    layout.map_or("unknown".into(), |n| n.to_string())
+                )),
+                "Reconnect, since the session may have loaded an older library; else install the packages of one version, and run ALTER EXTENSION profile_cache UPDATE.".into(),
+            ),
             DocumentWidened => (
                 Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
                 "the document view was replaced and depends on more than before".into(),

@@ -17,6 +17,8 @@ pub enum Error {
     ProfileGone,
     DocumentGone,
     ColumnsGone,
+    /// The layout that the SQL objects say they have.
+    Layout(Option<i64>),
     DocumentWidened,
     DocumentBroken(String),
     NotAView(String),

@@ -23,6 +23,7 @@ pub(super) fn warnings(
     let refresh = refresh_call();
     let mut warnings = disabled_reads();
     warnings.extend(of_attachment(state, count, waiting, refreshed, &refresh));
+    warnings.extend(other_version());
     if matches!(state, State::None) {
         return warnings;
     }
@@ -83,6 +84,20 @@ fn of_attachment(
         },
     }
     warnings
+}
+
+/// The SQL objects are another version's than the library, though their tables are the same.
+fn other_version() -> Option<String> {
+    let ours = env!("CARGO_PKG_VERSION");
+    let _us = as_ourselves();
+    let sql = "SELECT e.extversion FROM pg_extension AS e WHERE e.extname = 'profile_cache'";
+    let theirs = spi::one(sql, Snapshot::Active, &[], |r| r.text(1)).flatten()?;
+    (theirs != ours).then(|| {
+        format!(
+            "the SQL objects are of version {theirs} and this session's library of {ours}: ALTER EXTENSION profile_cache \
+             UPDATE, or reconnect"
+        )
+    })
 }
 
 fn of_failures(waiting: &Waiting) -> Option<String> {

@@ -50,6 +50,10 @@ pub fn on_ddl(call: &Call) -> Return {
     let Some((home, _)) = home() else {
         return Return::Null;
     };
+    if attachment::other_layout().is_some() {
+        pending::redefined("DDL");
+        return Return::Null;
+    }
     if tag.ends_with("SUBSCRIPTION") {
         subscription();
         return Return::Null;
