@@ -59,6 +59,37 @@ mod tests {
     }
 
     #[test]
+    fn hours_minutes_and_seconds() {
+        let at = |h: i64, m: i64, s: i64| iso8601(((h * 60 + m) * 60 + s) * 1_000_000);
+        assert_eq!(at(12, 34, 56), "2000-01-01T12:34:56Z");
+        assert_eq!(at(23, 59, 1), "2000-01-01T23:59:01Z");
+        assert_eq!(at(1, 2, 0), "2000-01-01T01:02:00Z");
+    }
+
+    #[test]
+    fn day_after_day() {
+        // Two eras of 400 years, from 1600-01-01 on, by the calendar's own rule.
+        let (mut year, mut month, mut day) = (1600, 1, 1);
+        for days in -135_140..156_999 {
+            assert_eq!(civil(days), (year, month, day), "day {days}");
+            let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+            let last = match month {
+                2 => 28 + i64::from(leap),
+                4 | 6 | 9 | 11 => 30,
+                _ => 31,
+            };
+            day += 1;
+            if day > last {
+                (month, day) = (month + 1, 1);
+            }
+            if month > 12 {
+                (year, month) = (year + 1, 1);
+            }
+        }
+        assert_eq!((year, month), (2399, 11));
+    }
+
+    #[test]
     fn the_ends_of_the_range() {
         assert_eq!(iso8601(i64::MAX), "infinity");
         assert_eq!(iso8601(i64::MIN), "-infinity");
