@@ -51,9 +51,15 @@ def fill(server, database, users=300):
     expect("stale after the first refresh", server.sql(database, UNCACHED), 0)
 
 
+def survive(server, database):
+    """A crash loses nothing that is committed: from here on a test knows what it goes on from."""
+    server.sql(database, f'ALTER DATABASE "{database}" SET synchronous_commit = on')
+
+
 def test_crash(server, database):
     """A prepared writer and noted lock holders outlive a crash: refresh notes them again by their XID."""
     fill(server, database)
+    survive(server, database)
     server.sql(
         database,
         "BEGIN; UPDATE user_subscription SET plan_id = 'team' WHERE user_id = 1; PREPARE TRANSACTION 'writer';",
@@ -66,7 +72,7 @@ def test_crash(server, database):
     server.stop("immediate")
     server.start()
     expect("wrong after the crash", server.sql(database, WRONG), 0)
-    server.sql(database, "SET synchronous_commit = on; CALL profile_cache.refresh()")  # the next crash loses nothing of it
+    server.sql(database, "CALL profile_cache.refresh()")
     holders = "SELECT bool_and(holders[1] LIKE '-1/%') FROM profile_cache.epoch_progress"
     expect("the holder goes by its XID now", server.sql(database, holders), "t")
     expect("still held up", server.sql(database, PENDING + " WHERE kind = 'epoch'"), 1)
@@ -86,6 +92,7 @@ def test_crash(server, database):
 def test_crash_in_a_pass(server, database):
     """A refresh that dies between two batches goes on where it was."""
     fill(server, database)
+    survive(server, database)
     server.sql(database, "UPDATE role SET permissions = '[1]' WHERE name = 'member'")
     steps = "SELECT phase, stored FROM profile_cache.refresh_step(50, 'epochs', NULL)"
     for _ in range(5):  # assigned, holders noted, pass begun, two batches of it
@@ -279,6 +286,7 @@ class Session:
 def test_held_up(server, database):
     """Whoever holds refresh up is named, with his program and since when; after a crash nobody who has his name by chance."""
     fill(server, database, users=20)
+    survive(server, database)
     warned = "SELECT w FROM profile_cache.status AS s, unnest(s.warnings) AS w WHERE w LIKE 'refresh waits for the end of%'"
     held = "SELECT held_up_by FROM profile_cache.status"
     with Session(server, database) as writer:
