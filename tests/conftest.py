@@ -18,7 +18,7 @@ import textwrap
 
 import pytest
 
-from lib.cluster import CONFIG, OUTPUT, TESTS, Cluster
+from lib.cluster import CONFIG, OUTPUT, TESTS, Cluster, pg_config
 from lib.command import Failed
 
 PARTS = ["lint", "unit", "regress", "isolation", "stress", "catalogue", "servers", "app", "docs"]
@@ -133,7 +133,7 @@ def server(pytestconfig):
     major, library = pytestconfig.getoption("--pg"), pytestconfig.getoption("--library")
     if not library:
         with pytestconfig.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
-            subprocess.run([TESTS / "setup.sh", "install", CONFIG["pg"][major]["pg_config"]], check=True)
+            subprocess.run([TESTS / "setup.sh", "install", pg_config(major)], check=True)
     with Cluster(major, library) as cluster:
         for number in (signal.SIGTERM, signal.SIGHUP):  # ends the run as Ctrl-C does; a test must not catch it
             signal.signal(number, lambda n, _: pytest.exit(f"signal {n}", 128 + n))

@@ -33,6 +33,8 @@ import sys
 import time
 import tomllib
 
+from lib.cluster import pg_config
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 WORK = ROOT / "target" / "mutants"
 SOURCE, TREE, LIBRARIES = WORK / "source", WORK / "tree", WORK / "lib"
@@ -114,6 +116,7 @@ def build(files, name):
     env = os.environ | {
         "CARGO_TARGET_DIR": str(WORK / "build"), "CARGO_PROFILE_RELEASE_LTO": "off",
         "CARGO_PROFILE_RELEASE_OPT_LEVEL": "1", "CARGO_INCREMENTAL": "1", "CARGO_TERM_COLOR": "never",
+        "PGRX_PG_CONFIG_PATH": pg_config(15),
     }  # fmt: skip
     done = subprocess.run(["nice", "cargo", "build", "--release"], cwd=TREE, env=env, text=True, capture_output=True)
     if done.returncode:

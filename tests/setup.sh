@@ -13,7 +13,6 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-pgrx_version=0.18.1
 output=tests/output
 
 say() { echo "setup: $*"; }
@@ -67,60 +66,74 @@ base_packages() {
     apt_install $(toml debian packages)
 }
 
-cargo_pgrx() { # for pg_config $1 of major $2
-    command -v cargo >/dev/null || die "Rust is needed: cargo is not in PATH"
-    if [ "$(cargo pgrx --version 2>/dev/null)" != "cargo-pgrx $pgrx_version" ]; then
-        say "compiling cargo-pgrx $pgrx_version, takes minutes (this once)"
-        quietly cargo-pgrx.log cargo install --locked cargo-pgrx --version "=$pgrx_version" --force
-    fi
-    if ! cargo pgrx info pg-config "pg$2" >/dev/null 2>&1; then
-        say "telling pgrx of PostgreSQL $2"
-        quietly pgrx-init.log cargo pgrx init --no-run "--pg$2" "$1"
-    fi
+# server MAJOR: the PostgreSQL that pgrx-test.toml names, from wherever it says.
+server() {
+    local debian wheel
+    # shellcheck disable=SC2046
+    apt_install $(toml pg "$1" packages)
+    debian=$(toml pg "$1" debian)
+    wheel=$(toml pg "$1" wheel)
+    [ -z "$debian" ] || unpacked "$1" "$debian" "PostgreSQL $1 from the packages of Debian's $debian"
+    [ -z "$wheel" ] || unpacked "$1" "$wheel" "PostgreSQL $1 from the Python package $wheel"
+}
+
+# unpacked MAJOR SOURCE WHAT: tests/unpack.sh once for each place and source.
+unpacked() {
+    local folder=$PWD/target/postgresql/$1
+    [ "$(cat "$folder/unpacked" 2>/dev/null)" != "$folder $2" ] || return 0
+    say "downloading $3, unpacking it into target/postgresql/$1"
+    quietly "postgresql-$1.log" tests/unpack.sh "$1" "$2" "$folder"
+    echo "$folder $2" > "$folder/unpacked"
+}
+
+# pg_config_of MAJOR: as an absolute path.
+pg_config_of() {
+    local pg_config
+    pg_config=$(toml pg "$1" pg_config)
+    [ -n "$pg_config" ] || die "PostgreSQL $1 is not in pgrx-test.toml, which has: $(toml pg)"
+    case $pg_config in /*) echo "$pg_config" ;; *) echo "$PWD/$pg_config" ;; esac
 }
 
 prepare() {
     base_packages
-    local pg_config
-    pg_config=$(toml pg "$1" pg_config)
-    [ -n "$pg_config" ] || die "PostgreSQL $1 is not in pgrx-test.toml, which has: $(toml pg)"
-    # shellcheck disable=SC2046
-    apt_install $(toml pg "$1" packages)
-    cargo_pgrx "$pg_config" "$1"
+    pg_config_of "$1" > /dev/null
+    server "$1"
+    command -v cargo >/dev/null || die "Rust is needed: cargo is not in PATH"
     cargo fmt --version >/dev/null 2>&1 && cargo clippy --version >/dev/null 2>&1 ||
         quietly rustup.log rustup component add rustfmt clippy
 }
 
 install_into() {
     base_packages
-    local pg_config=$1 major known
+    local pg_config major version known
     for known in $(toml pg); do # ours to install, where it is one that we test
-        # shellcheck disable=SC2046
-        [ "$pg_config" != "$(toml pg "$known" pg_config)" ] || apt_install $(toml pg "$known" packages)
+        case $1 in "$(pg_config_of "$known")" | "$(toml pg "$known" pg_config)") server "$known" ;; esac
     done
-    pg_config=$(command -v "$pg_config") || die "no such program: $1 (say make install PG_CONFIG=…/bin/pg_config)"
+    pg_config=$(command -v "$1") || die "no such program: $1 (say make install PG_CONFIG=…/bin/pg_config)"
+    pg_config=$(realpath -s "$pg_config")
     major=$("$pg_config" --version | sed -E 's/^PostgreSQL ([0-9]+).*/\1/')
     grep -q "^pg$major *=" Cargo.toml || die "PostgreSQL $major ($pg_config) is not supported"
     [ -e "$("$pg_config" --includedir-server)/postgres.h" ] ||
         die "$pg_config has no server headers (Debian: apt-get install postgresql-server-dev-$major)"
-    cargo_pgrx "$pg_config" "$major"
+    command -v cargo >/dev/null || die "Rust is needed: cargo is not in PATH"
 
     say "building profile_cache for PostgreSQL $major (compiling takes minutes the first time)"
-    local built=target/package/pg$major
-    rm -rf "$built"
-    quietly install.log cargo pgrx package --pg-config "$pg_config" --out-dir "$built"
+    quietly install.log env PGRX_PG_CONFIG_PATH="$pg_config" \
+        cargo build --locked --release --no-default-features --features "pg$major" --target-dir target
+    version=$(sed -n 's/^version = "\(.*\)"$/\1/p' Cargo.toml)
+    sed "s/@CARGO_VERSION@/$version/" profile_cache.control > target/profile_cache.control
 
-    # Not `cargo pgrx install --sudo`: that writes into the old library, under a server
-    # that has it loaded. install(1) puts a new file in its place.
-    local libraries sudo=
+    # install(1) puts a new file in the place of the old one: a server may have that loaded.
+    local libraries extension sudo=
     libraries=$("$pg_config" --pkglibdir)
-    if ! [ -w "$libraries" ] || ! [ -w "$("$pg_config" --sharedir)/extension" ]; then
+    extension=$("$pg_config" --sharedir)/extension
+    if ! [ -w "$libraries" ] || ! [ -w "$extension" ]; then
         say "$libraries is not yours to write: installing with sudo"
         sudo=as_root
     fi
-    (cd "$built" && find . -type f -printf '%P\n') | while read -r file; do
-        $sudo install -D -m 644 "$built/$file" "/$file" < /dev/null
-    done
+    $sudo install -D -m 644 target/release/libprofile_cache.so "$libraries/profile_cache.so"
+    $sudo install -D -m 644 target/profile_cache.control "$extension/profile_cache.control"
+    $sudo install -D -m 644 sql/profile_cache.sql "$extension/profile_cache--$version.sql"
     say "installed into $libraries"
 }
 

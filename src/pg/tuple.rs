@@ -132,7 +132,7 @@ impl Turn {
         }
         // SAFETY: does not wait; the tag is a relation's of this database.
         unsafe {
-            pg_sys::LockHeldByMe(&tag, Turn::LOCK)
+            Turn::is_held(&tag)
                 || pg_sys::LockAcquire(&tag, Turn::LOCK, true, true)
                     != pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL
         }
@@ -145,10 +145,20 @@ impl Turn {
         }
     }
 
+    fn is_held(tag: &pg_sys::LOCKTAG) -> bool {
+        // SAFETY: looks into this session's own table of locks.
+        unsafe {
+            #[cfg(any(feature = "pg15", feature = "pg16"))]
+            return pg_sys::LockHeldByMe(tag, Turn::LOCK);
+            #[cfg(not(any(feature = "pg15", feature = "pg16")))]
+            pg_sys::LockHeldByMe(tag, Turn::LOCK, false)
+        }
+    }
+
     fn release(tag: &pg_sys::LOCKTAG) {
         // SAFETY: released only where it is held.
         unsafe {
-            if pg_sys::LockHeldByMe(tag, Turn::LOCK) {
+            if Turn::is_held(tag) {
                 pg_sys::LockRelease(tag, Turn::LOCK, true);
             }
         }

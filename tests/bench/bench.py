@@ -34,7 +34,7 @@ import time
 from bench import peers, phases
 from bench.peers import KEY
 from bench.phases import Case
-from lib.cluster import CONFIG, OUTPUT, ROOT, TESTS
+from lib.cluster import CONFIG, OUTPUT, ROOT, TESTS, pg_config
 
 RESULTS = OUTPUT / "bench"
 
@@ -180,7 +180,7 @@ def prepare(target, options, folder):
     """What tests/setup.sh has for this bench, the extension where no library is given, and an empty folder for the results."""
     subprocess.run([ROOT / "tests/setup.sh", target], check=True)
     if not options.library:
-        subprocess.run([ROOT / "tests/setup.sh", "install", CONFIG["pg"][options.pg]["pg_config"]], check=True)
+        subprocess.run([ROOT / "tests/setup.sh", "install", pg_config(options.pg)], check=True)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
 

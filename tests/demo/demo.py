@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 
-from lib.cluster import CONFIG, ROOT, Cluster
+from lib.cluster import CONFIG, ROOT, Cluster, pg_config
 
 HERE = pathlib.Path(__file__).resolve().parent
 USERS = int(os.environ.get("DEMO_USERS", "100000"))
@@ -54,7 +54,7 @@ def main():
     parser.add_argument("--pg", default="15", choices=CONFIG["pg"], help="PostgreSQL's major version")
     major = parser.parse_args().pg
     start = time.monotonic()
-    subprocess.run([ROOT / "tests/setup.sh", "install", CONFIG["pg"][major]["pg_config"]], check=True)
+    subprocess.run([ROOT / "tests/setup.sh", "install", pg_config(major)], check=True)
 
     with Cluster(major) as server:
         server.sql("postgres", "CREATE ROLE app LOGIN;\nCREATE DATABASE demo OWNER app;")

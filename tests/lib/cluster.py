@@ -28,6 +28,12 @@ ROOT = TESTS.parent
 OUTPUT = TESTS / "output"
 CONFIG = tomllib.loads(pathlib.Path(os.environ.get("PROFILE_CACHE_CONFIG") or ROOT / "pgrx-test.toml").read_text())
 
+
+def pg_config(major):
+    """The pg_config of a major, an absolute path."""
+    return str(ROOT / CONFIG["pg"][str(major)]["pg_config"])
+
+
 KEEPER = """
 trap '' INT TERM HUP
 cat > /dev/null
@@ -86,7 +92,7 @@ class Cluster(Server):
 
     def __init__(self, major, library=None):
         self.major = str(major)
-        super().__init__(CONFIG["pg"][self.major]["pg_config"], clean_environment())
+        super().__init__(pg_config(self.major), clean_environment())
         # Found before the installed library of the same name.
         self.library = {"dynamic_library_path": f"{library}:$libdir"} if library else {}
         # Not $TMPDIR: that may lie under a home that the server's user cannot enter,

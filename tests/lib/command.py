@@ -2,7 +2,7 @@
 
 import subprocess
 
-from lib.cluster import OUTPUT, ROOT, clean_environment
+from lib.cluster import OUTPUT, ROOT, clean_environment, pg_config
 
 
 class Failed(Exception):
@@ -31,3 +31,10 @@ def run(command, log=None, **options):
         vacuous = ended == f"exit status {Vacuous.STATUS}"
         raise (Vacuous if vacuous else Failed)(f"{' '.join(command)}: {ended}\n{tail}")
     return output
+
+
+def cargo(major, *command, env=None, **options):
+    """Runs cargo for one major, and tells pgrx of its pg_config, as tests/setup.sh does."""
+    features = ["--no-default-features", "--features", f"pg{major}"]
+    env = clean_environment() | {"PGRX_PG_CONFIG_PATH": pg_config(major)} | (env or {})
+    return run(["cargo", command[0], *features, *command[1:]], env=env, **options)

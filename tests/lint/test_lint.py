@@ -4,8 +4,8 @@ import sys
 
 import pytest
 
-from lib.cluster import ROOT, TESTS, clean_environment
-from lib.command import run
+from lib.cluster import ROOT, TESTS
+from lib.command import cargo, run
 
 SCRIPTS = sorted((ROOT / "sql").glob("*.sql"))
 BIN = TESTS / ".venv/bin"
@@ -16,8 +16,7 @@ def test_fmt():
 
 
 def test_clippy(pytestconfig):
-    features = ["--no-default-features", "--features", f"pg{pytestconfig.getoption('--pg')}"]
-    run(["cargo", "clippy", "--all-targets", *features, "--", "-D", "warnings"])
+    cargo(pytestconfig.getoption("--pg"), "clippy", "--all-targets", "--", "-D", "warnings")
 
 
 def test_mutants():
@@ -39,9 +38,7 @@ def test_declared_types(script):
 
 def test_rustdoc(pytestconfig):
     """The rooms' pages are part of it: every link in them leads somewhere."""
-    features = ["--no-default-features", "--features", f"pg{pytestconfig.getoption('--pg')}"]
-    env = clean_environment() | {"RUSTDOCFLAGS": "-D warnings"}
-    run(["cargo", "doc", "--no-deps", "--document-private-items", *features], env=env)
+    cargo(pytestconfig.getoption("--pg"), "doc", "--no-deps", "--document-private-items", env={"RUSTDOCFLAGS": "-D warnings"})
 
 
 def test_house():

@@ -27,7 +27,7 @@ impl Reader<'_> {
         // SAFETY: see above.
         unsafe {
             pause();
-            let q = &*q;
+            let q = &grouped(q);
             // These are of one query: that around it goes on with its own.
             let around = (self.aggregate.take(), std::mem::take(&mut self.numbers));
             let (mut arms, mut union_by) = (vec![], vec![]);
@@ -200,6 +200,9 @@ impl Reader<'_> {
                         .collect(),
                 ),
                 pg_sys::RTEKind::RTE_RESULT => Relation::Empty,
+                // Nothing refers to it any more, see `grouped`.
+                #[cfg(not(any(feature = "pg15", feature = "pg16", feature = "pg17")))]
+                pg_sys::RTEKind::RTE_GROUP => Relation::Empty,
                 pg_sys::RTEKind::RTE_FUNCTION | pg_sys::RTEKind::RTE_TABLEFUNC => {
                     Relation::Unsupported { what: "a function in FROM" }
                 }
@@ -281,6 +284,27 @@ impl Reader<'_> {
         let operators = [c.eqop, c.sortop].into_iter().filter(|o| *o != Oid::INVALID);
         self.uses.operators.extend(operators.map(|o| o.to_u32()));
         c.tleSortGroupRef
+    }
+}
+
+/// The query as PostgreSQL up to 17 has it: with the expressions of GROUP BY wherever SELECT and HAVING use
+/// them. From 18 on, columns of an entry of the range table stand for them.
+unsafe fn grouped(q: *mut pg_sys::Query) -> pg_sys::Query {
+    // SAFETY: a query; what is new in its copy is a copy too.
+    unsafe {
+        #[cfg(any(feature = "pg15", feature = "pg16", feature = "pg17"))]
+        return *q;
+        #[cfg(not(any(feature = "pg15", feature = "pg16", feature = "pg17")))]
+        {
+            let mut copy = *q;
+            if copy.hasGroupRTE {
+                // As ruleutils.c does, which prints the query.
+                let flat = |n| pg_sys::flatten_group_exprs(std::ptr::null_mut(), q, n);
+                copy.targetList = flat(copy.targetList.cast()).cast();
+                copy.havingQual = flat(copy.havingQual);
+            }
+            copy
+        }
     }
 }
 

@@ -43,7 +43,7 @@ BEGIN
         'default_transaction_read_only=on', 'check_function_bodies=off', 'enable_indexscan=off', 'enable_seqscan=off',
         'enable_nestloop=off', 'enable_bitmapscan=off', 'plan_cache_mode=force_generic_plan',
         'plan_cache_mode=force_custom_plan', 'from_collapse_limit=1', 'join_collapse_limit=1', 'geqo_threshold=2',
-        'force_parallel_mode=on', 'work_mem=64kB', 'client_min_messages=error', 'default_table_access_method=heap',
+        'force_parallel_mode=on', 'debug_parallel_query=on', 'work_mem=64kB', 'client_min_messages=error', 'default_table_access_method=heap',
         'row_security=off', 'escape_string_warning=off', 'gin_fuzzy_search_limit=1', 'operator_precedence_warning=on'] LOOP
         CONTINUE WHEN NOT EXISTS (SELECT FROM pg_settings WHERE name = split_part(s, '=', 1));
         PERFORM set_config(split_part(s, '=', 1), split_part(s, '=', 2), true);
@@ -172,7 +172,9 @@ CREATE TABLE copies AS SELECT get_profile(supabase_user_id) FROM user_profile;
 INSERT INTO copies SELECT get_profile(supabase_user_id) FROM user_profile;
 SELECT count(get_profile), count(DISTINCT get_profile) FROM copies;
 CREATE INDEX ON copies ((get_profile('00000000-0000-0000-0000-000000000001')));
-SET force_parallel_mode = on;
+-- PostgreSQL 16 has given it another name.
+\set in_parallel 'SELECT set_config(name, ''on'', false) FROM pg_settings WHERE name IN (''force_parallel_mode'', ''debug_parallel_query'') \\g /dev/null'
+:in_parallel
 SELECT get_profile(u(1)) ->> 'email';
 SELECT count(get_profile(supabase_user_id)) FROM user_profile;
 SET parallel_setup_cost = 0;
@@ -184,24 +186,24 @@ SELECT count(*) FROM profile_cache.verify();
 ANALYZE user_profile;
 SELECT count(get_profile(supabase_user_id)) FROM user_profile WHERE email <> '';
 \c -
-SET force_parallel_mode = on;
+:in_parallel
 SET parallel_setup_cost = 0;
 SET parallel_tuple_cost = 0;
 SET min_parallel_table_scan_size = 0;
 SELECT count(get_profile(supabase_user_id)) FROM user_profile WHERE email <> '';
 \c -
-SET force_parallel_mode = on;
+:in_parallel
 SET parallel_setup_cost = 0;
 SET parallel_tuple_cost = 0;
 SET min_parallel_table_scan_size = 0;
 SELECT count(profile_cache.explain(supabase_user_id)) FROM user_profile WHERE email <> '';
 \c -
-SET force_parallel_mode = on;
+:in_parallel
 SELECT count(*) FROM profile_cache.verify();
 \c -
-SET force_parallel_mode = on;
+:in_parallel
 SELECT cached FROM profile_cache.status;
-RESET force_parallel_mode;
+RESET ALL;
 -- Many calls in one statement.
 SELECT count(get_profile(u(1 + n % 5))) FROM generate_series(1, 20000) AS n;
 SET profile_cache.enabled = off;

@@ -265,7 +265,7 @@ CREATE TABLE allowed (who name);
 INSERT INTO allowed VALUES (current_user);
 CREATE FUNCTION picky(text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$
 BEGIN
-    IF NOT EXISTS (SELECT FROM allowed WHERE who = current_user) THEN RAISE 'not for you'; END IF;
+    IF NOT EXISTS (SELECT FROM public.allowed WHERE who = current_user) THEN RAISE 'not for you'; END IF;
     RETURN $1;
 END $$;
 CREATE INDEX picky ON user_profile (picky(email)) WHERE profile_cache_updated_at IS NOT NULL;

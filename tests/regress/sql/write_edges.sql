@@ -150,7 +150,8 @@ CLUSTER user_profile USING user_profile_pkey;
 SELECT state();
 INSERT INTO role VALUES (1, 'new', NULL, NULL);
 :check
-EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF) UPDATE user_profile SET email = 'explained' WHERE id = 1;
+-- PostgreSQL 18 counts rows in fractions.
+EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, BUFFERS OFF, SUMMARY OFF) UPDATE user_profile SET email = 'explained' WHERE id = 1 \g |sed 's/rows=\([0-9]*\)\.00/rows=\1/'
 EXPLAIN (COSTS OFF) UPDATE user_profile SET email = 'not done' WHERE id = 1;
 SELECT get_profile(u(1)) ->> 'email';
 :check
