@@ -133,7 +133,7 @@ def server(pytestconfig):
     major, library = pytestconfig.getoption("--pg"), pytestconfig.getoption("--library")
     if not library:
         with pytestconfig.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
-            subprocess.run([TESTS / "setup.sh", "install", pg_config(major)], check=True)
+            subprocess.run([TESTS / "setup.sh", "install", pg_config(major), "tested"], check=True)
     with Cluster(major, library) as cluster:
         for number in (signal.SIGTERM, signal.SIGHUP):  # ends the run as Ctrl-C does; a test must not catch it
             signal.signal(number, lambda n, _: pytest.exit(f"signal {n}", 128 + n))

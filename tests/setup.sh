@@ -3,7 +3,8 @@
 # nothing else, so that a second run is quick and silent.
 #
 #   tests/setup.sh prepare MAJOR        all that building and testing needs
-#   tests/setup.sh install PG_CONFIG    builds the extension and installs it there
+#   tests/setup.sh install PG_CONFIG [PROFILE]    builds the extension and installs it there: released, or by another of
+#                                       Cargo.toml's profiles
 #   tests/setup.sh venv                 Python packages of tests/requirements.txt: pytest, and what the tests use
 #   tests/setup.sh app                  what only the app of tests/app needs: Redis, PgBouncer, a browser, and its packages
 #   tests/setup.sh bench-app            the same for its bench: Redis, PgBouncer, wrk; and what draws the charts
@@ -105,7 +106,7 @@ prepare() {
 
 install_into() {
     base_packages
-    local pg_config major version known
+    local pg_config major version known profile=${2:-release}
     for known in $(toml pg); do # ours to install, where it is one that we test
         case $1 in "$(pg_config_of "$known")" | "$(toml pg "$known" pg_config)") server "$known" ;; esac
     done
@@ -119,7 +120,7 @@ install_into() {
 
     say "building profile_cache for PostgreSQL $major (compiling takes minutes the first time)"
     quietly install.log env PGRX_PG_CONFIG_PATH="$pg_config" \
-        cargo build --locked --release --no-default-features --features "pg$major" --target-dir target
+        cargo build --locked --profile "$profile" --no-default-features --features "pg$major" --target-dir target
     version=$(sed -n 's/^version = "\(.*\)"$/\1/p' Cargo.toml)
     sed "s/@CARGO_VERSION@/$version/" profile_cache.control > target/profile_cache.control
 
@@ -131,7 +132,7 @@ install_into() {
         say "$libraries is not yours to write: installing with sudo"
         sudo=as_root
     fi
-    $sudo install -D -m 644 target/release/libprofile_cache.so "$libraries/profile_cache.so"
+    $sudo install -D -m 644 "target/$profile/libprofile_cache.so" "$libraries/profile_cache.so"
     $sudo install -D -m 644 target/profile_cache.control "$extension/profile_cache.control"
     $sudo install -D -m 644 sql/profile_cache.sql "$extension/profile_cache--$version.sql"
     say "installed into $libraries"
@@ -148,7 +149,7 @@ venv() { # in folder $1, of the requirements $2
 
 case "${1:-} $#" in
     "prepare 2") prepare "$2" ;;
-    "install 2") install_into "$2" ;;
+    "install 2" | "install 3") install_into "$2" "${3:-}" ;;
     "venv 1") venv tests/.venv tests/requirements.txt ;;
     "app 1")
         apt_install redis-server pgbouncer chromium

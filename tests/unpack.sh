@@ -41,7 +41,7 @@ Debug::NoLocking "true";
 CONF
     export APT_CONFIG=$apt/apt.conf
     apt-get update
-    apt-get install -y --download-only "postgresql-$major"
+    apt-get install -y --download-only "postgresql-$major" "postgresql-plperl-$major"
     # Not what it needs: those are compilers.
     (cd "$apt/archives" && apt-get download "postgresql-server-dev-$major")
     for package in "$apt"/archives/*.deb; do
