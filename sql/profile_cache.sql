@@ -55,6 +55,7 @@ CREATE TABLE profile_cache.pending_epoch (
     link_columns pg_catalog.name[],
     link_values  pg_catalog.text[],
     horizon      pg_catalog.int8        NOT NULL DEFAULT 9223372036854775807,
+    written_by   pg_catalog.xid8        NOT NULL DEFAULT pg_catalog.pg_current_xact_id(),
     created_at   pg_catalog.timestamptz NOT NULL DEFAULT pg_catalog.now()
 ) WITH (vacuum_truncate = off, autovacuum_vacuum_threshold = 50, autovacuum_vacuum_scale_factor = 0);
 CREATE INDEX pending_epoch_horizon ON profile_cache.pending_epoch (horizon);
@@ -67,6 +68,7 @@ COMMENT ON COLUMN profile_cache.pending_epoch.apply IS 'logical replication may 
 COMMENT ON COLUMN profile_cache.pending_epoch.about IS 'objects of DDL of which nobody knows yet whether it concerns the document: it gets no number before that; null otherwise';
 COMMENT ON COLUMN profile_cache.pending_epoch.reason IS 'what happened';
 COMMENT ON COLUMN profile_cache.pending_epoch.horizon IS 'the next transaction id when it was written, or more';
+COMMENT ON COLUMN profile_cache.pending_epoch.written_by IS 'the transaction that wrote it, not a part of it that a savepoint began';
 COMMENT ON COLUMN profile_cache.pending_epoch.link_schema IS 'schema of the changed table; null: everything is concerned';
 COMMENT ON COLUMN profile_cache.pending_epoch.link_table IS 'the changed table';
 COMMENT ON COLUMN profile_cache.pending_epoch.link_columns IS 'its columns that lead towards the profiles';
@@ -173,7 +175,7 @@ CREATE TABLE profile_cache.failure (
     attempts  pg_catalog.int4        NOT NULL DEFAULT 1,
     retry_at  pg_catalog.timestamptz
 ) WITH (vacuum_truncate = off);
-COMMENT ON TABLE profile_cache.failure IS 'profiles whose document could not be computed or written; reads of them use the view';
+COMMENT ON TABLE profile_cache.failure IS 'profiles whose document could not be computed or written, so that reads use the view until it can';
 COMMENT ON COLUMN profile_cache.failure.user_id IS 'the profile''s key';
 COMMENT ON COLUMN profile_cache.failure.sqlstate IS 'the error''s SQLSTATE; its message may hold profile data and is not kept';
 COMMENT ON COLUMN profile_cache.failure.failed_at IS 'when the transaction that computed it began';

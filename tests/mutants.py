@@ -84,7 +84,7 @@ def put(path, content):
 
 def sources(tree):
     """The texts that a mutant may be in, by path."""
-    paths = [*sorted((tree / "src").rglob("*.rs")), *sorted((tree / "sql").glob("*.sql"))]
+    paths = [*sorted((tree / "src").rglob("*.rs")), tree / "sql/profile_cache.sql"]
     return {str(path.relative_to(tree)): path.read_text() for path in paths}
 
 

@@ -13,9 +13,9 @@ use crate::rights::{as_ourselves, home};
 use crate::xact_state;
 
 /// Of a pending epoch `p`, that its transaction is over: it is seen to have committed before it has told others what it
-/// invalidates, and gives up its own lock after that.
+/// invalidates, and gives up its own lock after that. A savepoint's is given up before, so xmin would not do.
 pub const OVER: &str = "NOT EXISTS (SELECT FROM pg_locks AS l WHERE l.locktype = 'transactionid' \
-   AND l.transactionid = p.xmin AND l.mode = 'ExclusiveLock')";
+   AND l.transactionid = p.written_by::xid AND l.mode = 'ExclusiveLock')";
 
 /// A pending epoch `p` that may get its number now. One that has redefined the document only when it is over: then can
 /// nobody compute by what was before it in a snapshot that shows the number.

@@ -77,6 +77,13 @@ pub fn relation_by_path(name: &str) -> Option<Oid> {
     (oid != Oid::INVALID).then_some(oid)
 }
 
+/// The schema that a relation is in.
+pub fn schema(relation: Oid) -> Option<Oid> {
+    // SAFETY: a cache look-up.
+    let schema = unsafe { pg_sys::get_rel_namespace(relation) };
+    (schema != Oid::INVALID).then_some(schema)
+}
+
 /// Schema and name of a relation, if it exists.
 pub fn relation_name(oid: Oid) -> Option<(String, String)> {
     // SAFETY: cache look-ups that return palloc'd strings or NULL.

@@ -34,8 +34,8 @@ pub fn holders(table: Oid) -> Vec<String> {
     )
 }
 
-/// The same for transactions that may be logical replication's: what its workers have under way, whatever
-/// they hold, and what is prepared and holds one of these tables.
+/// The same for transactions of whose changes nothing may speak: what logical replication's workers have under way,
+/// whatever they hold, what is prepared and holds one of these tables, and whoever may write to them.
 pub fn appliers(tables: &[Oid]) -> Vec<String> {
     let _us = as_ourselves();
     spi::all(
@@ -43,7 +43,8 @@ pub fn appliers(tables: &[Oid]) -> Vec<String> {
             "SELECT DISTINCT l.virtualtransaction FROM pg_catalog.pg_locks AS l WHERE l.granted \
               AND (l.pid IN (SELECT s.pid FROM pg_catalog.pg_stat_get_activity(NULL) AS s \
                              WHERE s.backend_type LIKE 'logical replication%') \
-               OR l.pid IS NULL AND {OF_TABLE_HERE} AND l.relation = ANY ($1))"
+               OR {OF_TABLE_HERE} AND l.relation = ANY ($1) AND (l.pid IS NULL OR l.pid <> pg_catalog.pg_backend_pid() AND l.mode IN \
+                ('RowExclusiveLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')))"
         ),
         Snapshot::New,
         &[Arg::oids(tables)],

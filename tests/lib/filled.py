@@ -19,13 +19,14 @@ def expect(what, got, wanted):
         raise RuntimeError(f"{what}: {got!r}, expected {wanted!r}")
 
 
-def fill(server, database, users=300):
-    """The demo's tables with some users, attached and cached."""
+def fill(server, database, users=300, version=None):
+    """The demo's tables with some users, attached and cached, by the newest or another version of the extension."""
     for file in ("tables.sql", "data.sql"):
         done = server.psql(database, "-v", f"users={users}", "-f", DEMO / file, capture_output=True)
         if done.returncode:
             raise RuntimeError(done.stderr)
-    server.sql(database, "CREATE EXTENSION profile_cache; SELECT profile_cache.attach();")
+    chosen = f" VERSION '{version}'" if version else ""
+    server.sql(database, f"CREATE EXTENSION profile_cache{chosen}; SELECT profile_cache.attach();")
     server.sql(database, "CALL profile_cache.refresh()")
     expect("stale after the first refresh", server.sql(database, UNCACHED), 0)
 

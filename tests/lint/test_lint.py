@@ -1,11 +1,13 @@
 """Format, clippy, whether mutants find what they take out, and what SQL scripts of an extension must mind."""
 
+import hashlib
 import sys
+import tomllib
 
 import pytest
 
 from lib.cluster import ROOT, TESTS
-from lib.command import cargo, run
+from lib.command import Failed, cargo, run
 
 SCRIPTS = sorted((ROOT / "sql").glob("*.sql"))
 BIN = TESTS / ".venv/bin"
@@ -34,6 +36,21 @@ def test_pgspot(script):
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
 def test_declared_types(script):
     run([sys.executable, TESTS / "lint/declared_types.py", script])
+
+
+def test_released():
+    """Scripts of released versions are what they were; the version to come can be reached from the newest of them."""
+    released = tomllib.loads((TESTS / "released.toml").read_text())
+    for version in released.values():
+        for name, digest in version["scripts"].items():
+            if hashlib.sha256((ROOT / "sql" / name).read_bytes()).hexdigest() != digest:
+                raise Failed(f"sql/{name} belongs to a released version, and has changed")
+    coming = tomllib.loads((ROOT / "Cargo.toml").read_text())["package"]["version"]
+    known = {name for version in released.values() for name in version["scripts"]}
+    wanted = known if coming in released else known | {f"profile_cache--{list(released)[-1]}--{coming}.sql"}
+    found = {path.name for path in SCRIPTS if "--" in path.name}
+    if found != wanted:
+        raise Failed(f"sql/ has {sorted(found)}, and should have {sorted(wanted)}")
 
 
 def test_rustdoc(pytestconfig):

@@ -180,7 +180,10 @@ def test_parallel_restore(server, database):
 
 
 def test_cancelled_refresh(server, database):
-    """A refresh that is cancelled again and again loses nothing that it has committed."""
+    """A refresh that is cancelled again and again loses nothing that it has committed.
+
+    Rules: E9.
+    """
     fill(server, database, users=3000)
     # Of everybody, by windows of the table; of those who have a plan, who are listed once for many steps.
     for change in ("SELECT profile_cache.invalidate_all()", "UPDATE subscription_plan SET display_name = display_name || '!'"):
@@ -314,7 +317,23 @@ def replicate(server, publisher, subscriber, name, tables):
 
 @logical
 def test_subscriber_in_the_middle(server, database):
-    """A publication drops a used table in the middle of an apply transaction: what that commits later is not forgotten."""
+    """A publication drops a used table in the middle of an apply transaction: what that commits later is not forgotten.
+
+    Rules: E15.
+    """
+    dropped_in_the_middle(server, database)
+
+
+@logical
+def test_subscriber_out_of_sight(server, database):
+    """The same while a column of ours is renamed away, so that the attachment cannot be used."""
+    dropped_in_the_middle(
+        server, database, "ALTER TABLE user_profile RENAME cached_profile TO elsewhere", "ALTER TABLE user_profile RENAME elsewhere TO cached_profile"
+    )
+
+
+def dropped_in_the_middle(server, database, *around):
+    """`around`: what else is done, before the table is dropped and after it."""
     publisher = f"{database}_other"
     for file in ("tables.sql", "data.sql"):
         server.psql(database, "-v", "users=60", "-f", DEMO / file, capture_output=True)
@@ -336,7 +355,8 @@ def test_subscriber_in_the_middle(server, database):
             "SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type LIKE 'logical replication%worker' AND wait_event_type = 'Lock'",
         )  # fmt: skip
         server.sql(publisher, "ALTER PUBLICATION middle DROP TABLE user_subscription")
-        server.sql(database, "ALTER SUBSCRIPTION middle REFRESH PUBLICATION")
+        for statement in (*around[:1], "ALTER SUBSCRIPTION middle REFRESH PUBLICATION", *around[1:]):
+            server.sql(database, statement)
         # The table is an ordinary one again.
         server.sql(database, "CALL profile_cache.refresh()")
         expect("wrong while apply is under way", server.sql(database, WRONG), 0)
@@ -426,7 +446,10 @@ def test_sign_ups(server, database):
 
 
 def test_cancelled_commit(server, database):
-    """A cancel that comes while the view is computed at a commit fails the commit, as it would any other wait."""
+    """A cancel that comes while the view is computed at a commit fails the commit, as it would any other wait.
+
+    Rules: W10.
+    """
     fill(server, database, users=20)
     server.sql(
         database,
@@ -570,7 +593,10 @@ SELECT profile_cache.attach(document => 'slow')""")
 
 
 def test_one_refresh_at_a_time(server, database):
-    """A second caller ends at once and says who is at it; whoever waits meanwhile or is killed leaves no turn behind."""
+    """A second caller ends at once and says who is at it; whoever waits meanwhile or is killed leaves no turn behind.
+
+    Rules: E13.
+    """
     fill(server, database, users=30)
     server.sql(database, "SELECT profile_cache.invalidate_all()")
     with Session(server, database) as holder, Session(server, database, PGAPPNAME="nightly") as first:
@@ -597,7 +623,10 @@ def test_one_refresh_at_a_time(server, database):
 
 
 def test_autovacuum(server, database):
-    """attach gets past an autovacuum of a large table, and names one that may not be cancelled."""
+    """attach gets past an autovacuum of a large table, and names one that may not be cancelled.
+
+    Rules: D10.
+    """
     for file in ("tables.sql", "data.sql"):
         server.psql(database, "-v", "users=2000", "-f", DEMO / file, capture_output=True)
     server.sql(database, "CREATE EXTENSION profile_cache")

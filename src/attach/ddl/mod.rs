@@ -27,7 +27,7 @@ mod unseen;
 pub use reached::hold_row_types;
 pub use unseen::{Looked, look_again, settle};
 
-use crate::attachment::{self, Recorded, State};
+use crate::attachment::{self, Recorded};
 use crate::error::{Error, warning};
 use crate::pending;
 use crate::pg::ddl::{self, Told};
@@ -35,7 +35,8 @@ use crate::pg::fmgr::{Call, Return};
 use crate::pg::{catalog, tuple, xact};
 use crate::rights::{as_ourselves, home};
 use effects::{APART, Effect, HARMLESS, REPLACING, subjects_of};
-use reached::{Object, changes_of_reached, here, reached, write_reached};
+use pgrx::pg_sys::NamespaceRelationId;
+use reached::{Object, changes_of_reached, here, keep_ddl_out, reached, write_reached};
 use rediscover::{find, follows_as_before, is_as_before, keep, rediscover};
 
 /// `profile_cache.on_ddl()`, for ddl_command_end and sql_drop.
@@ -66,6 +67,13 @@ pub fn on_ddl(call: &Call) -> Return {
     if told.is_empty() {
         return Return::Null;
     }
+    if told
+        .iter()
+        .any(|t| t.class == NamespaceRelationId && Some(t.object) == catalog::schema(home))
+    {
+        // Our tables were out of sight, and what was written then is noted nowhere: its writers are waited for.
+        pending::applied("DDL on our schema");
+    }
     // attach waits for DDL that is under way, so that neither can miss the other. Where it is attach that
     // came first, it may not see this.
     if !APART.contains(&tag.as_str()) && !tuple::try_lock_for_writing(home) {
@@ -91,9 +99,9 @@ pub fn on_ddl(call: &Call) -> Return {
 /// Whether the tables are a target of logical replication may have changed, and its apply fires no
 /// statement triggers.
 fn subscription() {
-    if let State::Ready(a) = attachment::load() {
+    if let Some(recorded) = attachment::recorded() {
         pending::applied("DDL on a subscription");
-        attachment::relation_changed(a.profile);
+        attachment::relation_changed(recorded.profile);
     }
 }
 
@@ -161,6 +169,10 @@ fn concern(effect: Effect, replaced: bool) {
         };
         // Where something is left to refresh already, so is this: it finds out whom writers have gone by.
         if recorded.unseen {
+            return false;
+        }
+        // Before it is proven: what is new in it must not change afterwards.
+        if !keep_ddl_out(&recorded) {
             return false;
         }
         let found = find(&recorded);

@@ -108,14 +108,26 @@ pub(super) fn write_reached(recorded: &Recorded) -> bool {
             &[server(), classes, objects, Arg::bool(shown)],
         );
     }
-    // DDL on relations waits for whoever makes a view of them, and for attach. Where only the type of their rows is
-    // named, computing tries the relation's lock.
-    let apart = |(o, _): &(Object, bool)| {
-        [pg_sys::RelationRelationId, pg_sys::TriggerRelationId, PG_CONSTRAINT].contains(&o.0)
-    };
-    changes.all
-        || changes.added.iter().all(apart)
-        || home().is_none_or(|(home, _)| tuple::try_lock_against_writers(home))
+    changes.keep_ddl_out()
+}
+
+/// Where the document has come to depend on something new: keeps DDL on that from going unnoticed, until the
+/// transaction ends. False where some may be under way.
+pub(super) fn keep_ddl_out(recorded: &Recorded) -> bool {
+    changes_of_reached(recorded).is_none_or(|changes| changes.keep_ddl_out())
+}
+
+impl Changes {
+    fn keep_ddl_out(&self) -> bool {
+        // DDL on relations waits for whoever makes a view of them, and for attach. Where only the type of their rows
+        // is named, computing tries the relation's lock.
+        let apart = |(o, _): &(Object, bool)| {
+            [pg_sys::RelationRelationId, pg_sys::TriggerRelationId, PG_CONSTRAINT].contains(&o.0)
+        };
+        self.all
+            || self.added.iter().all(apart)
+            || home().is_none_or(|(home, _)| tuple::try_lock_against_writers(home))
+    }
 }
 
 /// Keeps the relations of row types that the view reaches from being altered, as attach keeps the tables: whoever
