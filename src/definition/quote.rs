@@ -104,6 +104,17 @@ mod tests {
     }
 
     #[test]
+    fn names_are_shown_quoted_only_where_they_must_be() {
+        for plain in ["role", "_x1", "a_2"] {
+            assert_eq!(display_identifier(plain), plain);
+        }
+        for other in ["Role", "1a", "a b", "größe", "", "a-b", "a$"] {
+            assert_eq!(display_identifier(other), format!("\"{other}\""));
+        }
+        assert_eq!(display("crm", "User Role"), "crm.\"User Role\"");
+    }
+
+    #[test]
     fn what_stands_unquoted_is_a_name_and_nothing_else() {
         for good in [
             "integer",

@@ -3,7 +3,7 @@
 //! Invariant: a number is given in a transaction that sees the row, and is committed before anything is done about
 //! it. Whoever takes a row away has shown first that no document depends on it any more.
 //!
-//! Rules: E1, E11, E16, E17.
+//! Rules: E1, E11, E16, E17, E20.
 
 use crate::blockers::OF_TABLE_HERE;
 use crate::pg::spi::{self, Arg, Snapshot};

@@ -70,7 +70,9 @@ impl Miss {
 }
 
 impl Pending {
-    /// one in use.
+    /// Whether a stored document may be served, of what is pending here; or why not. `first`: the first epoch that is
+    /// trusted, if any. `now`: the reader's, in PostgreSQL's microseconds. `next_xid`: no transaction has that id or a
+    /// greater one.
     pub fn judge(
         &self,
         l: &CachedRow,
@@ -170,7 +172,13 @@ mod tests {
         ] {
             assert_eq!(judge(&p, &CachedRow { epoch, ..OK }), Err(miss));
         }
+        for epoch in [Some(8), Some(12)] {
+            assert_eq!(judge(&p, &CachedRow { epoch, ..OK }), Ok(()));
+        }
         assert_eq!(judge(&Pending::default(), &OK), Err(Miss::OtherAttachment));
+        let rule =
+            FreshnessRule { pending: pending(&[]), first: Some(11), now: 50, next_xid: 1000 };
+        assert_eq!(rule.of(&OK), Err(Miss::OtherAttachment));
     }
 
     #[test]
@@ -205,6 +213,9 @@ mod tests {
         assert_eq!(full_xid(100, (7 << 32) + 1000), (7 << 32) + 100);
         // Its low bits are beyond those of the next id: it is from the epoch before.
         assert_eq!(full_xid(2000, (7 << 32) + 1000), (6 << 32) + 2000);
+        assert_eq!(full_xid(1000, (7 << 32) + 1000), (6 << 32) + 1000);
+        // Ids of transactions begin at 3.
         assert_eq!(full_xid(2, 1000), u64::MAX);
+        assert_eq!(full_xid(3, 1000), 3);
     }
 }
