@@ -75,6 +75,23 @@ impl Reader<'_> {
                 NodeTag::T_XmlExpr => {
                     printed.extend(children(n).into_iter().map(|c| pg_sys::exprType(c)));
                 }
+                // As to_json() prints them.
+                #[cfg(not(feature = "pg15"))]
+                NodeTag::T_JsonConstructorExpr => {
+                    printed.extend(children(n).into_iter().map(|c| pg_sys::exprType(c)));
+                }
+                #[cfg(not(any(feature = "pg15", feature = "pg16")))]
+                NodeTag::T_JsonExpr => {
+                    printed.extend(children(n).into_iter().map(|c| pg_sys::exprType(c)));
+                    // What makes a value of its type is in no node; where that is not built in, nor in pg_depend.
+                    let (returned, mut input, mut of) =
+                        (pg_sys::exprType(n), Oid::INVALID, Oid::INVALID);
+                    pg_sys::getTypeInputInfo(returned, &mut input, &mut of);
+                    self.uses.functions.insert(input.to_u32());
+                    if returned.to_u32() >= pg_sys::FirstNormalObjectId {
+                        self.uses.beyond = Some(RETURNED);
+                    }
+                }
                 NodeTag::T_RowExpr => {
                     let fields = children(n).into_iter().map(|c| pg_sys::exprType(c).to_u32());
                     self.uses.fields.extend(fields);
@@ -96,9 +113,24 @@ impl Reader<'_> {
     }
 }
 
-/// Aggregates whose result depends on the order of the rows.
-const ORDERED: [&str; 6] =
-    ["array_agg", "json_agg", "json_object_agg", "jsonb_agg", "string_agg", "xmlagg"];
+/// Aggregates whose result depends on the order of the rows; from `any_value` on, PostgreSQL 16 has brought them.
+const ORDERED: [&str; 12] = [
+    "array_agg",
+    "json_agg",
+    "json_object_agg",
+    "jsonb_agg",
+    "string_agg",
+    "xmlagg",
+    "any_value",
+    "json_agg_strict",
+    "jsonb_agg_strict",
+    "json_object_agg_strict",
+    "json_object_agg_unique",
+    "json_object_agg_unique_strict",
+];
+
+#[cfg(not(any(feature = "pg15", feature = "pg16")))]
+const RETURNED: &str = "JSON_VALUE or JSON_QUERY of a type that is not built in";
 
 /// Whether a function takes values of any type.
 fn polymorphic(function: Oid) -> bool {
