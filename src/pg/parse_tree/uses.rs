@@ -35,6 +35,19 @@ impl Reader<'_> {
         }
     }
 
+    /// A value that is taken out of JSON: what makes one of its type is in no node; where that is not built in,
+    /// nor in pg_depend.
+    #[cfg(not(any(feature = "pg15", feature = "pg16")))]
+    unsafe fn read_from_json(&mut self, r#type: Oid) {
+        let (mut input, mut of) = (Oid::INVALID, Oid::INVALID);
+        // SAFETY: a cache look-up of a type that exists.
+        unsafe { pg_sys::getTypeInputInfo(r#type, &mut input, &mut of) };
+        self.uses.functions.insert(input.to_u32());
+        if r#type.to_u32() >= pg_sys::FirstNormalObjectId {
+            self.uses.beyond = Some("JSON_VALUE or JSON_QUERY of a type that is not built in");
+        }
+    }
+
     /// The functions that the node itself calls, and the types that it prints.
     pub(super) unsafe fn functions(&mut self, n: *mut pg_sys::Node) {
         #[pg_guard]
@@ -83,14 +96,7 @@ impl Reader<'_> {
                 #[cfg(not(any(feature = "pg15", feature = "pg16")))]
                 NodeTag::T_JsonExpr => {
                     printed.extend(children(n).into_iter().map(|c| pg_sys::exprType(c)));
-                    // What makes a value of its type is in no node; where that is not built in, nor in pg_depend.
-                    let (returned, mut input, mut of) =
-                        (pg_sys::exprType(n), Oid::INVALID, Oid::INVALID);
-                    pg_sys::getTypeInputInfo(returned, &mut input, &mut of);
-                    self.uses.functions.insert(input.to_u32());
-                    if returned.to_u32() >= pg_sys::FirstNormalObjectId {
-                        self.uses.beyond = Some(RETURNED);
-                    }
+                    self.read_from_json(pg_sys::exprType(n));
                 }
                 NodeTag::T_RowExpr => {
                     let fields = children(n).into_iter().map(|c| pg_sys::exprType(c).to_u32());
@@ -128,9 +134,6 @@ const ORDERED: [&str; 12] = [
     "json_object_agg_unique",
     "json_object_agg_unique_strict",
 ];
-
-#[cfg(not(any(feature = "pg15", feature = "pg16")))]
-const RETURNED: &str = "JSON_VALUE or JSON_QUERY of a type that is not built in";
 
 /// Whether a function takes values of any type.
 fn polymorphic(function: Oid) -> bool {
