@@ -29,7 +29,8 @@ quietly() {
     shift
     mkdir -p "$output"
     "$@" 2>&1 | tee "$log" |
-        awk '/^ *Compiling/ && ++n % 50 == 0 { print "setup: ... " n " crates compiled"; fflush() }' || {
+        awk '/^ *Downloading crates/ { print "setup: ... downloading crates"; fflush() }
+             /^ *Compiling/ && ++n % 50 == 0 { print "setup: ... " n " crates compiled"; fflush() }' || {
         tail -n 40 "$log" >&2
         die "failed: $* (all of its output: $log)"
     }
