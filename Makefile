@@ -3,11 +3,17 @@
 PG ?= 15
 PG_CONFIG ?= pg_config
 
-.PHONY: help demo test installcheck bench bench-app install fmt lint
+# The newest major that is tested, and what CI runs on it; all that is not the app's, on any but 15.
+NEWEST = 18
+SHORT = tests/lint/test_lint.py::test_clippy tests/regress tests/isolation tests/catalogue
+NO_APP = $(addprefix tests/,lint unit regress isolation stress catalogue servers docs)
+
+.PHONY: help demo test newest installcheck bench bench-app install fmt lint
 
 help:
 	@echo "make demo                   the extension at work: 100,000 users on a private PostgreSQL"
-	@echo "make test [PG=15]           everything CI runs; less of it: tests/.venv/bin/pytest (tests/conftest.py says how)"
+	@echo "make test                   everything CI runs; less of it: tests/.venv/bin/pytest (tests/conftest.py says how)"
+	@echo "make test PG=16             on one PostgreSQL major version, which is downloaded: all but the app, on 15 all"
 	@echo "make bench [QUICK=1]        the comparison with its peers, into tests/output/bench/report.md"
 	@echo "make bench-app [QUICK=1]    the example app's endpoint, four ways, into tests/output/bench-app/report.md"
 	@echo "make install PG_CONFIG=...  builds and installs into that PostgreSQL"
@@ -22,7 +28,15 @@ demo:
 test:
 	@tests/setup.sh prepare $(PG)
 	@tests/setup.sh venv
-	@tests/.venv/bin/python -m pytest --pg $(PG)
+	@tests/.venv/bin/python -m pytest --pg $(PG) $(if $(filter 15,$(PG)),,$(NO_APP))
+ifeq ($(origin PG),file)
+	@$(MAKE) --no-print-directory newest
+endif
+
+newest:
+	@tests/setup.sh prepare $(NEWEST)
+	@tests/.venv/bin/python -m pytest --pg $(NEWEST) $(SHORT)
+	@tests/.venv/bin/python -m pytest --pg $(NEWEST) tests/stress --seconds 20
 
 installcheck:
 	@python3 tests/installcheck.py --pg-config $(PG_CONFIG)

@@ -156,11 +156,9 @@ impl Turn {
     }
 
     fn release(tag: &pg_sys::LOCKTAG) {
-        // SAFETY: released only where it is held.
-        unsafe {
-            if Turn::is_held(tag) {
-                pg_sys::LockRelease(tag, Turn::LOCK, true);
-            }
+        if Turn::is_held(tag) {
+            // SAFETY: released only where it is held.
+            unsafe { pg_sys::LockRelease(tag, Turn::LOCK, true) };
         }
     }
 }

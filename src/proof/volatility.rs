@@ -19,7 +19,9 @@ const HARMLESS: &str = "'anytextcat', 'array_out', 'array_to_json', 'array_to_st
     'date_lt_timestamptz', 'date_ne_timestamptz', 'date_out', 'date_part', 'date_trunc', 'enum_in', 'enum_out', \
     'extract', 'format', 'in_range', 'interval_in', 'interval_out', 'interval_pl_timestamptz', 'json_agg', \
     'json_build_array', 'json_build_object', 'json_object_agg', 'jsonb_agg', 'jsonb_build_array', \
-    'jsonb_build_object', 'jsonb_object_agg', 'jsonb_path_exists_tz', 'jsonb_path_match_tz', \
+    'jsonb_build_object', 'jsonb_object_agg', 'json_agg_strict', 'json_object_agg_strict', 'json_object_agg_unique', \
+    'json_object_agg_unique_strict', 'jsonb_agg_strict', 'jsonb_object_agg_strict', 'jsonb_object_agg_unique', \
+    'jsonb_object_agg_unique_strict', 'jsonb_path_exists_tz', 'jsonb_path_match_tz', \
     'jsonb_path_query_array_tz', 'jsonb_path_query_first_tz', 'length', 'make_timestamptz', 'money', \
     'multirange_out', 'numeric', 'overlaps', 'quote_literal', 'quote_nullable', 'range_out', 'record_out', \
     'row_to_json', 'textanycat', 'time', 'timestamp', 'timestamp_cmp_timestamptz', 'timestamp_eq_timestamptz', \

@@ -35,6 +35,19 @@ impl Reader<'_> {
         }
     }
 
+    /// A value that is taken out of JSON: what makes one of its type is in no node; where that is not built in,
+    /// nor in pg_depend.
+    #[cfg(not(any(feature = "pg15", feature = "pg16")))]
+    unsafe fn read_from_json(&mut self, r#type: Oid) {
+        let (mut input, mut of) = (Oid::INVALID, Oid::INVALID);
+        // SAFETY: a cache look-up of a type that exists.
+        unsafe { pg_sys::getTypeInputInfo(r#type, &mut input, &mut of) };
+        self.uses.functions.insert(input.to_u32());
+        if r#type.to_u32() >= pg_sys::FirstNormalObjectId {
+            self.uses.beyond = Some("JSON_VALUE or JSON_QUERY of a type that is not built in");
+        }
+    }
+
     /// The functions that the node itself calls, and the types that it prints.
     pub(super) unsafe fn functions(&mut self, n: *mut pg_sys::Node) {
         #[pg_guard]
@@ -75,6 +88,16 @@ impl Reader<'_> {
                 NodeTag::T_XmlExpr => {
                     printed.extend(children(n).into_iter().map(|c| pg_sys::exprType(c)));
                 }
+                // As to_json() prints them.
+                #[cfg(not(feature = "pg15"))]
+                NodeTag::T_JsonConstructorExpr => {
+                    printed.extend(children(n).into_iter().map(|c| pg_sys::exprType(c)));
+                }
+                #[cfg(not(any(feature = "pg15", feature = "pg16")))]
+                NodeTag::T_JsonExpr => {
+                    printed.extend(children(n).into_iter().map(|c| pg_sys::exprType(c)));
+                    self.read_from_json(pg_sys::exprType(n));
+                }
                 NodeTag::T_RowExpr => {
                     let fields = children(n).into_iter().map(|c| pg_sys::exprType(c).to_u32());
                     self.uses.fields.extend(fields);
@@ -96,9 +119,21 @@ impl Reader<'_> {
     }
 }
 
-/// Aggregates whose result depends on the order of the rows.
-const ORDERED: [&str; 6] =
-    ["array_agg", "json_agg", "json_object_agg", "jsonb_agg", "string_agg", "xmlagg"];
+/// Aggregates whose result depends on the order of the rows; from `any_value` on, PostgreSQL 16 has brought them.
+const ORDERED: [&str; 12] = [
+    "array_agg",
+    "json_agg",
+    "json_object_agg",
+    "jsonb_agg",
+    "string_agg",
+    "xmlagg",
+    "any_value",
+    "json_agg_strict",
+    "jsonb_agg_strict",
+    "json_object_agg_strict",
+    "json_object_agg_unique",
+    "json_object_agg_unique_strict",
+];
 
 /// Whether a function takes values of any type.
 fn polymorphic(function: Oid) -> bool {

@@ -110,9 +110,9 @@ impl Keys {
         // SAFETY: index and slot are open during the scan; the keys are of the index's two columns.
         unsafe {
             let slot = pg_sys::table_slot_create(relation, std::ptr::null_mut());
-            #[cfg(not(feature = "pg18"))]
+            #[cfg(any(feature = "pg15", feature = "pg16", feature = "pg17"))]
             let scan = pg_sys::index_beginscan(relation, index, snapshot, 2, 0);
-            #[cfg(feature = "pg18")]
+            #[cfg(not(any(feature = "pg15", feature = "pg16", feature = "pg17")))]
             let scan =
                 pg_sys::index_beginscan(relation, index, snapshot, std::ptr::null_mut(), 2, 0);
             let found = names.chain(gaps).flatten().any(|(first, second)| {

@@ -28,9 +28,9 @@ unsafe fn walk(
     // SAFETY: as said; the slot is dropped here, or by the abort.
     unsafe {
         let slot = pg_sys::table_slot_create(relation, std::ptr::null_mut());
-        #[cfg(not(feature = "pg18"))]
+        #[cfg(any(feature = "pg15", feature = "pg16", feature = "pg17"))]
         let scan = pg_sys::index_beginscan(relation, index, snapshot, 1, 0);
-        #[cfg(feature = "pg18")]
+        #[cfg(not(any(feature = "pg15", feature = "pg16", feature = "pg17")))]
         let scan = pg_sys::index_beginscan(relation, index, snapshot, std::ptr::null_mut(), 1, 0);
         let mut key = pg_sys::ScanKeyData::default();
         pg_sys::ScanKeyInit(
@@ -163,9 +163,9 @@ impl UniqueIndexLookup {
                 value,
             );
             let snapshot = pg_sys::GetActiveSnapshot();
-            #[cfg(not(feature = "pg18"))]
+            #[cfg(any(feature = "pg15", feature = "pg16", feature = "pg17"))]
             let scan = pg_sys::index_beginscan(relation, index, snapshot, 1, 0);
-            #[cfg(feature = "pg18")]
+            #[cfg(not(any(feature = "pg15", feature = "pg16", feature = "pg17")))]
             let scan =
                 pg_sys::index_beginscan(relation, index, snapshot, std::ptr::null_mut(), 1, 0);
             pg_sys::index_rescan(scan, &mut condition, 1, std::ptr::null_mut(), 0);
