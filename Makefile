@@ -3,7 +3,7 @@
 PG ?= 15
 PG_CONFIG ?= pg_config
 
-.PHONY: help demo test installcheck bench bench-app install fmt lint
+.PHONY: help demo test installcheck bench bench-app install package fmt lint
 
 help:
 	@echo "make demo                   the extension at work: 100,000 users on a private PostgreSQL"
@@ -11,6 +11,7 @@ help:
 	@echo "make bench [QUICK=1]        the comparison with its peers, into tests/output/bench/report.md"
 	@echo "make bench-app [QUICK=1]    the example app's endpoint, four ways, into tests/output/bench-app/report.md"
 	@echo "make install PG_CONFIG=...  builds and installs into that PostgreSQL"
+	@echo "make package [PG=15]        a Debian package for that major, into target/package"
 	@echo "make installcheck PG_CONFIG=...   tests what is installed in a running server (PGHOST, PGPORT, PGUSER): a"
 	@echo "                            superuser's, for tests, with contrib; tests/installcheck.py --help has the rest"
 	@echo "make fmt, make lint         formats the code; checks it"
@@ -37,6 +38,9 @@ bench-app:
 
 install:
 	@tests/setup.sh install $(PG_CONFIG)
+
+package:
+	@tests/setup.sh package $(PG)
 
 fmt:
 	@cargo fmt

@@ -4,6 +4,8 @@
 #
 #   tests/setup.sh prepare MAJOR        all that building and testing needs
 #   tests/setup.sh install PG_CONFIG    builds the extension and installs it there
+#   tests/setup.sh package MAJOR        builds it and makes a Debian package of it, in target/package
+#   tests/setup.sh package-root MAJOR   what testing that package needs: lintian, and a Debian with a server, in target/root
 #   tests/setup.sh venv                 Python packages of tests/requirements.txt: pytest, and what the tests use
 #   tests/setup.sh app                  what only the app of tests/app needs: Redis, PgBouncer, a browser, and its packages
 #   tests/setup.sh bench-app            the same for its bench: Redis, PgBouncer, wrk; and what draws the charts
@@ -103,9 +105,10 @@ prepare() {
         quietly rustup.log rustup component add rustfmt clippy
 }
 
-install_into() {
+# build PG_CONFIG: the library for that PostgreSQL, into target/release. Sets pg_config and major.
+build() {
     base_packages
-    local pg_config major version known
+    local known
     for known in $(toml pg); do # ours to install, where it is one that we test
         case $1 in "$(pg_config_of "$known")" | "$(toml pg "$known" pg_config)") server "$known" ;; esac
     done
@@ -120,10 +123,10 @@ install_into() {
     say "building profile_cache for PostgreSQL $major (compiling takes minutes the first time)"
     quietly install.log env PGRX_PG_CONFIG_PATH="$pg_config" \
         cargo build --locked --release --no-default-features --features "pg$major" --target-dir target
-    version=$(sed -n 's/^version = "\(.*\)"$/\1/p' Cargo.toml)
-    sed "s/@CARGO_VERSION@/$version/" profile_cache.control > target/profile_cache.control
+}
 
-    # install(1) puts a new file in the place of the old one: a server may have that loaded.
+install_into() {
+    build "$1"
     local libraries extension sudo=
     libraries=$("$pg_config" --pkglibdir)
     extension=$("$pg_config" --sharedir)/extension
@@ -131,10 +134,32 @@ install_into() {
         say "$libraries is not yours to write: installing with sudo"
         sudo=as_root
     fi
-    $sudo install -D -m 644 target/release/libprofile_cache.so "$libraries/profile_cache.so"
-    $sudo install -D -m 644 target/profile_cache.control "$extension/profile_cache.control"
-    $sudo install -D -m 644 sql/profile_cache.sql "$extension/profile_cache--$version.sql"
+    $sudo packaging/files.sh "$libraries" "$extension"
     say "installed into $libraries"
+}
+
+package() {
+    build "$(pg_config_of "$1")"
+    quietly package.log packaging/deb.sh "$1"
+    say "made $(ls target/package/postgresql-"$1"-*.deb)"
+}
+
+# What testing the package needs: lintian, and target/root/MAJOR.tar, a Debian with a server and nothing else.
+package_root() {
+    local release tar=target/root/$1.tar
+    release=$(toml pg "$1" release)
+    apt_install lintian mmdebstrap debian-archive-keyring
+    [ -n "$release" ] && [ ! -e "$tar" ] || return 0
+    say "downloading a Debian ($release) with PostgreSQL $1, to install the package there"
+    mkdir -p target/root
+    quietly "root-$1.log" as_root mmdebstrap --mode=root --variant=minbase --include="postgresql-$1" \
+        --keyring=/usr/share/keyrings/debian-archive-keyring.gpg "$release" "$tar.new" "$(mirror)"
+    mv -f "$tar.new" "$tar"
+}
+
+# The mirror of Debian that the machine uses.
+mirror() {
+    apt-get indextargets --format '$(REPO_URI) $(CODENAME)' 'Created-By: Packages' | awk '$2 !~ /-/ && !n++ { print $1 }'
 }
 
 venv() { # in folder $1, of the requirements $2
@@ -149,6 +174,8 @@ venv() { # in folder $1, of the requirements $2
 case "${1:-} $#" in
     "prepare 2") prepare "$2" ;;
     "install 2") install_into "$2" ;;
+    "package 2") package "$2" ;;
+    "package-root 2") package_root "$2" ;;
     "venv 1") venv tests/.venv tests/requirements.txt ;;
     "app 1")
         apt_install redis-server pgbouncer chromium
