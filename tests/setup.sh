@@ -144,17 +144,19 @@ package() {
     say "made $(ls target/package/postgresql-"$1"-*.deb)"
 }
 
-# What testing the package needs: lintian, and target/root/MAJOR.tar, a Debian with a server and nothing else.
+# What testing the package needs: lintian, and target/root/MAJOR.tar, a Debian with a server and nothing else. It is
+# made with the machine's own settings of how to download (a proxy, say).
 package_root() {
-    local release tar=target/root/$1.tar
+    local release tar=target/root/$1.tar new=target/root/$1.new.tar
     release=$(toml pg "$1" release)
     apt_install lintian mmdebstrap debian-archive-keyring
     [ -n "$release" ] && [ ! -e "$tar" ] || return 0
     say "downloading a Debian ($release) with PostgreSQL $1, to install the package there"
     mkdir -p target/root
     quietly "root-$1.log" as_root mmdebstrap --mode=root --variant=minbase --include="postgresql-$1" \
-        --keyring=/usr/share/keyrings/debian-archive-keyring.gpg "$release" "$tar.new" "$(mirror)"
-    mv -f "$tar.new" "$tar"
+        --aptopt="$(apt-config dump Acquire)" --keyring=/usr/share/keyrings/debian-archive-keyring.gpg \
+        "$release" "$new" "$(mirror)"
+    mv -f "$new" "$tar"
 }
 
 # The mirror of Debian that the machine uses.
