@@ -68,24 +68,18 @@ base_packages() {
     apt_install $(toml debian packages)
 }
 
-# server MAJOR: the PostgreSQL that pgrx-test.toml names, from wherever it says.
+# server MAJOR: the PostgreSQL that pgrx-test.toml names, installed or unpacked (once for each place and source).
 server() {
-    local debian wheel
+    local sources folder=$PWD/target/postgresql/$1
     # shellcheck disable=SC2046
     apt_install $(toml pg "$1" packages)
-    debian=$(toml pg "$1" debian)
-    wheel=$(toml pg "$1" wheel)
-    [ -z "$debian" ] || unpacked "$1" "$debian" "PostgreSQL $1 from the packages of Debian's $debian"
-    [ -z "$wheel" ] || unpacked "$1" "$wheel" "PostgreSQL $1 from the Python package $wheel"
-}
-
-# unpacked MAJOR SOURCE WHAT: tests/unpack.sh once for each place and source.
-unpacked() {
-    local folder=$PWD/target/postgresql/$1
-    [ "$(cat "$folder/unpacked" 2>/dev/null)" != "$folder $2" ] || return 0
-    say "downloading $3, unpacking it into target/postgresql/$1"
-    quietly "postgresql-$1.log" tests/unpack.sh "$1" "$2" "$folder"
-    echo "$folder $2" > "$folder/unpacked"
+    sources=$(toml pg "$1" sources)
+    [ -n "$sources" ] && [ "$(cat "$folder/unpacked" 2>/dev/null)" != "$folder $sources" ] || return 0
+    case " $sources" in *" npm:"*) command -v npm >/dev/null || apt_install npm ;; esac
+    say "downloading PostgreSQL $1 ($sources), unpacking it into target/postgresql/$1"
+    # shellcheck disable=SC2086
+    quietly "postgresql-$1.log" tests/unpack.sh "$1" "$folder" $sources
+    echo "$folder $sources" > "$folder/unpacked"
 }
 
 # pg_config_of MAJOR: as an absolute path.

