@@ -22,14 +22,16 @@ SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || 
 maintainer="${DEBFULLNAME:-The profile_cache authors} <${DEBEMAIL:-profile-cache@packages.invalid}>"
 export SOURCE_DATE_EPOCH
 
+minimum=$(python3 -c 'import sys, tomllib; print(tomllib.load(open("pgrx-test.toml", "rb"))["pg"][sys.argv[1]]["minimum"])' "$major")
+
 python3 packaging/changelog.py "$maintainer" < CHANGELOG.md > "$work/debian/changelog"
-sed "s/@PGVERSION@/$major/; s/@MAINTAINER@/$maintainer/" packaging/debian/control.in > "$work/debian/control"
+sed "s/@PGVERSION@/$major/; s/@MINIMUM@/$minimum/; s/@MAINTAINER@/$maintainer/" packaging/debian/control.in > "$work/debian/control"
 
 packaging/files.sh "$root/usr/lib/postgresql/$major/lib" "$root/usr/share/postgresql/$major/extension"
 strip --strip-unneeded --remove-section=.comment "$root/usr/lib/postgresql/$major/lib/profile_cache.so"
 install -m 644 README.md SECURITY.md "$doc"
 install -m 644 docs/*.md "$doc/docs"
-install -m 644 packaging/debian/copyright "$doc"
+python3 packaging/licenses.py "$major" < packaging/debian/copyright > "$doc/copyright"
 gzip -9n < "$work/debian/changelog" > "$doc/changelog.gz"
 
 (

@@ -6,6 +6,7 @@
 #   tests/setup.sh install PG_CONFIG    builds the extension and installs it there
 #   tests/setup.sh package MAJOR        builds it and makes a Debian package of it, in target/package
 #   tests/setup.sh package-root MAJOR   what testing that package needs: lintian, and a Debian with a server, in target/root
+#   tests/setup.sh abi                  what only tests/abi.py needs: npm
 #   tests/setup.sh venv                 Python packages of tests/requirements.txt: pytest, and what the tests use
 #   tests/setup.sh app                  what only the app of tests/app needs: Redis, PgBouncer, a browser, and its packages
 #   tests/setup.sh bench-app            the same for its bench: Redis, PgBouncer, wrk; and what draws the charts
@@ -172,6 +173,7 @@ case "${1:-} $#" in
     "install 2") install_into "$2" ;;
     "package 2") package "$2" ;;
     "package-root 2") package_root "$2" ;;
+    "abi 1") command -v npm >/dev/null || apt_install npm ;;
     "venv 1") venv tests/.venv tests/requirements.txt ;;
     "app 1")
         apt_install redis-server pgbouncer chromium

@@ -5,8 +5,7 @@ when it is removed. The Debian is target/root/MAJOR.tar (tests/setup.sh package-
 
 import os
 import pathlib
-import shutil
-import subprocess
+import re
 import tempfile
 
 import pytest
@@ -128,8 +127,9 @@ def test_extension_volume(major, package, say):
         say("PostgreSQL finds extensions outside of its own folders from 18 on")
         return
     with Debian(major) as debian, tempfile.TemporaryDirectory(prefix="profile_cache_image_") as image:
-        run([ROOT / "packaging/files.sh", f"{image}/lib", f"{image}/share/extension"])
+        (folders,) = re.findall(r"packaging/files\.sh /image(/\S+) /image(/\S+)", (ROOT / "packaging/Dockerfile").read_text())
+        run([ROOT / "packaging/files.sh", *(image + folder for folder in folders)])
         there = "extensions/profile_cache"
         debian.root("mkdir", "-p", debian.dir / there)
-        debian.root("cp", "-r", f"{image}/lib", f"{image}/share", debian.dir / there)
+        debian.root("cp", "-r", f"{image}/.", debian.dir / there)
         debian.use(extension_control_path=f"$system:/{there}/share", dynamic_library_path=f"$libdir:/{there}/lib")
