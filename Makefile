@@ -8,7 +8,7 @@ NEWEST = 18
 SHORT = tests/lint/test_lint.py::test_clippy tests/regress tests/isolation tests/catalogue
 NO_APP = $(addprefix tests/,lint unit regress isolation stress catalogue servers docs)
 
-.PHONY: help demo test newest installcheck bench bench-app install fmt lint
+.PHONY: help demo test newest installcheck bench bench-app install package abi fmt lint
 
 help:
 	@echo "make demo                   the extension at work: 100,000 users on a private PostgreSQL"
@@ -17,6 +17,8 @@ help:
 	@echo "make bench [QUICK=1]        the comparison with its peers, into tests/output/bench/report.md"
 	@echo "make bench-app [QUICK=1]    the example app's endpoint, four ways, into tests/output/bench-app/report.md"
 	@echo "make install PG_CONFIG=...  builds and installs into that PostgreSQL"
+	@echo "make package [PG=15]        a Debian package for that major, into target/package"
+	@echo "make abi [PG=15]            whether one library does for all minor releases of that major"
 	@echo "make installcheck PG_CONFIG=...   tests what is installed in a running server (PGHOST, PGPORT, PGUSER): a"
 	@echo "                            superuser's, for tests, with contrib; tests/installcheck.py --help has the rest"
 	@echo "make fmt, make lint         formats the code; checks it"
@@ -51,6 +53,15 @@ bench-app:
 
 install:
 	@tests/setup.sh install $(PG_CONFIG)
+
+package:
+	@tests/setup.sh package $(PG)
+
+abi:
+	@tests/setup.sh prepare $(PG)
+	@tests/setup.sh venv
+	@tests/setup.sh abi
+	@tests/abi.py --pg $(PG)
 
 fmt:
 	@cargo fmt

@@ -5,6 +5,9 @@
 #   tests/setup.sh prepare MAJOR        all that building and testing needs
 #   tests/setup.sh install PG_CONFIG [PROFILE]    builds the extension and installs it there: released, or by another of
 #                                       Cargo.toml's profiles
+#   tests/setup.sh package MAJOR        builds it and makes a Debian package of it, in target/package
+#   tests/setup.sh package-root MAJOR   what testing that package needs: lintian, and a Debian with a server, in target/root
+#   tests/setup.sh abi                  what only tests/abi.py needs: npm
 #   tests/setup.sh venv                 Python packages of tests/requirements.txt: pytest, and what the tests use
 #   tests/setup.sh app                  what only the app of tests/app needs: Redis, PgBouncer, a browser, and its packages
 #   tests/setup.sh bench-app            the same for its bench: Redis, PgBouncer, wrk; and what draws the charts
@@ -99,9 +102,10 @@ prepare() {
         quietly rustup.log rustup component add rustfmt clippy
 }
 
-install_into() {
+# build PG_CONFIG [PROFILE]: the library for that PostgreSQL. Sets pg_config, major and library.
+build() {
     base_packages
-    local pg_config major version known profile=${2:-release}
+    local known profile=${2:-release}
     for known in $(toml pg); do # ours to install, where it is one that we test
         case $1 in "$(pg_config_of "$known")" | "$(toml pg "$known" pg_config)") server "$known" ;; esac
     done
@@ -116,10 +120,11 @@ install_into() {
     say "building profile_cache for PostgreSQL $major (compiling takes minutes the first time)"
     quietly install.log env PGRX_PG_CONFIG_PATH="$pg_config" \
         cargo build --locked --profile "$profile" --no-default-features --features "pg$major" --target-dir target
-    version=$(sed -n 's/^version = "\(.*\)"$/\1/p' Cargo.toml)
-    sed "s/@CARGO_VERSION@/$version/" profile_cache.control > target/profile_cache.control
+    library=target/$profile/libprofile_cache.so
+}
 
-    # install(1) puts a new file in the place of the old one: a server may have that loaded.
+install_into() {
+    build "$@"
     local libraries extension sudo=
     libraries=$("$pg_config" --pkglibdir)
     extension=$("$pg_config" --sharedir)/extension
@@ -127,10 +132,34 @@ install_into() {
         say "$libraries is not yours to write: installing with sudo"
         sudo=as_root
     fi
-    $sudo install -D -m 644 "target/$profile/libprofile_cache.so" "$libraries/profile_cache.so"
-    $sudo install -D -m 644 target/profile_cache.control "$extension/profile_cache.control"
-    $sudo install -D -m 644 sql/profile_cache.sql "$extension/profile_cache--$version.sql"
+    $sudo env LIBRARY="$library" packaging/files.sh "$libraries" "$extension"
     say "installed into $libraries"
+}
+
+package() {
+    build "$(pg_config_of "$1")"
+    quietly package.log packaging/deb.sh "$1"
+    say "made $(ls target/package/postgresql-"$1"-*.deb)"
+}
+
+# What testing the package needs: lintian, and target/root/MAJOR.tar, a Debian with a server and nothing else. It is
+# made with the machine's own settings of how to download (a proxy, say).
+package_root() {
+    local release tar=target/root/$1.tar new=target/root/$1.new.tar
+    release=$(toml pg "$1" release)
+    apt_install lintian mmdebstrap debian-archive-keyring
+    [ -n "$release" ] && [ ! -e "$tar" ] || return 0
+    say "downloading a Debian ($release) with PostgreSQL $1, to install the package there"
+    mkdir -p target/root
+    quietly "root-$1.log" as_root mmdebstrap --mode=root --variant=minbase --include="postgresql-$1" \
+        --aptopt="$(apt-config dump Acquire)" --keyring=/usr/share/keyrings/debian-archive-keyring.gpg \
+        "$release" "$new" "$(mirror)"
+    mv -f "$new" "$tar"
+}
+
+# The mirror of Debian that the machine uses.
+mirror() {
+    apt-get indextargets --format '$(REPO_URI) $(CODENAME)' 'Created-By: Packages' | awk '$2 !~ /-/ && !n++ { print $1 }'
 }
 
 venv() { # in folder $1, of the requirements $2
@@ -144,7 +173,10 @@ venv() { # in folder $1, of the requirements $2
 
 case "${1:-} $#" in
     "prepare 2") prepare "$2" ;;
-    "install 2" | "install 3") install_into "$2" "${3:-}" ;;
+    "install 2" | "install 3") install_into "$2" "${3:-release}" ;;
+    "package 2") package "$2" ;;
+    "package-root 2") package_root "$2" ;;
+    "abi 1") command -v npm >/dev/null || apt_install npm ;;
     "venv 1") venv tests/.venv tests/requirements.txt ;;
     "app 1")
         apt_install redis-server pgbouncer chromium

@@ -66,3 +66,8 @@ def test_house():
 def test_rules():
     """Each rule of the protocol has its argument, a function, a test and a mutant, and all that is named is there."""
     run([sys.executable, TESTS / "lint/rules.py"])
+
+
+def test_meta():
+    """META.json is what PGXN takes, and says what Cargo.toml and the control file say."""
+    run([sys.executable, TESTS / "lint/meta.py"])

@@ -1,0 +1,105 @@
+#!/usr/bin/env python3
+"""`make abi`: one library does for all minor releases of a major from `minimum` (pgrx-test.toml) on, whatever minor it was built with.
+
+    tests/abi.py --pg 15
+
+The regress tests are run twice, with what `make install` makes:
+- built with the headers of the newest minor at hand, run on the oldest that is supported (`oldest`);
+- built with the headers of an older one (`older`, where one can be had), run on the newest at hand.
+Everything but what is installed lies in target/abi. Ten minutes; not part of `make test`.
+"""
+
+import argparse
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+
+from lib.cluster import CONFIG, ROOT, TESTS, clean_environment, pg_config
+from lib.command import Failed, cargo, run
+
+# Asks for a server that is laid out here; all else is as the newest minor has it.
+PG_CONFIG = """#!/bin/sh
+case $1 in
+--bindir) echo {folder}/bin ;;
+--pkglibdir) echo {folder}/lib/postgresql ;;
+--sharedir) echo {folder}/share/postgresql ;;
+*) exec {newest} "$@" ;;
+esac
+"""
+
+
+def minor(postgres):
+    return re.search(r"\d+\.\d+", run([postgres, "--version"]))[0]
+
+
+def regress(major, library, config=None):
+    """pytest says what it does itself; its exit status is ours."""
+    env = clean_environment() | ({"PROFILE_CACHE_CONFIG": str(config)} if config else {})
+    subprocess.run([TESTS / ".venv/bin/pytest", "tests/regress", "--pg", major, "--library", library], cwd=ROOT, env=env, check=True)
+
+
+def oldest(major, work):
+    """The oldest supported minor, from npm: postgres, its libraries and contrib. The newest one's clients do for it."""
+    folder, newest = work / "oldest", pg_config(major)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    package = run(["npm", "pack", "--silent", CONFIG["pg"][major]["oldest"].removeprefix("npm:")], cwd=folder).split()[-1]
+    run(["tar", "-x", "--strip-components=2", "-f", package, "package/native"], cwd=folder)
+    run(["/sbin/ldconfig", "-n", folder / "lib"])  # links by which libraries are found; npm has none in its packages
+    for program in pathlib.Path(run([newest, "--bindir"]).strip()).iterdir():
+        if not (folder / "bin" / program.name).exists():
+            (folder / "bin" / program.name).symlink_to(program)
+    asked = folder / "pg_config"
+    asked.write_text(PG_CONFIG.format(folder=folder, newest=newest))
+    asked.chmod(0o755)
+    run(["chmod", "-R", "a+rX", folder])
+    config = folder / "pgrx-test.toml"
+    config.write_text((ROOT / "pgrx-test.toml").read_text().replace(f'"{CONFIG["pg"][major]["pg_config"]}"', f'"{asked}"'))
+    return folder, config
+
+
+def older(major, work):
+    """The headers of an older minor: its pg_config."""
+    folder = work / "older"
+    run([TESTS / "unpack.sh", major, folder, CONFIG["pg"][major]["older"]], log="abi.log")
+    found = [path for path in folder.rglob("bin/pg_config") if run([path, "--version"]).startswith(f"PostgreSQL {major}.")]
+    return found[0]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pg", default="15", choices=CONFIG["pg"])
+    major = parser.parse_args().pg
+    work, ours = ROOT / "target/abi" / major, CONFIG["pg"][major]
+    os.umask(0o022)
+    subprocess.run([TESTS / "setup.sh", "install", pg_config(major)], check=True)
+    newest = minor(pathlib.Path(run([pg_config(major), "--bindir"]).strip()) / "postgres")
+
+    folder, config = oldest(major, work)
+    if minor(folder / "bin/postgres") != ours["minimum"]:
+        raise Failed(f"{ours['oldest']} is {minor(folder / 'bin/postgres')}, not {ours['minimum']}")
+    print(f"abi: built with the headers of {newest}, run on {ours['minimum']}", flush=True)
+    run([ROOT / "packaging/files.sh", folder / "lib/postgresql", folder / "share/postgresql/extension"])
+    regress(major, folder / "lib/postgresql", config)
+
+    if "older" not in ours:
+        print(f"abi: no headers of {major} older than those of {newest} are at hand")
+        return
+    headers = older(major, work)
+    print(f"abi: built with the headers of {minor(headers)}, run on {newest} (compiling takes minutes)", flush=True)
+    target = ROOT / "target/abi/build"
+    cargo(major, "build", "--locked", "--release", "--target-dir", target, env={"PGRX_PG_CONFIG_PATH": str(headers)}, log="abi.log")
+    library = work / "lib"
+    library.mkdir(exist_ok=True)
+    shutil.copy(target / "release/libprofile_cache.so", library / "profile_cache.so")
+    regress(major, library)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (Failed, subprocess.CalledProcessError) as failure:
+        sys.exit(str(failure))
