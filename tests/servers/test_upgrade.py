@@ -2,6 +2,7 @@
 nothing is lost and nothing stale. What was released is built again from this repository's history.
 """
 
+import collections
 import shutil
 import subprocess
 import tomllib
@@ -74,9 +75,11 @@ def test_update(server, database, version):
         expect("status", said, f"the SQL objects are of version {version} and this session's library of {COMING}: ALTER EXTENSION profile_cache UPDATE, or reconnect")
         server.sql(database, "UPDATE user_profile SET phone = '2' WHERE id = 5")
         loaded.do("BEGIN; UPDATE user_subscription SET plan_id = 'pro' WHERE user_id = 6")
-        kinds = server.sql(database, KINDS)
+        before = collections.Counter(server.sql(database, KINDS).split(", "))
         server.sql(database, "ALTER EXTENSION profile_cache UPDATE")
-        expect("pending, before and after", server.sql(database, KINDS), kinds)
+        # The update itself is DDL on what the view calls.
+        after = collections.Counter(server.sql(database, KINDS).split(", "))
+        expect("pending before, and no longer", before - after, collections.Counter())
         expect("wrong after the update", server.sql(database, WRONG), 0)
         loaded.do("COMMIT")
         expect("the old library's write", loaded.do("UPDATE user_profile SET phone = '3' WHERE id = 7"), "")
@@ -105,6 +108,10 @@ KINDS = """SELECT string_agg(k, ', ' ORDER BY k) FROM (
 
 def leave_pending(server, database):
     """Pending rows of every kind: numbered and held up, new, of everybody, of a redefinition, unseen, keys with and without a row."""
+    # An enum, whose labels DDL can rename beside whoever holds locks on tables.
+    server.sql(database, "CREATE TYPE standing AS ENUM ('new', 'good'); ALTER TABLE user_profile ADD COLUMN standing standing DEFAULT 'new'")
+    server.sql(database, "SELECT profile_cache.attach()")
+    server.sql(database, "CALL profile_cache.refresh()")
     server.sql(database, "BEGIN; UPDATE user_subscription SET plan_id = 'team' WHERE user_id = 1; PREPARE TRANSACTION 'upgrade';")
     server.sql(database, "UPDATE subscription_plan SET display_name = 'Team+' WHERE id = 'team'")
     absent = "SET session_replication_role = replica; INSERT INTO user_role (user_id, role_id, assigned_at) VALUES (9999, 1, now())"
@@ -115,7 +122,7 @@ def leave_pending(server, database):
     server.sql(database, "SELECT profile_cache.invalidate(supabase_user_id) FROM user_profile WHERE id IN (2, 3)")
     with Session(server, database) as holder:
         holder.do("BEGIN; LOCK TABLE profile_cache.attachment IN SHARE MODE")
-        server.sql(database, "ALTER TABLE user_profile ADD COLUMN nickname text")
+        server.sql(database, "ALTER TYPE standing RENAME VALUE 'new' TO 'fresh'")
         holder.do("COMMIT")
     kinds = server.sql(database, KINDS)
     for kind in ("numbered", "progress", "new role", "key", "unmatched", "unseen"):
