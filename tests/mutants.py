@@ -14,10 +14,11 @@ A mutant is an entry of tests/mutants/*.toml:
     search = "text that occurs once in all of src/ and sql/; any white space stands for any"
     replace = "what stands there instead"
     tests = ["members"]                 the specs that must fail; part = "regress" for others
+    pg = 18                             the major that it shows on, where that is not 15
 
 Several pairs: search and replace as lists. Each mutant is built and tested in a copy of the
 tree under target/mutants (pytest --library): nothing is installed, but the extension's SQL is
-the installed one, so `make install` comes first.
+the installed one, so `make install` comes first (for 18 with PG_CONFIG=target/postgresql/18/…).
 First the tree as it is must pass every test named. A mutant is killed when a test fails;
 `stale` beside it says that a stale document was seen, the worst that a missing guard can do.
 Exit status 0 only if all were killed.
@@ -40,7 +41,7 @@ WORK = ROOT / "target" / "mutants"
 SOURCE, TREE, LIBRARIES = WORK / "source", WORK / "tree", WORK / "lib"
 BUILT = ["Cargo.toml", "Cargo.lock", "profile_cache.control", "src", "sql"]
 TESTS = ["pgrx-test.toml", "pytest.ini", "tests"]
-KEYS = {"guard", "rule", "search", "replace", "tests", "part"}
+KEYS = {"guard", "rule", "search", "replace", "tests", "part", "pg"}
 # The test of that name in a part, for pytest.
 NODES = {
     "regress": "tests/regress/test_regress.py::test_regress[{}]", "isolation": "tests/isolation/test_isolation.py::test_isolation[{}]",
@@ -100,8 +101,8 @@ def mutated(m, texts):
     return files
 
 
-def build(files, name):
-    """Builds the tree with `files` in place of its own; returns the folder of the library."""
+def build(files, name, pg):
+    """Builds the tree for a major with `files` in place of its own; returns the folder of the library."""
     wanted = {}
     for top in BUILT:
         for path in [SOURCE / top] if (SOURCE / top).is_file() else sorted((SOURCE / top).rglob("*")):
@@ -116,9 +117,9 @@ def build(files, name):
     env = os.environ | {
         "CARGO_TARGET_DIR": str(WORK / "build"), "CARGO_PROFILE_RELEASE_LTO": "off",
         "CARGO_PROFILE_RELEASE_OPT_LEVEL": "1", "CARGO_INCREMENTAL": "1", "CARGO_TERM_COLOR": "never",
-        "PGRX_PG_CONFIG_PATH": pg_config(15),
+        "PGRX_PG_CONFIG_PATH": pg_config(pg),
     }  # fmt: skip
-    done = subprocess.run(["nice", "cargo", "build", "--release"], cwd=TREE, env=env, text=True, capture_output=True)
+    done = subprocess.run(["nice", "cargo", "build", "--release", "--no-default-features", "--features", f"pg{pg}"], cwd=TREE, env=env, text=True, capture_output=True)
     if done.returncode:
         raise SyntaxError(done.stderr[-3000:])
     folder = LIBRARIES / name
@@ -127,11 +128,11 @@ def build(files, name):
     return folder
 
 
-def run(library, part, tests):
+def run(library, part, tests, pg):
     """Which of the tests fail; whether a stale document was seen; and what was printed."""
     # Said outright: the library's folder, an argument too, would have pytest look for its root above both.
     root = ["-c", SOURCE / "pytest.ini", "--rootdir", SOURCE]
-    command = [ROOT / "tests" / ".venv/bin/python", "-m", "pytest", *root, "--library", library, "--step-timeout", STEP_TIMEOUT]
+    command = [ROOT / "tests" / ".venv/bin/python", "-m", "pytest", *root, "--library", library, "--step-timeout", STEP_TIMEOUT, "--pg", pg]
     command += [NODES[part].format(test) for test in tests]
     done = subprocess.run([str(c) for c in command], cwd=SOURCE, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     if done.returncode not in (0, 1):  # it was not the tests that failed
@@ -177,18 +178,20 @@ def main():
         else:
             SOURCE.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(ROOT / top, SOURCE / top)
+    # Other majors are found below the tree that tests them.
+    (SOURCE / "target").mkdir()
+    (SOURCE / "target/postgresql").symlink_to(ROOT / "target/postgresql")
     # The same that was looked through.
     if sources(SOURCE) != texts:
         sys.exit("the source was edited just now: once more, please")
     subprocess.run([ROOT / "tests" / "setup.sh", "venv"], check=True)
 
     print("the tree as it is", flush=True)
-    library = build({}, "none")
     by_part = {}
     for m in wanted.values():
-        by_part.setdefault(m.get("part", "isolation"), set()).update(m["tests"])
-    for part, tests in by_part.items():
-        failed, _, output = run(library, part, sorted(tests))
+        by_part.setdefault((m.get("pg", 15), m.get("part", "isolation")), set()).update(m["tests"])
+    for (pg, part), tests in sorted(by_part.items()):
+        failed, _, output = run(build({}, "none", pg), part, sorted(tests), pg)
         if failed:
             sys.exit(f"fails without any mutation:\n{output}")
 
@@ -196,12 +199,12 @@ def main():
     for name, m in wanted.items():
         start = time.monotonic()
         try:
-            library = build(files[name], name)
+            library = build(files[name], name, m.get("pg", 15))
         except SyntaxError as e:
             broken.append(name)
             print(f"  BROKEN         {name} does not compile:\n{e}", flush=True)
             continue
-        failed, stale, _ = run(library, m.get("part", "isolation"), m["tests"])
+        failed, stale, _ = run(library, m.get("part", "isolation"), m["tests"], m.get("pg", 15))
         if failed:
             killed += 1
         else:

