@@ -13,7 +13,7 @@ SELECT profile_cache.attach();
 CALL profile_cache.refresh();
 SELECT profile_cache.explain(u(2)) ->> 'served_from' AS "from";
 -- Another version, which differs by more than what stands beside: a session that has loaded this one's library.
-CREATE OR REPLACE FUNCTION profile_cache.layout() RETURNS integer LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN 2;
+CREATE OR REPLACE FUNCTION profile_cache.layout() RETURNS integer LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT 2';
 UPDATE profile_cache.attachment SET problem = problem;
 SELECT get_profile(u(2));
 SELECT profile_cache.explain(u(2));
@@ -29,7 +29,7 @@ ALTER TABLE user_profile ADD COLUMN nickname text;
 CREATE VIEW unrelated AS SELECT 1 AS one;
 SELECT reason, count(*) FROM profile_cache.pending GROUP BY 1 ORDER BY 1;
 -- The same version again.
-CREATE OR REPLACE FUNCTION profile_cache.layout() RETURNS integer LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN 1;
+CREATE OR REPLACE FUNCTION profile_cache.layout() RETURNS integer LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT 1';
 UPDATE profile_cache.attachment SET problem = problem;
 SELECT profile_cache.explain(u(2)) ->> 'served_from' AS "from", profile_cache.explain(u(2)) ->> 'reason' AS reason;
 SELECT get_profile(u(2)) = (SELECT document FROM profile_document WHERE supabase_user_id = u(2)) AS same;
