@@ -5,7 +5,8 @@ COMMENT ON SCHEMA profile_cache IS 'profile_cache: cached user profiles that are
 
 -- Which layout of our tables the SQL objects of this version have. The library, which may be another version's, writes
 -- into no layout but its own.
-CREATE FUNCTION profile_cache.layout() RETURNS integer LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT 1';
+CREATE FUNCTION profile_cache.layout() RETURNS integer LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp AS 'SELECT 1';
 COMMENT ON FUNCTION profile_cache.layout() IS 'the layout of this extension''s tables, for the library to compare with its own';
 
 -- State. pg_dump carries attachment, epoch, pending_epoch, pending_key and failure; epoch_progress, horizon, unmatched_key, reached
