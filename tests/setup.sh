@@ -159,7 +159,7 @@ package_root() {
     say "downloading a Debian ($release) with PostgreSQL $1, to install the package there"
     mkdir -p target/root
     quietly "root-$1.log" as_root mmdebstrap --mode=root --variant=minbase --include="postgresql-$1" \
-        --aptopt="$(apt-config dump Acquire)" --keyring=/usr/share/keyrings/debian-archive-keyring.gpg \
+        --dpkgopt=force-unsafe-io --aptopt="$(apt-config dump Acquire)" --keyring=/usr/share/keyrings/debian-archive-keyring.gpg \
         "$release" "$new" "$(mirror)"
     mv -f "$new" "$tar"
 }

@@ -62,6 +62,7 @@ CONF
     for package in "$apt"/archives/*.deb; do
         dpkg-deb --fsys-tarfile "$package" | tar -x -C "$folder" --no-same-owner
     done
+    [ ! -d "$folder/lib" ] || cp -a "$folder/lib/." "$folder/usr/lib" # Debian 12 has some libraries outside of usr
     rm -r "$apt"
 
     # Programs name the C library's loader by its path, and that looks for libraries where the machine has its own.

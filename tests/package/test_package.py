@@ -104,6 +104,14 @@ def test_lintian(package):
     run(["lintian", "--allow-root", "--fail-on", "error,warning", package])
 
 
+def test_scripts(package):
+    """Each script of sql/ is in it: the install script under its version's name, upgrades as they are."""
+    listed = run(["dpkg-deb", "--contents", package])
+    upgrades = [path.name for path in (ROOT / "sql").glob("profile_cache--*.sql")]
+    if missing := [name for name in (f"profile_cache--{version()}.sql", *upgrades) if f"/extension/{name}\n" not in listed]:
+        raise Failed(f"not in {package.name}: {', '.join(missing)}")
+
+
 def test_install_use_remove(major, package, say):
     """apt installs it, which needs nothing but what the server brought; it works; purged, it leaves no file behind."""
     if "release" not in CONFIG["pg"][major]:
