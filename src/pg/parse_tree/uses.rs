@@ -85,6 +85,11 @@ impl Reader<'_> {
                 NodeTag::T_CoerceViaIO => {
                     printed.push(pg_sys::exprType((*n.cast::<pg_sys::CoerceViaIO>()).arg.cast()));
                 }
+                // A number is as good as a name, and pg_upgrade gives these objects others.
+                NodeTag::T_RelabelType => printed.extend(renumbered(n)),
+                NodeTag::T_FuncExpr if found.contains(&pg_sys::F_INT8_OID) => {
+                    printed.extend(renumbered(n));
+                }
                 NodeTag::T_XmlExpr => {
                     printed.extend(children(n).into_iter().map(|c| pg_sys::exprType(c)));
                 }
@@ -134,6 +139,26 @@ const ORDERED: [&str; 12] = [
     "json_object_agg_unique",
     "json_object_agg_unique_strict",
 ];
+
+/// The types of values below a node that name objects whose numbers pg_upgrade does not keep (it keeps those of
+/// relations, types and roles).
+unsafe fn renumbered(n: *mut pg_sys::Node) -> Vec<Oid> {
+    const RENUMBERED: [Oid; 8] = [
+        pg_sys::REGPROCOID,
+        pg_sys::REGPROCEDUREOID,
+        pg_sys::REGOPEROID,
+        pg_sys::REGOPERATOROID,
+        pg_sys::REGCOLLATIONOID,
+        pg_sys::REGNAMESPACEOID,
+        pg_sys::REGCONFIGOID,
+        pg_sys::REGDICTIONARYOID,
+    ];
+    // SAFETY: see above; what is below these expressions are expressions.
+    unsafe {
+        let types = children(n).into_iter().map(|c| pg_sys::exprType(c));
+        types.filter(|t| RENUMBERED.contains(t)).collect()
+    }
+}
 
 /// Whether a function takes values of any type.
 fn polymorphic(function: Oid) -> bool {
