@@ -5,6 +5,7 @@
     tests/.venv/bin/pytest tests/regress -k 'attach or refresh'     some tests of a part
     tests/.venv/bin/pytest --lf                                     those that failed the last time
     tests/.venv/bin/pytest tests/stress --seed 7 --seconds 600
+    tests/.venv/bin/pytest tests/servers/test_moves.py --pg 18 --from 15 --from 16      moved from these majors to that
     tests/.venv/bin/pytest tests/regress -k attach --accept         takes what came out as expected
 
 (`tests/setup.sh venv` makes tests/.venv.) Each part ends with a line `NAME: N passed, N failed`. Green means that something

@@ -88,7 +88,10 @@ def go_astray(server, database):
 
 
 def test_promotion_and_rewind(primary):
-    """A standby is promoted in the middle of a refresh, beside sessions that stay; the old primary is rewound and follows it."""
+    """A standby is promoted in the middle of a refresh, beside sessions that stay; the old primary is rewound and follows it.
+
+    Rules: E6.
+    """
     database = "failover"
     primary.start(full_page_writes="on", wal_keep_size="1GB")
     primary.create(database)
@@ -149,7 +152,10 @@ def test_promotion_and_rewind(primary):
 
 
 def test_point_in_time(primary):
-    """A base backup, the archive, and a restore point in the middle of a refresh: documents are those of that moment."""
+    """A base backup, the archive, and a restore point in the middle of a refresh: documents are those of that moment.
+
+    Rules: E6.
+    """
     database = "recovered"
     archive = primary.dir / "archive"
     primary.run_server_command("mkdir", archive)

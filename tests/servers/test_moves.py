@@ -35,7 +35,10 @@ def upgrade(old, new):
 
 
 def test_pg_upgrade(server, older):
-    """Each database has something else pending; what is cached and has nothing pending is served from the cache at once."""
+    """Each database has something else pending; what is cached and has nothing pending is served from the cache at once.
+
+    Rules: D3.
+    """
     few, all_kinds, code = "few", "all_kinds", "code"
     for name in (few, all_kinds, code):
         older.create(name)

@@ -1,5 +1,5 @@
 -- Which DDL makes something pending, and which leaves the cache alone. Each statement is tried and rolled back.
--- Rules: D7, D8.
+-- Rules: D3, D7, D8.
 \set ECHO none
 \i include/tables.sql
 \i include/check.sql
