@@ -80,15 +80,10 @@ impl Reader<'_> {
                     self.numbers.push(w.winref);
                 }
             }
-            let mut printed: Vec<Oid> = vec![];
+            let mut printed = renumbered(n, &found);
             match (*n).type_ {
                 NodeTag::T_CoerceViaIO => {
                     printed.push(pg_sys::exprType((*n.cast::<pg_sys::CoerceViaIO>()).arg.cast()));
-                }
-                // A number is as good as a name, and pg_upgrade gives these objects others.
-                NodeTag::T_RelabelType => printed.extend(renumbered(n)),
-                NodeTag::T_FuncExpr if found.contains(&pg_sys::F_INT8_OID) => {
-                    printed.extend(renumbered(n));
                 }
                 NodeTag::T_XmlExpr => {
                     printed.extend(children(n).into_iter().map(|c| pg_sys::exprType(c)));
@@ -140,9 +135,9 @@ const ORDERED: [&str; 12] = [
     "json_object_agg_unique_strict",
 ];
 
-/// The types of values below a node that name objects whose numbers pg_upgrade does not keep (it keeps those of
-/// relations, types and roles).
-unsafe fn renumbered(n: *mut pg_sys::Node) -> Vec<Oid> {
+/// Where a node makes a number of an object's name, the types of such values, as far as pg_upgrade gives these objects
+/// other numbers (it keeps those of relations, types and roles). `calls`: the functions that the node calls.
+unsafe fn renumbered(n: *mut pg_sys::Node, calls: &[Oid]) -> Vec<Oid> {
     const RENUMBERED: [Oid; 8] = [
         pg_sys::REGPROCOID,
         pg_sys::REGPROCEDUREOID,
@@ -155,6 +150,9 @@ unsafe fn renumbered(n: *mut pg_sys::Node) -> Vec<Oid> {
     ];
     // SAFETY: see above; what is below these expressions are expressions.
     unsafe {
+        if (*n).type_ != NodeTag::T_RelabelType && !calls.contains(&pg_sys::F_INT8_OID) {
+            return vec![];
+        }
         let types = children(n).into_iter().map(|c| pg_sys::exprType(c));
         types.filter(|t| RENUMBERED.contains(t)).collect()
     }
