@@ -5,15 +5,18 @@ PG_CONFIG ?= pg_config
 
 # The newest major that is tested, and what CI runs on it; all that is not the app's, on any but 15.
 NEWEST = 18
-SHORT = tests/lint/test_lint.py::test_clippy tests/regress tests/isolation tests/catalogue
+SHORT = tests/lint/test_lint.py::test_clippy tests/regress tests/isolation tests/catalogue tests/servers/test_moves.py
+# From which majors `make moves` moves to the newest, by pg_upgrade and by a dump; CI and `make test PG=NN` do it from 15.
+OLDER = 15 16
 NO_APP = $(addprefix tests/,lint unit regress isolation stress catalogue servers docs)
 
-.PHONY: help demo test newest installcheck bench bench-app install package abi fmt lint
+.PHONY: help demo test newest moves installcheck bench bench-app install package abi fmt lint
 
 help:
 	@echo "make demo                   the extension at work: 100,000 users on a private PostgreSQL"
 	@echo "make test                   everything CI runs; less of it: tests/.venv/bin/pytest (tests/conftest.py says how)"
 	@echo "make test PG=16             on one PostgreSQL major version, which is downloaded: all but the app, on 15 all"
+	@echo "make moves                  pg_upgrade, and a dump, from older majors into the newest"
 	@echo "make bench [QUICK=1]        the comparison with its peers, into tests/output/bench/report.md"
 	@echo "make bench-app [QUICK=1]    the example app's endpoint, four ways, into tests/output/bench-app/report.md"
 	@echo "make install PG_CONFIG=...  builds and installs into that PostgreSQL"
@@ -39,6 +42,11 @@ newest:
 	@tests/setup.sh prepare $(NEWEST)
 	@tests/.venv/bin/python -m pytest --pg $(NEWEST) $(SHORT)
 	@tests/.venv/bin/python -m pytest --pg $(NEWEST) tests/stress --seconds 20
+
+moves:
+	@tests/setup.sh prepare $(NEWEST)
+	@tests/setup.sh venv
+	@tests/.venv/bin/python -m pytest --pg $(NEWEST) tests/servers/test_moves.py $(addprefix --from ,$(OLDER))
 
 installcheck:
 	@python3 tests/installcheck.py --pg-config $(PG_CONFIG)

@@ -7,7 +7,7 @@ With what `make install` makes:
 - built with the headers of the newest minor at hand, run on the oldest that is supported (`oldest`): isolation and stress,
   for what regress expects has words that the server has changed since;
 - built with the headers of an older one (`older`, where one can be had), run on the newest at hand: regress.
-Everything but what is installed lies in target/abi. Ten minutes; not part of `make test`.
+Everything but what is installed lies in target/abi and target/oldest. Ten minutes; not part of `make test`.
 """
 
 import argparse
@@ -20,16 +20,7 @@ import sys
 
 from lib.cluster import CONFIG, ROOT, TESTS, clean_environment, pg_config
 from lib.command import Failed, cargo, run
-
-# Asks for a server that is laid out here; all else is as the newest minor has it.
-PG_CONFIG = """#!/bin/sh
-case $1 in
---bindir) echo {folder}/bin ;;
---pkglibdir) echo {folder}/lib/postgresql ;;
---sharedir) echo {folder}/share/postgresql ;;
-*) exec {newest} "$@" ;;
-esac
-"""
+from lib.oldest import install
 
 
 def minor(postgres):
@@ -40,26 +31,6 @@ def test(major, tests, library, config=None):
     """pytest says what it does itself; its exit status is ours."""
     env = clean_environment() | ({"PROFILE_CACHE_CONFIG": str(config)} if config else {})
     subprocess.run([TESTS / ".venv/bin/pytest", *tests, "--pg", major, "--library", library], cwd=ROOT, env=env, check=True)
-
-
-def oldest(major, work):
-    """The oldest supported minor, from npm: postgres, its libraries and contrib. The newest one's clients do for it."""
-    folder, newest = work / "oldest", pg_config(major)
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    package = run(["npm", "pack", "--silent", CONFIG["pg"][major]["oldest"].removeprefix("npm:")], cwd=folder).split()[-1]
-    run(["tar", "-x", "--strip-components=2", "-f", package, "package/native"], cwd=folder)
-    run(["/sbin/ldconfig", "-n", folder / "lib"])  # links by which libraries are found; npm has none in its packages
-    for program in pathlib.Path(run([newest, "--bindir"]).strip()).iterdir():
-        if not (folder / "bin" / program.name).exists():
-            (folder / "bin" / program.name).symlink_to(program)
-    asked = folder / "pg_config"
-    asked.write_text(PG_CONFIG.format(folder=folder, newest=newest))
-    asked.chmod(0o755)
-    run(["chmod", "-R", "a+rX", folder])
-    config = folder / "pgrx-test.toml"
-    config.write_text((ROOT / "pgrx-test.toml").read_text().replace(f'"{CONFIG["pg"][major]["pg_config"]}"', f'"{asked}"'))
-    return folder, config
 
 
 def older(major, work):
@@ -79,7 +50,9 @@ def main():
     subprocess.run([TESTS / "setup.sh", "install", pg_config(major)], check=True)
     newest = minor(pathlib.Path(run([pg_config(major), "--bindir"]).strip()) / "postgres")
 
-    folder, config = oldest(major, work)
+    folder = install(major, ROOT / "target/release/libprofile_cache.so")
+    config = folder / "pgrx-test.toml"
+    config.write_text((ROOT / "pgrx-test.toml").read_text().replace(f'"{ours["pg_config"]}"', f'"{folder / "pg_config"}"'))
     if minor(folder / "bin/postgres") != ours["minimum"]:
         raise Failed(f"{ours['oldest']} is {minor(folder / 'bin/postgres')}, not {ours['minimum']}")
     print(f"abi: built with the headers of {newest}, run on {ours['minimum']}", flush=True)

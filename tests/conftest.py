@@ -5,6 +5,7 @@
     tests/.venv/bin/pytest tests/regress -k 'attach or refresh'     some tests of a part
     tests/.venv/bin/pytest --lf                                     those that failed the last time
     tests/.venv/bin/pytest tests/stress --seed 7 --seconds 600
+    tests/.venv/bin/pytest tests/servers/test_moves.py --pg 18 --from 15 --from 16      moved from these majors to that
     tests/.venv/bin/pytest tests/regress -k attach --accept         takes what came out as expected
 
 (`tests/setup.sh venv` makes tests/.venv.) Each part ends with a line `NAME: N passed, N failed`. Green means that something
@@ -30,6 +31,7 @@ def pytest_addoption(parser):
     group = parser.getgroup("profile_cache")
     group.addoption("--pg", default="15", choices=CONFIG["pg"], help="PostgreSQL's major version")
     group.addoption("--library", help="a folder with another profile_cache.so to test; nothing is installed then")
+    group.addoption("--from", dest="older", action="append", choices=CONFIG["pg"], help="servers: moved from this major to the other, repeatable (15)")
     group.addoption("--accept", action="store_true", help="regress, isolation: results become the expected output")
     group.addoption("--step-timeout", type=int, default=60, help="isolation: seconds after which a step that hangs is cancelled (60)")
     group.addoption("--seed", type=int, default=1, help="stress, catalogue: where it starts (1)")
@@ -128,12 +130,22 @@ def say(record_property):
 
 
 @pytest.fixture(scope="session")
-def server(pytestconfig):
+def install(pytestconfig):
+    """install(major): builds and installs the extension for it, unless this run is told of a library."""
+
+    def install(major):
+        if not pytestconfig.getoption("--library"):
+            with pytestconfig.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+                subprocess.run([TESTS / "setup.sh", "install", pg_config(major), "tested"], check=True)
+
+    return install
+
+
+@pytest.fixture(scope="session")
+def server(pytestconfig, install):
     """The private server that all tests share, each with a database of its own."""
     major, library = pytestconfig.getoption("--pg"), pytestconfig.getoption("--library")
-    if not library:
-        with pytestconfig.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
-            subprocess.run([TESTS / "setup.sh", "install", pg_config(major), "tested"], check=True)
+    install(major)
     with Cluster(major, library) as cluster:
         for number in (signal.SIGTERM, signal.SIGHUP):  # ends the run as Ctrl-C does; a test must not catch it
             signal.signal(number, lambda n, _: pytest.exit(f"signal {n}", 128 + n))

@@ -132,7 +132,7 @@ fn attached(record: Record, watched: &mut Vec<Oid>) -> Result<Attached, State> {
         document,
         key,
         columns,
-        read: read_relations(relations, &tables),
+        read: read_relations(profile, document, relations, &tables),
         tables,
         trusted_from,
         degraded,
@@ -307,22 +307,34 @@ fn relations_of(document: Oid) -> Vec<Oid> {
 
 /// What computing reads: these relations, the used tables, and their indexes.
 ///
-/// Beside them, as far as they are written down, the relations of row types: whoever prints a row opens its type's.
-fn read_relations(relations: Vec<Oid>, tables: &[UsedTable]) -> Vec<Oid> {
+/// Beside them the relations of row types: whoever prints a row opens its type's. They are looked for where nothing is
+/// written down by this cluster's numbers, as after pg_upgrade.
+fn read_relations(
+    profile: Oid,
+    document: Oid,
+    relations: Vec<Oid>,
+    tables: &[UsedTable],
+) -> Vec<Oid> {
     let tables: Vec<Oid> = tables.iter().map(|t| t.oid).collect();
-    let indexes = spi::all(
+    let oids = |sql: &str, args: &[Arg]| spi::all(sql, Snapshot::Latest, args, |r| r.oid(1));
+    let indexes = oids(
         "SELECT i.indexrelid FROM pg_catalog.pg_index AS i WHERE i.indrelid = ANY ($1)",
-        Snapshot::Latest,
         &[Arg::oids(&tables)],
-        |r| r.oid(1),
     );
-    let rows = spi::all(
-        "SELECT t.typrelid FROM profile_cache.reached AS r JOIN pg_catalog.pg_type AS t ON t.oid = r.objid \
-         WHERE r.server = $1 AND r.classid = 'pg_catalog.pg_type'::pg_catalog.regclass AND t.typrelid <> 0",
-        Snapshot::Latest,
-        &[Arg::int8(Some(catalog::place().0))],
-        |r| r.oid(1),
+    let (server, database) = catalog::place();
+    // Without a relation: the database, which stands there beside what is written down for it.
+    let mut rows = oids(
+        "SELECT t.typrelid FROM profile_cache.reached AS r LEFT JOIN pg_catalog.pg_type AS t \
+          ON t.oid = r.objid AND t.typrelid <> 0 AND r.classid = 'pg_catalog.pg_type'::pg_catalog.regclass \
+         WHERE r.server = $1 AND (t.oid IS NOT NULL OR r.objid = $2 AND r.classid = 'pg_catalog.pg_database'::pg_catalog.regclass)",
+        &[Arg::int8(Some(server)), Arg::oid(database)],
     );
+    if rows.is_empty() {
+        rows = oids(
+            "SELECT t.typrelid FROM pg_catalog.pg_type AS t WHERE t.oid = ANY ($1) AND t.typrelid <> 0",
+            &[Arg::oids(&Reached::by_view(profile, document).types())],
+        );
+    }
     let mut read = relations;
     for row in rows.into_iter().flatten() {
         if !read.contains(&row) {

@@ -275,6 +275,16 @@ pub fn seen(concerns: &[&Unseen], rest: &[&Unseen]) {
     spi::run("DELETE FROM profile_cache.pending_epoch WHERE id = ANY ($1)", &[ids(rest)]);
 }
 
+/// DDL that nobody has looked at in another cluster was written down by numbers that may be other objects' here, as after
+/// pg_upgrade: it counts as being about `all`, which everything is about. By who has the attachment's row locked.
+pub fn of_elsewhere(all: Oid) {
+    let _us = as_ourselves();
+    spi::run(
+        "UPDATE profile_cache.pending_epoch AS p SET about = array_append(p.about, $1) WHERE p.about IS NOT NULL",
+        &[Arg::oid(all)],
+    );
+}
+
 /// Nothing is attached any more, so that nothing is pending. DDL that nobody has looked at may concern who attaches next.
 pub fn forget_everything() {
     xact_state::forget_pending();

@@ -90,9 +90,10 @@ class Cluster(Server):
     user = "postgres"  # the superuser in the database, whoever runs the server
     port = "5432"  # only names the socket, in a folder that nobody shares
 
-    def __init__(self, major, library=None):
-        self.major = str(major)
-        super().__init__(pg_config(self.major), clean_environment())
+    def __init__(self, major, library=None, initdb=(), asked=None):
+        """initdb: options for it beside ours. asked: the pg_config of another minor release."""
+        self.major, self.initdb = str(major), initdb
+        super().__init__(asked or pg_config(self.major), clean_environment())
         # Found before the installed library of the same name.
         self.library = {"dynamic_library_path": f"{library}:$libdir"} if library else {}
         # Not $TMPDIR: that may lie under a home that the server's user cannot enter,
@@ -107,7 +108,7 @@ class Cluster(Server):
     def run_server_command(self, *args):
         # Output goes to a file: a pipe would stay open for as long as the server runs.
         with tempfile.TemporaryFile("w+") as out:
-            done = subprocess.run(self.server_command(*args), cwd="/", env=self.env, stdout=out, stderr=out)
+            done = subprocess.run(self.server_command(*args), cwd=self.dir, env=self.env, stdout=out, stderr=out)
             if done.returncode:
                 out.seek(0)
                 raise RuntimeError(f"{args[0]} failed:\n{out.read()}{self.log_tail()}")
@@ -125,7 +126,7 @@ class Cluster(Server):
         try:
             data = self.dir / "data"
             self.run_server_command(
-                self.bindir / "initdb", "-D", data, "-U", self.user, "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"
+                self.bindir / "initdb", "-D", data, "-U", self.user, "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync", *self.initdb
             )
             self.start()
         except BaseException:

@@ -1,6 +1,37 @@
-"""A database for each test."""
+"""A database for each test; and the older majors that it is moved from."""
+
+import subprocess
 
 import pytest
+
+from lib import oldest
+from lib.cluster import Cluster, pg_config
+
+
+def older_majors(config):
+    return [major for major in config.getoption("older") or ["15"] if int(major) < int(config.getoption("--pg"))]
+
+
+def pytest_ignore_collect(collection_path, config):
+    """Nothing is moved to a major from itself."""
+    return True if collection_path.name == "test_moves.py" and not older_majors(config) else None
+
+
+def pytest_generate_tests(metafunc):
+    if "older" in metafunc.fixturenames:
+        metafunc.parametrize("older", older_majors(metafunc.config), indirect=True)
+
+
+@pytest.fixture
+def older(request, install):
+    """A server of an older major, for this test alone: of its oldest minor release, since PostgreSQL promises to take over
+    no release that is younger than the new major's own. With checksums, as pg_upgrade wants both servers or neither."""
+    install(request.param)
+    asked = pg_config(request.param)
+    libraries = subprocess.run([asked, "--pkglibdir"], check=True, text=True, capture_output=True).stdout.strip()
+    folder = oldest.install(request.param, f"{libraries}/profile_cache.so")
+    with Cluster(request.param, initdb=["--data-checksums"], asked=folder / "pg_config") as cluster:
+        yield cluster
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@
 use crate::attachment::{self, Recorded};
 use crate::blockers::{Mode, blockers};
 use crate::error::Error;
+use crate::pending;
 use crate::pg::spi::{self, Arg, Snapshot};
 use crate::pg::{Oid, catalog, tuple};
 use crate::proof::reach;
@@ -87,6 +88,9 @@ pub(super) fn write_reached(recorded: &Recorded) -> bool {
     let Some(changes) = changes_of_reached(recorded) else {
         return true;
     };
+    if changes.all {
+        pending::of_elsewhere(here().1);
+    }
     let _us = as_ourselves();
     let server = || Arg::int8(Some(catalog::place().0));
     let columns = |objects: &[(Object, bool)]| {

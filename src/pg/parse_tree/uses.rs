@@ -80,7 +80,7 @@ impl Reader<'_> {
                     self.numbers.push(w.winref);
                 }
             }
-            let mut printed: Vec<Oid> = vec![];
+            let mut printed = renumbered(n, &found);
             match (*n).type_ {
                 NodeTag::T_CoerceViaIO => {
                     printed.push(pg_sys::exprType((*n.cast::<pg_sys::CoerceViaIO>()).arg.cast()));
@@ -134,6 +134,29 @@ const ORDERED: [&str; 12] = [
     "json_object_agg_unique",
     "json_object_agg_unique_strict",
 ];
+
+/// Where a node makes a number of an object's name, the types of such values, as far as pg_upgrade gives these objects
+/// other numbers (it keeps those of relations, types and roles). `calls`: the functions that the node calls.
+unsafe fn renumbered(n: *mut pg_sys::Node, calls: &[Oid]) -> Vec<Oid> {
+    const RENUMBERED: [Oid; 8] = [
+        pg_sys::REGPROCOID,
+        pg_sys::REGPROCEDUREOID,
+        pg_sys::REGOPEROID,
+        pg_sys::REGOPERATOROID,
+        pg_sys::REGCOLLATIONOID,
+        pg_sys::REGNAMESPACEOID,
+        pg_sys::REGCONFIGOID,
+        pg_sys::REGDICTIONARYOID,
+    ];
+    // SAFETY: see above; what is below these expressions are expressions.
+    unsafe {
+        if (*n).type_ != NodeTag::T_RelabelType && !calls.contains(&pg_sys::F_INT8_OID) {
+            return vec![];
+        }
+        let types = children(n).into_iter().map(|c| pg_sys::exprType(c));
+        types.filter(|t| RENUMBERED.contains(t)).collect()
+    }
+}
 
 /// Whether a function takes values of any type.
 fn polymorphic(function: Oid) -> bool {

@@ -1,5 +1,5 @@
 -- Which DDL makes something pending, and which leaves the cache alone. Each statement is tried and rolled back.
--- Rules: D7, D8.
+-- Rules: D3, D7, D8.
 \set ECHO none
 \i include/tables.sql
 \i include/check.sql
@@ -220,6 +220,21 @@ DROP FUNCTION harmless();
 SELECT * FROM pending();
 CALL profile_cache.refresh();
 SELECT count(*) FROM profile_cache.verify();
+-- What nobody has looked at in another cluster names objects by their numbers there, and DDL that concerns nobody comes
+-- before refresh: it is looked at all the same.
+INSERT INTO profile_cache.pending_epoch (redefined, apply, reason, about) VALUES (true, false, 'DDL', '{1}');
+UPDATE profile_cache.reached SET server = 1;
+CREATE FUNCTION harmless() RETURNS int LANGUAGE sql RETURN 1;
+CREATE TEMP TABLE before AS SELECT current FROM profile_cache.epoch;
+CALL profile_cache.refresh();
+SELECT e.current > b.current AS numbered FROM profile_cache.epoch AS e, before AS b;
+-- By the numbers of this one it is known not to concern the document.
+INSERT INTO profile_cache.pending_epoch (redefined, apply, reason, about) VALUES (true, false, 'DDL', '{1}');
+DROP FUNCTION harmless();
+UPDATE before SET current = e.current FROM profile_cache.epoch AS e;
+CALL profile_cache.refresh();
+SELECT e.current > b.current AS numbered FROM profile_cache.epoch AS e, before AS b;
+SELECT * FROM pending();
 -- One of our columns in the place of another, in two transactions.
 ALTER TABLE user_profile DROP COLUMN cached_profile;
 SELECT * FROM pending();

@@ -451,6 +451,11 @@ CREATE VIEW document AS SELECT p.auth_id, jsonb_build_object('from', 'accounts_p
 :attach
 CREATE VIEW document AS SELECT p.auth_id, jsonb_build_object('type', pg_typeof(p.kind)) AS document FROM accounts_profile AS p;
 :attach
+-- So do numbers of objects, where a pg_upgrade does not keep them.
+CREATE VIEW document AS SELECT p.auth_id, jsonb_build_object('by', 'lower(text)'::regprocedure::oid) AS document FROM accounts_profile AS p;
+:attach
+CREATE VIEW document AS SELECT p.auth_id, jsonb_build_object('by', 'english'::regconfig::bigint) AS document FROM accounts_profile AS p;
+:attach
 -- A function of the app that is STABLE may read anything.
 CREATE FUNCTION plan_title(text) RETURNS text LANGUAGE sql STABLE RETURN (SELECT l.title FROM billing_plan AS l WHERE l.id = $1);
 CREATE VIEW document AS SELECT p.auth_id, jsonb_build_object('plan', plan_title('free')) AS document FROM accounts_profile AS p;
