@@ -56,7 +56,6 @@ def main():
     if minor(folder / "bin/postgres") != ours["minimum"]:
         raise Failed(f"{ours['oldest']} is {minor(folder / 'bin/postgres')}, not {ours['minimum']}")
     print(f"abi: built with the headers of {newest}, run on {ours['minimum']}", flush=True)
-    run([ROOT / "packaging/files.sh", folder / "lib/postgresql", folder / "share/postgresql/extension"])
     test(major, ["tests/isolation", "tests/stress", "--seconds", "30"], folder / "lib/postgresql", config)
 
     if "older" not in ours:
