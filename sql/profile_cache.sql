@@ -65,7 +65,7 @@ COMMENT ON TABLE profile_cache.pending_epoch IS 'changes that may concern many p
 COMMENT ON COLUMN profile_cache.pending_epoch.id IS 'the row''s name';
 COMMENT ON COLUMN profile_cache.pending_epoch.epoch IS 'its number; null until refresh assigns it';
 COMMENT ON COLUMN profile_cache.pending_epoch.redefined IS 'the document''s definition has changed, in older snapshots too';
-COMMENT ON COLUMN profile_cache.pending_epoch.apply IS 'logical replication may have something under way of which nothing speaks: it gets no number before that is over';
+COMMENT ON COLUMN profile_cache.pending_epoch.apply IS 'logical replication, or whoever wrote while our tables were out of sight, may have something under way of which nothing speaks: it gets no number before that is over';
 COMMENT ON COLUMN profile_cache.pending_epoch.about IS 'objects of DDL of which nobody knows yet whether it concerns the document: it gets no number before that; null otherwise';
 COMMENT ON COLUMN profile_cache.pending_epoch.reason IS 'what happened';
 COMMENT ON COLUMN profile_cache.pending_epoch.horizon IS 'the next transaction id when it was written, or more';

@@ -125,6 +125,7 @@ pub fn explain(call: &Call) -> Return {
 /// `profile_cache.set_rights()`: for the extension's script, when default privileges may have given away
 /// what is new; and for the extension's owner.
 pub fn set_rights(_: &Call) -> Return {
+    attachment::check_layout();
     let _quiet = attachment::Attaching::begin();
     match rights::home() {
         Some((_, owner)) if owner == current_user() && attachment::recorded().is_none() => {
@@ -142,6 +143,10 @@ pub fn set_rights(_: &Call) -> Return {
 
 /// `profile_cache.status_row()`: what the view `profile_cache.status` shows.
 pub fn status(_: &Call) -> Return {
+    if let Some(gone) = attachment::other_layout() {
+        rights::check_may_watch(None);
+        return Return::Record(monitor::status_of_another_layout(gone.error()));
+    }
     let recorded = attachment::recorded();
     rights::check_may_watch(recorded.and_then(|r| catalog::owner(r.profile)));
     Return::Record(monitor::status())

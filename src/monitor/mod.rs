@@ -9,7 +9,7 @@ mod transactions;
 mod verify;
 mod warnings;
 
-pub use status::status;
+pub use status::{status, status_of_another_layout};
 pub use verify::verify;
 
 use crate::iso8601::iso8601;

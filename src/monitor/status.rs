@@ -7,7 +7,7 @@ use super::transactions::holders;
 use super::warnings::warnings;
 use crate::attachment::{self, Degraded, State};
 use crate::definition::display;
-use crate::error::check_interrupts;
+use crate::error::{Error, check_interrupts};
 use crate::pg::value::Value;
 use crate::pg::{catalog, tuple};
 use crate::settings;
@@ -30,6 +30,14 @@ fn attached() -> (State, bool) {
             return (state, free);
         }
     }
+}
+
+/// The same where our tables are not as this library knows them: why, and nothing that stands in them.
+pub fn status_of_another_layout(error: Error) -> Vec<Option<Value>> {
+    let (message, hint) = error.message_and_hint();
+    let mut row: Vec<Option<Value>> = (0..18).map(|_| None).collect();
+    row.push(Value::texts(&[format!("reads fail: {message}. {hint}")]));
+    row
 }
 
 /// The columns of `profile_cache.status`, in order.

@@ -197,6 +197,23 @@ pub fn applied(reason: &str) {
     );
 }
 
+/// Our own tables may have been out of sight, and what was written meanwhile noted nowhere: the definition counts as
+/// changed, and refresh numbers this only when whoever may have written then is over.
+pub fn out_of_sight(reason: &str) {
+    xact_state::notify_all();
+    xact_state::distrust_everything();
+    {
+        let _us = as_ourselves();
+        spi::run(
+            "INSERT INTO profile_cache.pending_epoch (redefined, apply, reason, horizon) VALUES (true, true, $1, $2)",
+            &[Arg::text(reason), horizon()],
+        );
+    }
+    if let Some((home, _)) = home() {
+        catalog::invalidate(home);
+    }
+}
+
 fn insert_everything(reason: &str, redefined: bool) {
     let _us = as_ourselves();
     spi::run(

@@ -17,11 +17,11 @@ use crate::xact_state;
 pub const OVER: &str = "NOT EXISTS (SELECT FROM pg_locks AS l WHERE l.locktype = 'transactionid' \
    AND l.transactionid = p.written_by::xid AND l.mode = 'ExclusiveLock')";
 
-/// A pending epoch `p` that may get its number now. One that has redefined the document only when it is over: then can
-/// nobody compute by what was before it in a snapshot that shows the number.
+/// A pending epoch `p` that may get its number now. One that has redefined the document, or after which changes are noted
+/// again, only when it is over: then can nobody go by what was before it in a snapshot that shows the number.
 fn assignable() -> String {
     format!(
-        "p.epoch IS NULL AND p.about IS NULL AND (NOT p.redefined OR {OVER}) \
+        "p.epoch IS NULL AND p.about IS NULL AND (NOT (p.redefined OR p.apply) OR {OVER}) \
          AND (NOT p.apply OR EXISTS (SELECT FROM profile_cache.unmatched_key AS b \
           WHERE b.pending = p.id AND NOT EXISTS (SELECT FROM pg_locks AS l WHERE l.virtualtransaction = ANY (b.holders))))",
     )

@@ -12,7 +12,8 @@ use super::{Done, ready};
 use crate::attachment::Attached;
 use crate::definition::{Sql, by_column};
 use crate::error::{Error, check_interrupts};
-use crate::pending::{self, assign};
+use crate::pending::{self, OVER, assign};
+use crate::pg::Oid;
 use crate::pg::spi::{self, Arg, Snapshot};
 use crate::pg::value::Uuid;
 use crate::rights::as_ourselves;
@@ -82,32 +83,35 @@ pub(super) fn epochs(a: &Rc<Attached>, course: &mut Course, most: i32) -> Done {
     Done::default()
 }
 
-/// Where a table may no longer be a target of logical replication: notes what its apply may have under
-/// way, at first sight.
+/// Where a table may no longer be a target of logical replication, or our own tables have been out of sight: notes who
+/// may have something under way of which nothing speaks, at first sight.
 fn note_appliers(a: &Attached) {
-    let waiting = {
+    let tables = a.used();
+    for (which, who) in [
+        ("NOT p.redefined", holders::appliers as fn(&[Oid]) -> Vec<String>),
+        ("p.redefined", holders::appliers_and_writers),
+    ] {
+        let new = format!("p.apply AND p.epoch IS NULL AND {which} AND {OVER}");
+        let waiting = {
+            let _us = as_ourselves();
+            let sql = format!("SELECT FROM profile_cache.pending_epoch AS p WHERE {new} LIMIT 1");
+            spi::one(&sql, Snapshot::New, &[], |_| ())
+        };
+        if waiting.is_none() {
+            continue;
+        }
+        let holders = who(&tables);
         let _us = as_ourselves();
-        spi::one(
-            "SELECT FROM profile_cache.pending_epoch AS p WHERE p.apply AND p.epoch IS NULL LIMIT 1",
-            Snapshot::New,
-            &[],
-            |_| (),
-        )
-    };
-    if waiting.is_none() {
-        return;
+        spi::run(
+            &format!(
+                "INSERT INTO profile_cache.unmatched_key (pending, holders, server_start) \
+                 SELECT p.id, $1, {RUN} FROM profile_cache.pending_epoch AS p WHERE {new} \
+                 ON CONFLICT (pending) DO UPDATE SET holders = excluded.holders, server_start = excluded.server_start \
+                 WHERE unmatched_key.server_start <> excluded.server_start"
+            ),
+            &[Arg::texts(&holders)],
+        );
     }
-    let holders = holders::appliers(&a.used());
-    let _us = as_ourselves();
-    spi::run(
-        &format!(
-            "INSERT INTO profile_cache.unmatched_key (pending, holders, server_start) \
-             SELECT p.id, $1, {RUN} FROM profile_cache.pending_epoch AS p WHERE p.apply AND p.epoch IS NULL \
-             ON CONFLICT (pending) DO UPDATE SET holders = excluded.holders, server_start = excluded.server_start \
-             WHERE unmatched_key.server_start <> excluded.server_start"
-        ),
-        &[Arg::texts(&holders)],
-    );
 }
 
 /// The pending epochs with a number, oldest first; those that a restored dump brought without their

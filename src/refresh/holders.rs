@@ -34,17 +34,29 @@ pub fn holders(table: Oid) -> Vec<String> {
     )
 }
 
-/// The same for transactions of whose changes nothing may speak: what logical replication's workers have under way,
-/// whatever they hold, what is prepared and holds one of these tables, and whoever may write to them.
+/// The same for transactions that may be logical replication's: what its workers have under way, whatever
+/// they hold, and what is prepared and holds one of these tables.
 pub fn appliers(tables: &[Oid]) -> Vec<String> {
+    of_tables(tables, "false")
+}
+
+/// These, and whoever may write to one of these tables.
+pub fn appliers_and_writers(tables: &[Oid]) -> Vec<String> {
+    of_tables(
+        tables,
+        "l.pid <> pg_catalog.pg_backend_pid() AND l.mode IN \
+         ('RowExclusiveLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')",
+    )
+}
+
+fn of_tables(tables: &[Oid], others: &str) -> Vec<String> {
     let _us = as_ourselves();
     spi::all(
         &format!(
             "SELECT DISTINCT l.virtualtransaction FROM pg_catalog.pg_locks AS l WHERE l.granted \
               AND (l.pid IN (SELECT s.pid FROM pg_catalog.pg_stat_get_activity(NULL) AS s \
                              WHERE s.backend_type LIKE 'logical replication%') \
-               OR {OF_TABLE_HERE} AND l.relation = ANY ($1) AND (l.pid IS NULL OR l.pid <> pg_catalog.pg_backend_pid() AND l.mode IN \
-                ('RowExclusiveLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')))"
+               OR {OF_TABLE_HERE} AND l.relation = ANY ($1) AND (l.pid IS NULL OR {others}))"
         ),
         Snapshot::New,
         &[Arg::oids(tables)],

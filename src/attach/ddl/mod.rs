@@ -35,7 +35,7 @@ use crate::pg::fmgr::{Call, Return};
 use crate::pg::{catalog, tuple, xact};
 use crate::rights::{as_ourselves, home};
 use effects::{APART, Effect, HARMLESS, REPLACING, subjects_of};
-use pgrx::pg_sys::NamespaceRelationId;
+use pgrx::pg_sys;
 use reached::{Object, changes_of_reached, here, keep_ddl_out, reached, write_reached};
 use rediscover::{find, follows_as_before, is_as_before, keep, rediscover};
 
@@ -51,12 +51,11 @@ pub fn on_ddl(call: &Call) -> Return {
     let Some((home, _)) = home() else {
         return Return::Null;
     };
-    if attachment::other_layout().is_some() {
-        pending::redefined("DDL");
-        return Return::Null;
-    }
     if tag.ends_with("SUBSCRIPTION") {
-        subscription();
+        match attachment::other_layout() {
+            None => subscription(),
+            Some(_) => pending::redefined("DDL"),
+        }
         return Return::Null;
     }
     let mut told = {
@@ -67,12 +66,17 @@ pub fn on_ddl(call: &Call) -> Return {
     if told.is_empty() {
         return Return::Null;
     }
-    if told
-        .iter()
-        .any(|t| t.class == NamespaceRelationId && Some(t.object) == catalog::schema(home))
-    {
-        // Our tables were out of sight, and what was written then is noted nowhere: its writers are waited for.
-        pending::applied("DDL on our schema");
+    if attachment::other_layout().is_some() {
+        pending::redefined("DDL");
+        return Return::Null;
+    }
+    let ours = |t: &Told| match t.class {
+        pg_sys::NamespaceRelationId => Some(t.object) == catalog::schema(home),
+        pg_sys::RelationRelationId => t.object == home,
+        _ => false,
+    };
+    if told.iter().any(ours) {
+        pending::out_of_sight("DDL on our own schema or table");
     }
     // attach waits for DDL that is under way, so that neither can miss the other. Where it is attach that
     // came first, it may not see this.
