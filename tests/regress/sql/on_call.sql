@@ -261,3 +261,9 @@ SELECT * FROM said();
 SELECT profile_cache.detach();
 SELECT * FROM said();
 SELECT count(*) FROM profile_cache.last_refresh;
+
+-- The library and the SQL objects are of different versions: with the same tables, and with others.
+UPDATE pg_extension SET extversion = '0.0.1' WHERE extname = 'profile_cache';
+SELECT replace(said, (SELECT default_version FROM pg_available_extensions WHERE name = 'profile_cache'), 'N') AS said FROM said();
+CREATE OR REPLACE FUNCTION profile_cache.layout() RETURNS integer LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS 'SELECT 0';
+SELECT * FROM said();
