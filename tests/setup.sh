@@ -171,7 +171,7 @@ install_into() {
 package() {
     build "$(pg_config_of "$1")"
     quietly package.log packaging/deb.sh "$1"
-    say "made $(ls target/package/postgresql-"$1"-*.deb)"
+    say "made $(ls -t target/package/postgresql-"$1"-*.deb | head -n 1)" # there may be some of other versions
 }
 
 # What testing the package needs: lintian, and target/root/MAJOR.tar, a Debian with a server and nothing else. It is
