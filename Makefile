@@ -5,7 +5,8 @@ PG_CONFIG ?= pg_config
 
 # The newest major that is tested, and what CI runs on it; all that is not the app's, on any but 15.
 NEWEST = 18
-SHORT = tests/lint/test_lint.py::test_clippy tests/regress tests/isolation tests/catalogue tests/servers/test_moves.py
+SHORT = $(addprefix tests/,lint/test_lint.py::test_clippy regress isolation catalogue servers/test_moves.py) \
+	tests/package/test_package.py::test_extension_volume
 # From which majors `make moves` moves to the newest, by pg_upgrade and by a dump; CI and `make test PG=NN` do it from 15.
 OLDER = 15 16
 NO_APP = $(addprefix tests/,lint unit regress isolation stress catalogue servers docs package)

@@ -11,7 +11,7 @@ import tempfile
 
 import pytest
 
-from lib.cluster import ROOT, TESTS
+from lib.cluster import ROOT, TESTS, pg_config
 from lib.command import Failed, run
 
 AS_ROOT = [] if os.geteuid() == 0 else ["sudo"]
@@ -105,9 +105,14 @@ def major(pytestconfig):
 
 
 @pytest.fixture(scope="module")
-def package(major):
-    """What `make package` makes; what is in target/package of other versions is no matter."""
+def root(major):
+    """What a Debian is unpacked from."""
     run([TESTS / "setup.sh", "package-root", major])
+
+
+@pytest.fixture(scope="module")
+def package(major, root):
+    """What `make package` makes; what is in target/package of other versions is no matter."""
     run([TESTS / "setup.sh", "package", major])
     (made,) = (ROOT / "target/package").glob(f"postgresql-{major}-profile-cache_{debian_version()}_*.deb")
     return made
@@ -144,11 +149,14 @@ def test_install_use_remove(major, package, say):
         say(debian.run(f"{debian.bindir}/postgres", "--version"))
 
 
-def test_extension_volume(major, package):
-    """The image for CloudNativePG: lib and share/extension, mounted read-only anywhere."""
+def test_extension_volume(major, root, install, pytestconfig):
+    """The image for CloudNativePG: lib and share/extension, mounted read-only anywhere. With the library that other tests
+    have: a release would take minutes to build, and it is the layout that is tested."""
+    install(major)
+    library = pytestconfig.getoption("--library") or run([pg_config(major), "--pkglibdir"]).strip()
     with Debian(major) as debian, tempfile.TemporaryDirectory(prefix="profile_cache_image_") as image:
         (folders,) = re.findall(r"packaging/files\.sh /image(/\S+) /image(/\S+)", (ROOT / "packaging/Dockerfile").read_text())
-        run([ROOT / "packaging/files.sh", *(image + folder for folder in folders)])
+        run(["env", f"LIBRARY={library}/profile_cache.so", ROOT / "packaging/files.sh", *(image + folder for folder in folders)])
         there = "extensions/profile_cache"
         debian.root("mkdir", "-p", debian.dir / there)
         debian.root("cp", "-r", f"{image}/.", debian.dir / there)
