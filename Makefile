@@ -5,10 +5,11 @@ PG_CONFIG ?= pg_config
 
 # The newest major that is tested, and what CI runs on it; all that is not the app's, on any but 15.
 NEWEST = 18
-SHORT = tests/lint/test_lint.py::test_clippy tests/regress tests/isolation tests/catalogue tests/servers/test_moves.py
+SHORT = $(addprefix tests/,lint/test_lint.py::test_clippy regress isolation catalogue servers/test_moves.py) \
+	tests/package/test_package.py::test_extension_volume
 # From which majors `make moves` moves to the newest, by pg_upgrade and by a dump; CI and `make test PG=NN` do it from 15.
 OLDER = 15 16
-NO_APP = $(addprefix tests/,lint unit regress isolation stress catalogue servers docs)
+NO_APP = $(addprefix tests/,lint unit regress isolation stress catalogue servers docs package)
 
 .PHONY: help demo test newest moves installcheck bench bench-app install package abi fmt lint
 
@@ -49,7 +50,7 @@ moves:
 	@tests/.venv/bin/python -m pytest --pg $(NEWEST) tests/servers/test_moves.py $(addprefix --from ,$(OLDER))
 
 installcheck:
-	@python3 tests/installcheck.py --pg-config $(PG_CONFIG)
+	@python3 tests/installcheck.py --pg-config "$(PG_CONFIG)"
 
 bench:
 	@tests/setup.sh prepare $(PG)
@@ -60,7 +61,7 @@ bench-app:
 	@cd tests && python3 -m bench_app.bench_app --pg $(PG) $(if $(QUICK),--quick)
 
 install:
-	@tests/setup.sh install $(PG_CONFIG)
+	@tests/setup.sh install "$(PG_CONFIG)"
 
 package:
 	@tests/setup.sh package $(PG)

@@ -2,8 +2,9 @@
 
     packaging/changelog.py MAINTAINER < CHANGELOG.md
 
-An entry's time is midnight of its date; one that is not released has that of SOURCE_DATE_EPOCH. The first entry is the
-package's version: without one for Cargo.toml's, nothing is printed, and the exit status is 1.
+An entry's time is midnight of its date; one that is not released has that of SOURCE_DATE_EPOCH, and the version
+VERSION~dev, which the release replaces. The first entry is the package's version: without one for Cargo.toml's,
+nothing is printed, and the exit status is 1.
 """
 
 import datetime
@@ -16,9 +17,12 @@ import tomllib
 from email.utils import format_datetime
 
 
+UNRELEASED = "unreleased"
+
+
 def moment(date):
     """The text after the version in an entry's heading, as a time."""
-    if date == "unreleased":
+    if date == UNRELEASED:
         return datetime.datetime.fromtimestamp(int(os.environ["SOURCE_DATE_EPOCH"]), datetime.UTC)
     return datetime.datetime.strptime(f"{date} +0000", "%Y-%m-%d %z")
 
@@ -41,7 +45,8 @@ def entry(version, date, body, maintainer):
     lines = [
         textwrap.fill(item, 78, initial_indent="  * ", subsequent_indent="    ", break_on_hyphens=False) for item in items(body)
     ]
-    head, foot = f"profile-cache ({version}) unstable; urgency=medium", f" -- {maintainer}  {format_datetime(moment(date))}"
+    debian = version + ("~dev" if date == UNRELEASED else "")
+    head, foot = f"profile-cache ({debian}) unstable; urgency=medium", f" -- {maintainer}  {format_datetime(moment(date))}"
     return "\n".join([head, "", *lines, "", foot, ""])
 
 

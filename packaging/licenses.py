@@ -1,4 +1,5 @@
-"""Adds to a Debian copyright file (standard input) the Rust packages that are linked into the library for a major.
+"""Adds to a Debian copyright file (standard input) the Rust packages that are linked into the library for a major, and
+Rust's standard library.
 
     packaging/licenses.py MAJOR < packaging/debian/copyright
 
@@ -25,6 +26,14 @@ THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLI
 WARRANTIES OF MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE AUTHORS OR
 COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR
 OTHERWISE, ARISING FROM, OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE."""
+
+# What is in the standard library, with the packages that it is made of: MIT or Apache-2.0, but for Unicode's tables.
+STANDARD = [
+    ("*", "the Rust Project Developers (see https://thanks.rust-lang.org), and the authors of the packages that it is made of", "Expat"),
+    ("backtrace/*", "2014, Alex Crichton\n the Rust Project Developers (see https://thanks.rust-lang.org)", "Expat"),
+    ("std/src/sync/mpmc/*", "2019, the Crossbeam Project Developers\n the Rust Project Developers (see https://thanks.rust-lang.org)", "Expat"),
+    ("core/src/unicode/unicode_data.rs", "1991-2024, Unicode, Inc", "Unicode-3.0"),
+]
 
 
 def cargo(*command):
@@ -77,6 +86,12 @@ def main():
         texts |= apply
         print(f"\nFiles: {package['name']}-{package['version']}/*\nCopyright: " + "\n ".join(holders(package)))
         print(f"License: {' and '.join(apply)}")
+    # As Rust's own COPYRIGHT-library.html has it. All that it says the same of is in one; none has other terms than these.
+    version = subprocess.run(["rustc", "--version"], check=True, text=True, stdout=subprocess.PIPE).stdout.split()[1]
+    for files, holder, names in STANDARD:
+        print(f"\nFiles: rust-{version}/library/{files}\nCopyright: {holder}\nLicense: {names}")
+        if missing := set(names.split(" and ")) - texts.keys():
+            sys.exit(f"Rust's standard library: no package brings the text of {missing}. Teach packaging/licenses.py")
     for name, text in sorted(texts.items()):
         print(f"\nLicense: {name}\n" + "\n".join(f" {line.strip() or '.'}" for line in text.splitlines()))
 

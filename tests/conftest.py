@@ -13,6 +13,7 @@ ran, all of it, and passed: a part without tests is an error, a test that skips 
 which the server's log tells of a crash. Results and logs are left in tests/output.
 """
 
+import os
 import signal
 import subprocess
 import textwrap
@@ -39,6 +40,7 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
+    os.umask(0o022)  # as root, the server runs as the user postgres, who reads what tests write
     OUTPUT.mkdir(exist_ok=True)
     config.pluginmanager.register(Parts(config), "parts")
 

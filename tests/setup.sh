@@ -15,6 +15,7 @@
 #
 # Works as root and as an ordinary user with sudo.
 set -euo pipefail
+umask 022 # as root, the server runs as the user postgres, who reads what we write
 cd "$(dirname "$0")/.."
 
 output=tests/output
@@ -40,6 +41,18 @@ quietly() {
     }
 }
 
+# A server's package makes a cluster `main` on port 5432, and starts it: not while we install one, for we use none of
+# it. What the machine says of clusters stays as it is.
+# shellcheck disable=SC2016
+without_main='
+    set -e
+    umask 022
+    folder=/etc/postgresql-common/createcluster.d
+    trap "rm -f $folder/profile_cache.conf; rmdir --parents --ignore-fail-on-non-empty $folder" EXIT
+    mkdir -p $folder
+    echo "create_main_cluster = false" > $folder/profile_cache.conf
+'
+
 apt_install() {
     local missing=()
     for package in "$@"; do
@@ -49,8 +62,9 @@ apt_install() {
     command -v apt-get >/dev/null || die "please install: ${missing[*]}"
     say "installing packages: ${missing[*]}"
     quietly apt.log as_root apt-get update
-    quietly apt.log as_root env DEBIAN_FRONTEND=noninteractive \
-        apt-get install -y --no-install-recommends "${missing[@]}"
+    # shellcheck disable=SC2016 # for that shell
+    quietly apt.log as_root env DEBIAN_FRONTEND=noninteractive bash -c "$without_main"'
+        apt-get install -y --no-install-recommends "$@"' bash "${missing[@]}"
 }
 
 # toml KEY…: a value of pgrx-test.toml (or of $PROFILE_CACHE_CONFIG), a list as words, nothing where there is no such key.
@@ -71,17 +85,28 @@ base_packages() {
     apt_install $(toml debian packages)
 }
 
+# alone LOCK COMMAND…: waits for another of us in this clone that holds the same lock.
+alone() {
+    mkdir -p target
+    ( flock 9; shift; "$@" ) 9> "target/$1.lock"
+}
+
 # server MAJOR: the PostgreSQL that pgrx-test.toml names, installed or unpacked (once for each place and source).
 server() {
-    local sources folder=$PWD/target/postgresql/$1
     # shellcheck disable=SC2046
     apt_install $(toml pg "$1" packages)
+    [ -z "$(toml pg "$1" sources)" ] || alone "postgresql-$1" unpack "$1"
+}
+
+unpack() {
+    local sources folder=$PWD/target/postgresql/$1
     sources=$(toml pg "$1" sources)
-    [ -n "$sources" ] || return 0
     if [ "$(id -u)" = 0 ] && ! runuser -u postgres -- test -x "$PWD"; then
-        # The server runs as postgres, who may not come here.
-        folder=/var/cache/profile_cache/postgresql/$1
+        # The server runs as postgres, who may not come here. Programs are told where they lie, so each clone has its own.
+        folder=/var/cache/profile_cache/$(pwd -P | sha256sum | cut -c 1-16)/postgresql/$1
         mkdir -p target/postgresql
+        # A folder from when postgres could come here: ln would make the link inside it.
+        [ -L "target/postgresql/$1" ] || rm -rf "target/postgresql/$1"
         ln -sfn "$folder" "target/postgresql/$1"
     fi
     [ "$(cat "$folder/unpacked" 2>/dev/null)" != "$folder $sources" ] || return 0
@@ -146,27 +171,26 @@ install_into() {
 package() {
     build "$(pg_config_of "$1")"
     quietly package.log packaging/deb.sh "$1"
-    say "made $(ls target/package/postgresql-"$1"-*.deb)"
+    say "made $(ls -t target/package/postgresql-"$1"-*.deb | head -n 1)" # there may be some of other versions
 }
 
 # What testing the package needs: lintian, and target/root/MAJOR.tar, a Debian with a server and nothing else. It is
-# made with the machine's own settings of how to download (a proxy, say).
+# made with the machine's own settings of how to download (a proxy, say). MAJOR.made says of what it was made.
 package_root() {
-    local release tar=target/root/$1.tar new=target/root/$1.new.tar
+    local release made mirror root=target/root/$1
     release=$(toml pg "$1" release)
     apt_install lintian mmdebstrap debian-archive-keyring
-    [ -n "$release" ] && [ ! -e "$tar" ] || return 0
+    [ -n "$release" ] || return 0
+    made="postgresql-$1 of $release"
+    [ "$(cat "$root.made" 2>/dev/null)" != "$made" ] || return 0
     say "downloading a Debian ($release) with PostgreSQL $1, to install the package there"
+    mirror=$(tests/mirror.sh)
     mkdir -p target/root
+    rm -f "$root.made"
     quietly "root-$1.log" as_root mmdebstrap --mode=root --variant=minbase --include="postgresql-$1" \
         --dpkgopt=force-unsafe-io --aptopt="$(apt-config dump Acquire)" --keyring=/usr/share/keyrings/debian-archive-keyring.gpg \
-        "$release" "$new" "$(mirror)"
-    mv -f "$new" "$tar"
-}
-
-# The mirror of Debian that the machine uses.
-mirror() {
-    apt-get indextargets --format '$(REPO_URI) $(CODENAME)' 'Created-By: Packages' | awk '$2 !~ /-/ && !n++ { print $1 }'
+        "$release" "$root.tar" "$mirror"
+    echo "$made" > "$root.made"
 }
 
 venv() { # in folder $1, of the requirements $2
@@ -182,7 +206,7 @@ case "${1:-} $#" in
     "prepare 2") prepare "$2" ;;
     "install 2" | "install 3") install_into "$2" "${3:-release}" ;;
     "package 2") package "$2" ;;
-    "package-root 2") package_root "$2" ;;
+    "package-root 2") alone "root-$2" package_root "$2" ;;
     "abi 1") command -v npm >/dev/null || apt_install npm ;;
     "venv 1") venv tests/.venv tests/requirements.txt ;;
     "app 1")

@@ -10,7 +10,9 @@
 #   pypi:NAME==VERSION     a wheel that has a whole server in it
 #   npm:NAME@VERSION       a package of a server, its libraries and contrib, laid over what a wheel has brought
 set -euo pipefail
-major=$1 folder=$2
+umask 022 # the server's user reads it
+cd "$(dirname "$0")/.."
+major=$1 folder=$(realpath -ms "$2")
 shift 2
 
 rm -rf "$folder"
@@ -37,8 +39,7 @@ from_npm() {
 # the packages and all that they need.
 from_debian() {
     local apt=$folder/apt mirror library
-    mirror=$(apt-get indextargets --format '$(REPO_URI) $(CODENAME)' 'Created-By: Packages' | awk '$2 !~ /-/ && !n++ { print $1 }')
-    [ -n "$mirror" ] || { echo "apt knows of no mirror of Debian" >&2; exit 1; }
+    mirror=$(tests/mirror.sh)
     mkdir -p "$apt"/{lists,archives}/partial
     touch "$apt/status"
     echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $1 main" > "$apt/sources.list"

@@ -1,6 +1,7 @@
 """The oldest supported minor release of a major, beside the newest at hand: laid out once, under target/oldest/MAJOR."""
 
 import pathlib
+import shlex
 import shutil
 
 from lib.cluster import CONFIG, ROOT, pg_config
@@ -20,8 +21,8 @@ esac
 def oldest(major):
     """Its folder. From npm: postgres, its libraries and contrib. The newest one's clients do for it."""
     folder, newest, source = ROOT / "target/oldest" / major, pg_config(major), CONFIG["pg"][major]["oldest"]
-    done = folder / "unpacked"
-    if done.exists() and done.read_text() == f"{source} {newest}":
+    done, made = folder / "unpacked", f"{folder} {source} {newest}"
+    if done.exists() and done.read_text() == made:
         return folder
     run(["tests/setup.sh", "abi"])
     shutil.rmtree(folder, ignore_errors=True)
@@ -33,10 +34,10 @@ def oldest(major):
         if not (folder / "bin" / program.name).exists():
             (folder / "bin" / program.name).symlink_to(program)
     asked = folder / "pg_config"
-    asked.write_text(PG_CONFIG.format(folder=folder, newest=newest))
+    asked.write_text(PG_CONFIG.format(folder=shlex.quote(str(folder)), newest=shlex.quote(newest)))
     asked.chmod(0o755)
     run(["chmod", "-R", "a+rX", folder])
-    done.write_text(f"{source} {newest}")
+    done.write_text(made)
     return folder
 
 
