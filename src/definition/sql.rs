@@ -61,17 +61,26 @@ impl Sql {
         }
     }
 
-    /// $1, $2…: for each of the step's columns, an array of values. Returns ctid, key, the columns;
-    /// of several columns also rows that mix values of different rows.
+    /// $1, $2…: for each of the step's columns, an array of values. Returns ctid, key, the columns.
     pub fn find(&self, step: &Step) -> String {
         let columns: Vec<String> =
             step.columns.iter().map(|c| format!("p.{}", quote_identifier(&c.column))).collect();
-        let conditions: Vec<String> = columns
+        let mut conditions: Vec<String> = columns
             .iter()
             .zip(&step.columns)
             .enumerate()
             .map(|(i, (column, c))| format!("{column} {} ANY (${})", c.operator, i + 1))
             .collect();
+        let n = columns.len();
+        if n > 1 {
+            // By an index those; and of them not the rows that mix values of different ones.
+            conditions.push(format!(
+                "EXISTS (SELECT FROM {} AS k({}) WHERE {})",
+                array_rows(n, 1),
+                value_columns(n),
+                step.equals("p", "k")
+            ));
+        }
         format!(
             "SELECT p.ctid, p.{key}, {columns} FROM {table} AS p \
              WHERE {conditions}",

@@ -80,7 +80,8 @@ pub(super) fn keys(a: &Rc<Attached>, course: &mut Course, most: i32) -> Done {
     }
     let more = listed.len() == size as usize;
     course.key = listed.last().map(|k| k.id).filter(|_| more);
-    Done { stored, worked: stored > 0 || gone > 0 || !strangers.is_empty(), held_up: None }
+    // What was stored and has not ended a key would be stored again in the next round, and for ever.
+    Done { stored, worked: gone > 0 || !strangers.is_empty(), held_up: None }
 }
 
 fn any_key() -> bool {
