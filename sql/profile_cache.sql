@@ -176,7 +176,7 @@ CREATE TABLE profile_cache.failure (
     attempts  pg_catalog.int4        NOT NULL DEFAULT 1,
     retry_at  pg_catalog.timestamptz
 ) WITH (vacuum_truncate = off);
-COMMENT ON TABLE profile_cache.failure IS 'profiles whose document could not be computed or written; reads of them use the view';
+COMMENT ON TABLE profile_cache.failure IS 'profiles whose document could not be computed or written, so that reads use the view until it can';
 COMMENT ON COLUMN profile_cache.failure.user_id IS 'the profile''s key';
 COMMENT ON COLUMN profile_cache.failure.sqlstate IS 'the error''s SQLSTATE; its message may hold profile data and is not kept';
 COMMENT ON COLUMN profile_cache.failure.failed_at IS 'when the transaction that computed it began';
