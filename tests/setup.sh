@@ -85,6 +85,10 @@ base_packages() {
     apt_install $(toml debian packages)
 }
 
+npm_package() { # npm may be there without being Debian's
+    command -v npm >/dev/null || apt_install npm
+}
+
 # alone LOCK COMMAND…: waits for another of us in this clone that holds the same lock.
 alone() {
     mkdir -p target
@@ -110,7 +114,7 @@ unpack() {
         ln -sfn "$folder" "target/postgresql/$1"
     fi
     [ "$(cat "$folder/unpacked" 2>/dev/null)" != "$folder $sources" ] || return 0
-    case " $sources" in *" npm:"*) command -v npm >/dev/null || apt_install npm ;; esac
+    case " $sources" in *" npm:"*) npm_package ;; esac
     say "downloading PostgreSQL $1 ($sources), unpacking it into $folder"
     # shellcheck disable=SC2086
     quietly "postgresql-$1.log" tests/unpack.sh "$1" "$folder" $sources
@@ -207,7 +211,7 @@ case "${1:-} $#" in
     "install 2" | "install 3") install_into "$2" "${3:-release}" ;;
     "package 2") package "$2" ;;
     "package-root 2") alone "root-$2" package_root "$2" ;;
-    "abi 1") command -v npm >/dev/null || apt_install npm ;;
+    "abi 1") npm_package ;;
     "venv 1") venv tests/.venv tests/requirements.txt ;;
     "app 1")
         apt_install redis-server pgbouncer chromium

@@ -151,7 +151,7 @@ pub fn first_epoch() -> bool {
 pub fn invalidate_all(reason: &str) {
     xact_state::notify_all();
     if xact_state::distrust_everything() {
-        insert_everything(reason, false);
+        insert_everything(reason, Everything::default());
     }
 }
 
@@ -161,11 +161,9 @@ pub fn redefined(reason: &str) {
     xact_state::notify_all();
     xact_state::distrust_everything();
     if xact_state::redefine() {
-        insert_everything(reason, true);
+        insert_everything(reason, Everything { redefined: true, ..Everything::default() });
     }
-    if let Some((home, _)) = home() {
-        catalog::invalidate(home);
-    }
+    tell_everybody();
 }
 
 /// The same where DDL could not be looked at, since another transaction had a lock that this takes: no
@@ -180,9 +178,7 @@ pub fn unseen(about: &[Oid]) {
             &[Arg::oids(about), horizon()],
         );
     }
-    if let Some((home, _)) = home() {
-        catalog::invalidate(home);
-    }
+    tell_everybody();
 }
 
 /// The same where a table may no longer be a target of logical replication: its apply fires no statement
@@ -190,11 +186,7 @@ pub fn unseen(about: &[Oid]) {
 pub fn applied(reason: &str) {
     xact_state::notify_all();
     xact_state::distrust_everything();
-    let _us = as_ourselves();
-    spi::run(
-        "INSERT INTO profile_cache.pending_epoch (redefined, apply, reason, horizon) VALUES (false, true, $1, $2)",
-        &[Arg::text(reason), horizon()],
-    );
+    insert_everything(reason, Everything { apply: true, ..Everything::default() });
 }
 
 /// Our own tables may have been out of sight, and what was written meanwhile noted nowhere: the definition counts as
@@ -202,24 +194,30 @@ pub fn applied(reason: &str) {
 pub fn out_of_sight(reason: &str) {
     xact_state::notify_all();
     xact_state::distrust_everything();
-    {
-        let _us = as_ourselves();
-        spi::run(
-            "INSERT INTO profile_cache.pending_epoch (redefined, apply, reason, horizon) VALUES (true, true, $1, $2)",
-            &[Arg::text(reason), horizon()],
-        );
-    }
+    insert_everything(reason, Everything { redefined: true, apply: true });
+    tell_everybody();
+}
+
+/// Of a pending epoch that concerns everybody: columns of its row.
+#[derive(Default)]
+struct Everything {
+    redefined: bool,
+    apply: bool,
+}
+
+fn insert_everything(reason: &str, Everything { redefined, apply }: Everything) {
+    let _us = as_ourselves();
+    spi::run(
+        "INSERT INTO profile_cache.pending_epoch (redefined, apply, reason, horizon) VALUES ($1, $2, $3, $4)",
+        &[Arg::bool(redefined), Arg::bool(apply), Arg::text(reason), horizon()],
+    );
+}
+
+/// Every backend looks again at what is attached.
+fn tell_everybody() {
     if let Some((home, _)) = home() {
         catalog::invalidate(home);
     }
-}
-
-fn insert_everything(reason: &str, redefined: bool) {
-    let _us = as_ourselves();
-    spi::run(
-        "INSERT INTO profile_cache.pending_epoch (redefined, apply, reason, horizon) VALUES ($2, false, $1, $3)",
-        &[Arg::text(reason), Arg::bool(redefined), horizon()],
-    );
 }
 
 /// The profiles that rows of a table lead to, by old and new values of its `columns`.

@@ -13,7 +13,6 @@ use crate::attachment::Attached;
 use crate::definition::{Sql, by_column};
 use crate::error::{Error, check_interrupts};
 use crate::pending::{self, OVER, assign};
-use crate::pg::Oid;
 use crate::pg::spi::{self, Arg, Snapshot};
 use crate::pg::value::Uuid;
 use crate::rights::as_ourselves;
@@ -86,30 +85,30 @@ pub(super) fn epochs(a: &Rc<Attached>, course: &mut Course, most: i32) -> Done {
 /// Where a table may no longer be a target of logical replication, or our own tables have been out of sight: notes who
 /// may have something under way of which nothing speaks, at first sight.
 fn note_appliers(a: &Attached) {
-    let tables = a.used();
-    for (which, who) in [
-        ("NOT p.redefined", holders::appliers as fn(&[Oid]) -> Vec<String>),
-        ("p.redefined", holders::appliers_and_writers),
-    ] {
-        let new = format!("p.apply AND p.epoch IS NULL AND {which} AND {OVER}");
-        let waiting = {
-            let _us = as_ourselves();
-            let sql = format!("SELECT FROM profile_cache.pending_epoch AS p WHERE {new} LIMIT 1");
-            spi::one(&sql, Snapshot::New, &[], |_| ())
+    let new = format!("p.apply AND p.epoch IS NULL AND {OVER}");
+    let kinds = {
+        let _us = as_ourselves();
+        let sql = format!(
+            "SELECT DISTINCT p.redefined FROM profile_cache.pending_epoch AS p WHERE {new}"
+        );
+        spi::all(&sql, Snapshot::New, &[], |r| r.bool(1) != Some(false))
+    };
+    for redefined in kinds {
+        let tables = a.used();
+        let holders = if redefined {
+            holders::appliers_and_writers(&tables)
+        } else {
+            holders::appliers(&tables)
         };
-        if waiting.is_none() {
-            continue;
-        }
-        let holders = who(&tables);
         let _us = as_ourselves();
         spi::run(
             &format!(
                 "INSERT INTO profile_cache.unmatched_key (pending, holders, server_start) \
-                 SELECT p.id, $1, {RUN} FROM profile_cache.pending_epoch AS p WHERE {new} \
+                 SELECT p.id, $1, {RUN} FROM profile_cache.pending_epoch AS p WHERE {new} AND p.redefined = $2 \
                  ON CONFLICT (pending) DO UPDATE SET holders = excluded.holders, server_start = excluded.server_start \
                  WHERE unmatched_key.server_start <> excluded.server_start"
             ),
-            &[Arg::texts(&holders)],
+            &[Arg::texts(&holders), Arg::bool(redefined)],
         );
     }
 }

@@ -16,6 +16,10 @@ use crate::rights::as_ourselves;
 pub const RUN: &str = "(SELECT GREATEST(pg_postmaster_start_time(), max(s.backend_start)) \
      FROM pg_stat_get_activity(NULL) AS s WHERE s.backend_type = 'checkpointer')";
 
+/// Of a row `l` of `pg_locks`, that its holder may write: ROW EXCLUSIVE or more.
+const MAY_WRITE: &str = "l.mode IN \
+     ('RowExclusiveLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')";
+
 /// Virtual transactions, as `pg_locks` names them, that hold ROW EXCLUSIVE or more on a table: those
 /// that may have looked at the current epoch before now. A prepared transaction keeps its name until
 /// a restart and then goes by its XID (`-1/xid`).
@@ -25,7 +29,7 @@ pub fn holders(table: Oid) -> Vec<String> {
         &format!(
             "SELECT DISTINCT l.virtualtransaction FROM pg_catalog.pg_locks AS l \
              WHERE {OF_TABLE_HERE} AND l.relation = $1 AND l.granted \
-              AND l.mode IN ('RowExclusiveLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock') \
+              AND {MAY_WRITE} \
               AND l.pid IS DISTINCT FROM pg_catalog.pg_backend_pid()"
         ),
         Snapshot::New,
@@ -42,11 +46,7 @@ pub fn appliers(tables: &[Oid]) -> Vec<String> {
 
 /// These, and whoever may write to one of these tables.
 pub fn appliers_and_writers(tables: &[Oid]) -> Vec<String> {
-    of_tables(
-        tables,
-        "l.pid <> pg_catalog.pg_backend_pid() AND l.mode IN \
-         ('RowExclusiveLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')",
-    )
+    of_tables(tables, &format!("l.pid <> pg_catalog.pg_backend_pid() AND {MAY_WRITE}"))
 }
 
 fn of_tables(tables: &[Oid], others: &str) -> Vec<String> {

@@ -27,6 +27,8 @@ TESTS = pathlib.Path(__file__).resolve().parent.parent
 ROOT = TESTS.parent
 OUTPUT = TESTS / "output"
 CONFIG = tomllib.loads(pathlib.Path(os.environ.get("PROFILE_CACHE_CONFIG") or ROOT / "pgrx-test.toml").read_text())
+# The extension's.
+VERSION = tomllib.loads((ROOT / "Cargo.toml").read_text())["package"]["version"]
 
 
 def pg_config(major):

@@ -106,6 +106,28 @@ def wait_for(server, database, what, sql, wanted="t"):
     raise RuntimeError(f"{what}: not in 30 s")
 
 
+def restore(server, restored, original, database):
+    """The database of the server `original`, dumped by this server's pg_dump and restored here: right at once, and cached
+    after one refresh."""
+    done = subprocess.run([server.bindir / "pg_dump", "-d", database], env=original.env, text=True, capture_output=True)
+    if done.returncode:
+        raise RuntimeError(done.stderr)
+    done = server.psql(restored, "-f", "-", input=done.stdout, capture_output=True)
+    if done.returncode:
+        raise RuntimeError(done.stderr)
+    expect("wrong after the restore", server.sql(restored, WRONG), 0)
+    expect("verify after the restore", server.sql(restored, VERIFY), 0)
+    server.sql(restored, "UPDATE user_profile SET full_name = 'Restored' WHERE id = 1")
+    expect("wrong after a write", server.sql(restored, WRONG), 0)
+    server.sql(restored, "CALL profile_cache.refresh()")
+    expect("warnings", server.sql(restored, "SELECT warnings FROM profile_cache.status"), "{}")
+    expect("pending after the refresh", server.sql(restored, PENDING), 0)
+    expect("stale after the refresh", server.sql(restored, UNCACHED), 0)
+    expect("wrong at the end", server.sql(restored, WRONG), 0)
+    same = "SELECT md5(string_agg(get_profile(supabase_user_id)::text, '' ORDER BY supabase_user_id)) FROM user_profile WHERE id <> 1"
+    expect("the same documents", server.sql(restored, same), original.sql(database, same))
+
+
 def leave_pending(server, database, prepared=None):
     """Pending rows of every kind: numbered and held up, new, of everybody, of a redefinition, unseen, keys with and without a row.
     `prepared`: by which name the transaction is prepared that holds one up; else it is over in the end."""

@@ -6,7 +6,7 @@ import tomllib
 
 import pytest
 
-from lib.cluster import ROOT, TESTS
+from lib.cluster import ROOT, TESTS, VERSION
 from lib.command import Failed, cargo, run
 
 SCRIPTS = sorted((ROOT / "sql").glob("*.sql"))
@@ -45,9 +45,8 @@ def test_released():
         for name, digest in version["scripts"].items():
             if hashlib.sha256((ROOT / "sql" / name).read_bytes()).hexdigest() != digest:
                 raise Failed(f"sql/{name} belongs to a released version, and has changed")
-    coming = tomllib.loads((ROOT / "Cargo.toml").read_text())["package"]["version"]
     known = {name for version in released.values() for name in version["scripts"]}
-    wanted = known if coming in released else known | {f"profile_cache--{list(released)[-1]}--{coming}.sql"}
+    wanted = known if VERSION in released else known | {f"profile_cache--{list(released)[-1]}--{VERSION}.sql"}
     found = {path.name for path in SCRIPTS if "--" in path.name}
     if found != wanted:
         raise Failed(f"sql/ has {sorted(found)}, and should have {sorted(wanted)}")

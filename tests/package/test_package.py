@@ -11,7 +11,7 @@ import tempfile
 
 import pytest
 
-from lib.cluster import ROOT, TESTS, pg_config
+from lib.cluster import ROOT, TESTS, VERSION, pg_config
 from lib.command import Failed, run
 
 AS_ROOT = [] if os.geteuid() == 0 else ["sudo"]
@@ -85,18 +85,14 @@ class Debian:
 def use(sql):
     """Uses the extension as an app would."""
     said = sql(*(statement for statement in USE.split(";\n") if statement.strip()))
-    if said != f"{version()}|ada@example.org|cache":
+    if said != f"{VERSION}|ada@example.org|cache":
         raise Failed(f"it says: {said}")
 
 
 def debian_version():
     """Before its release, a version sorts below it."""
-    unreleased = f"\n## {version()} - unreleased\n" in (ROOT / "CHANGELOG.md").read_text()
-    return version() + ("~dev" if unreleased else "")
-
-
-def version():
-    return next(line.split('"')[1] for line in (ROOT / "Cargo.toml").read_text().splitlines() if line.startswith("version = "))
+    unreleased = f"\n## {VERSION} - unreleased\n" in (ROOT / "CHANGELOG.md").read_text()
+    return VERSION + ("~dev" if unreleased else "")
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +122,7 @@ def test_scripts(package):
     """Each script of sql/ is in it: the install script under its version's name, upgrades as they are."""
     listed = run(["dpkg-deb", "--contents", package])
     upgrades = [path.name for path in (ROOT / "sql").glob("profile_cache--*.sql")]
-    if missing := [name for name in (f"profile_cache--{version()}.sql", *upgrades) if f"/extension/{name}\n" not in listed]:
+    if missing := [name for name in (f"profile_cache--{VERSION}.sql", *upgrades) if f"/extension/{name}\n" not in listed]:
         raise Failed(f"not in {package.name}: {', '.join(missing)}")
 
 

@@ -1,11 +1,10 @@
 """A database for each test; and the older majors that it is moved from."""
 
-import subprocess
-
 import pytest
 
 from lib import oldest
 from lib.cluster import Cluster, pg_config
+from lib.command import run
 
 
 def older_majors(config):
@@ -27,8 +26,7 @@ def older(request, install):
     """A server of an older major, for this test alone: of its oldest minor release, since PostgreSQL promises to take over
     no release that is younger than the new major's own. With checksums, as pg_upgrade wants both servers or neither."""
     install(request.param)
-    asked = pg_config(request.param)
-    libraries = subprocess.run([asked, "--pkglibdir"], check=True, text=True, capture_output=True).stdout.strip()
+    libraries = run([pg_config(request.param), "--pkglibdir"]).strip()
     folder = oldest.install(request.param, f"{libraries}/profile_cache.so")
     with Cluster(request.param, initdb=["--data-checksums"], asked=folder / "pg_config") as cluster:
         yield cluster

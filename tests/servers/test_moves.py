@@ -5,10 +5,9 @@ Run where the major under test (--pg) is newer than the one that is moved from (
 """
 
 import collections
-import subprocess
 
 from lib.cluster import Cluster
-from lib.filled import KINDS, OBJECTS, PENDING, UNCACHED, VERIFY, WRONG, Session, expect, fill, leave_pending
+from lib.filled import KINDS, OBJECTS, PENDING, UNCACHED, VERIFY, WRONG, Session, expect, fill, leave_pending, restore
 
 # From where each user is served, and what is stored for whom.
 SERVED = "SELECT string_agg(profile_cache.explain(supabase_user_id) ->> 'served_from', ',' ORDER BY id) FROM user_profile"
@@ -31,7 +30,6 @@ def upgrade(old, new):
         told = [f"{path}:\n" + "\n".join(path.read_text().splitlines()[-20:]) for path in found if path.suffix in (".txt", ".log")]
         raise RuntimeError("\n".join([str(error), *told])) from None
     new.start()
-
 
 
 def test_pg_upgrade(server, older):
@@ -123,20 +121,4 @@ def test_dump_to_newer(server, older, database):
     leave_pending(older, database)
     # Child of nobody, which a restore refuses.
     older.sql(database, "SET session_replication_role = replica; DELETE FROM user_role WHERE user_id = 9999")
-    done = subprocess.run([server.bindir / "pg_dump", "-d", database], env=older.env, text=True, capture_output=True)
-    if done.returncode:
-        raise RuntimeError(done.stderr)
-    done = server.psql(database, "-f", "-", input=done.stdout, capture_output=True)
-    if done.returncode:
-        raise RuntimeError(done.stderr)
-    expect("wrong after the restore", server.sql(database, WRONG), 0)
-    expect("verify after the restore", server.sql(database, VERIFY), 0)
-    server.sql(database, "UPDATE user_profile SET full_name = 'Restored' WHERE id = 1")
-    expect("wrong after a write", server.sql(database, WRONG), 0)
-    server.sql(database, "CALL profile_cache.refresh()")
-    expect("warnings", server.sql(database, "SELECT warnings FROM profile_cache.status"), "{}")
-    expect("pending after the refresh", server.sql(database, PENDING), 0)
-    expect("stale after the refresh", server.sql(database, UNCACHED), 0)
-    expect("wrong at the end", server.sql(database, WRONG), 0)
-    same = "SELECT md5(string_agg(get_profile(supabase_user_id)::text, '' ORDER BY supabase_user_id)) FROM user_profile WHERE id <> 1"
-    expect("the same documents", server.sql(database, same), older.sql(database, same))
+    restore(server, database, older, database)

@@ -9,7 +9,7 @@ import re
 import subprocess
 import time
 
-from lib.filled import DEMO, PENDING, UNCACHED, VERIFY, WRONG, Session, expect, fill, survive, wait_for
+from lib.filled import DEMO, PENDING, UNCACHED, VERIFY, WRONG, Session, expect, fill, restore, survive, wait_for
 
 
 def test_crash(server, database):
@@ -125,25 +125,7 @@ def test_dump_and_restore(server, database):
     server.sql(database, "UPDATE subscription_plan SET display_name = 'Pro!' WHERE id = 'pro'")
     restored = f"{database}_restored"
     server.create(restored)
-    done = subprocess.run(
-        [server.bindir / "pg_dump", "-d", database], env=server.env, text=True, capture_output=True
-    )
-    if done.returncode:
-        raise RuntimeError(done.stderr)
-    done = server.psql(restored, "-f", "-", input=done.stdout, capture_output=True)
-    if done.returncode:
-        raise RuntimeError(done.stderr)
-    expect("wrong after the restore", server.sql(restored, WRONG), 0)
-    expect("verify after the restore", server.sql(restored, VERIFY), 0)
-    server.sql(restored, "UPDATE user_profile SET full_name = 'Restored' WHERE id = 1")
-    expect("wrong after a write", server.sql(restored, WRONG), 0)
-    server.sql(restored, "CALL profile_cache.refresh()")
-    expect("warnings", server.sql(restored, "SELECT warnings FROM profile_cache.status"), "{}")
-    expect("pending after the refresh", server.sql(restored, PENDING), 0)
-    expect("stale after the refresh", server.sql(restored, UNCACHED), 0)
-    expect("wrong at the end", server.sql(restored, WRONG), 0)
-    same = "SELECT md5(string_agg(get_profile(supabase_user_id)::text, '' ORDER BY supabase_user_id)) FROM user_profile WHERE id <> 1"
-    expect("the same documents", server.sql(restored, same), server.sql(database, same))
+    restore(server, restored, server, database)
     # Without data the attachment is not known; what was excluded is.
     server.sql(database, "SELECT profile_cache.attach(exclude => '{phone}')")
     empty = f"{database}_empty"

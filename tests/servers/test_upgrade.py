@@ -9,12 +9,11 @@ import tomllib
 
 import pytest
 
-from lib.cluster import ROOT, TESTS
+from lib.cluster import ROOT, TESTS, VERSION
 from lib.command import cargo
 from lib.filled import KINDS, OBJECTS, PENDING, UNCACHED, VERIFY, WRONG, Session, expect, fill, leave_pending
 
 RELEASED = tomllib.loads((TESTS / "released.toml").read_text())
-COMING = tomllib.loads((ROOT / "Cargo.toml").read_text())["package"]["version"]
 
 
 def library_of(server, version):
@@ -40,12 +39,12 @@ def library_of(server, version):
     return folder
 
 
-@pytest.mark.parametrize("version", [version for version in RELEASED if version != COMING])
+@pytest.mark.parametrize("version", [version for version in RELEASED if version != VERSION])
 def test_update(server, database, version, say):
     """The update beside a session that goes on with the old library, with pending rows of every kind."""
     library = library_of(server, version)
     if not library:
-        say(f"a shallow clone: {version}'s SQL objects with the library of {COMING}")
+        say(f"a shallow clone: {version}'s SQL objects with the library of {VERSION}")
     server.env["PGOPTIONS"] = f"-c dynamic_library_path={library}:$libdir" if library else ""
     try:
         fill(server, database, version=version)
@@ -60,7 +59,7 @@ def test_update(server, database, version, say):
             expect("the old library's status", loaded.do(warned), "")
         # The package has come, the update not yet.
         expect("wrong before the update", server.sql(database, WRONG), 0)
-        expect("status", server.sql(database, warned), f"the SQL objects are of version {version} and this session's library of {COMING}: ALTER EXTENSION profile_cache UPDATE, or reconnect")
+        expect("status", server.sql(database, warned), f"the SQL objects are of version {version} and this session's library of {VERSION}: ALTER EXTENSION profile_cache UPDATE, or reconnect")
         server.sql(database, "UPDATE user_profile SET phone = '2' WHERE id = 5")
         loaded.do("BEGIN; UPDATE user_subscription SET plan_id = 'pro' WHERE user_id = 6")
         before = collections.Counter(server.sql(database, KINDS).split(", "))

@@ -36,7 +36,7 @@ use crate::pg::{catalog, tuple, xact};
 use crate::rights::{as_ourselves, home};
 use effects::{APART, Effect, HARMLESS, REPLACING, subjects_of};
 use pgrx::pg_sys;
-use reached::{Object, changes_of_reached, here, keep_ddl_out, reached, write_reached};
+use reached::{Object, changes_of_reached, here, reached, write_reached};
 use rediscover::{find, follows_as_before, is_as_before, keep, rediscover};
 
 /// `profile_cache.on_ddl()`, for ddl_command_end and sql_drop.
@@ -176,7 +176,8 @@ fn concern(effect: Effect, replaced: bool) {
             return false;
         }
         // Before it is proven: what is new in it must not change afterwards.
-        if !keep_ddl_out(&recorded) {
+        let changes = changes_of_reached(&recorded);
+        if changes.as_ref().is_some_and(|changes| !changes.keep_ddl_out()) {
             return false;
         }
         let found = find(&recorded);
@@ -190,7 +191,8 @@ fn concern(effect: Effect, replaced: bool) {
             pending::redefined("DDL");
             rediscover(&recorded, found, replaced);
         }
-        write_reached(&recorded)
+        changes.iter().for_each(reached::write);
+        true
     });
     match done {
         Ok(true) => {}

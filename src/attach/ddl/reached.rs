@@ -82,12 +82,14 @@ pub(super) fn changes_of_reached(recorded: &Recorded) -> Option<Changes> {
     (!changes.added.is_empty() || !changes.gone.is_empty()).then_some(changes)
 }
 
-/// Writes down all that DDL may be about that concerns the document. By who has the attachment's row locked. False
-/// where DDL on something that is new here may be under way, and has not found it here.
-pub(super) fn write_reached(recorded: &Recorded) -> bool {
-    let Some(changes) = changes_of_reached(recorded) else {
-        return true;
-    };
+/// Writes down all that DDL may be about that concerns the document. By who has the attachment's row locked.
+pub(super) fn write_reached(recorded: &Recorded) {
+    if let Some(changes) = changes_of_reached(recorded) {
+        write(&changes);
+    }
+}
+
+pub(super) fn write(changes: &Changes) {
     if changes.all {
         pending::of_elsewhere(here().1);
     }
@@ -112,17 +114,12 @@ pub(super) fn write_reached(recorded: &Recorded) -> bool {
             &[server(), classes, objects, Arg::bool(shown)],
         );
     }
-    changes.keep_ddl_out()
-}
-
-/// Where the document has come to depend on something new: keeps DDL on that from going unnoticed, until the
-/// transaction ends. False where some may be under way.
-pub(super) fn keep_ddl_out(recorded: &Recorded) -> bool {
-    changes_of_reached(recorded).is_none_or(|changes| changes.keep_ddl_out())
 }
 
 impl Changes {
-    fn keep_ddl_out(&self) -> bool {
+    /// Where the document has come to depend on something new: keeps DDL on that from going unnoticed, until the
+    /// transaction ends. False where some may be under way, and has not found it written down.
+    pub(super) fn keep_ddl_out(&self) -> bool {
         // DDL on relations waits for whoever makes a view of them, and for attach. Where only the type of their rows
         // is named, computing tries the relation's lock.
         let apart = |(o, _): &(Object, bool)| {

@@ -11,7 +11,6 @@ use crate::attachment::{self, Attached, Degraded, Recorded};
 use crate::error::Error;
 use crate::pending;
 use crate::pg::spi::{self, Arg, Snapshot};
-
 use crate::pg::{Oid, catalog, tuple, xact};
 use crate::rights::{as_ourselves, home};
 use std::collections::HashSet;
