@@ -1,7 +1,7 @@
 //! The SQL surface, one function each: rights, arguments, call, result.
 
 use crate::attach;
-use crate::attachment::{self, Attached};
+use crate::attachment;
 use crate::error::Error;
 use crate::iso8601;
 use crate::monitor;
@@ -9,12 +9,10 @@ use crate::pending;
 use crate::pg::fmgr::{Call, Return, RowSet};
 use crate::pg::guard::current_user;
 use crate::pg::value::{Uuid, Value};
-use crate::pg::xact;
 use crate::pg::{catalog, tuple};
 use crate::read;
 use crate::refresh::{self, Course, Phase};
 use crate::rights::{self, Revoke};
-use std::rc::Rc;
 
 /// `get_profile(user_id uuid) RETURNS jsonb`
 pub fn get_profile(call: &Call) -> Return {
@@ -49,23 +47,11 @@ pub fn refresh_begin(call: &Call) -> Return {
 
 /// `profile_cache.refresh_step(batch_size integer, phase text, course text)`: one step.
 pub fn refresh_step(call: &Call) -> Return {
-    let a = managed(attachment::required);
-    let phase = call.text(1).map_or(Phase::Keys, |p| Phase::parse(&p));
-    if phase == Phase::Begin && !refresh::begin(&a) {
-        return Return::Record(vec![Value::text(Phase::Done.name()), None, Some(Value::int8(0))]);
-    }
-    refresh::take_turn();
-    let a = managed(attachment::required);
-    if xact::has_one_snapshot() {
-        Error::OneSnapshot.raise();
-    }
-    if tuple::has_checks_queued(a.profile) {
-        Error::ChecksQueued(a.profile_name.clone()).raise();
-    }
     let most = call.int4(0).unwrap_or(1).clamp(1, 100_000);
+    let phase = call.text(1).map_or(Phase::Keys, |p| Phase::parse(&p));
     let course = call.text(2);
     let mut course: Course = course.and_then(|c| serde_json::from_str(&c).ok()).unwrap_or_default();
-    let (next, stored) = refresh::step(&a, phase, &mut course, most);
+    let (next, stored) = refresh::transaction(phase, &mut course, most);
     Return::Record(vec![
         Value::text(next.name()),
         Value::text(&serde_json::to_string(&course).unwrap_or_default()),
@@ -73,17 +59,9 @@ pub fn refresh_step(call: &Call) -> Return {
     ])
 }
 
-/// The attachment, for who may manage the extension and owns the tables.
-fn managed(attached: impl Fn() -> Rc<Attached>) -> Rc<Attached> {
-    rights::check_extension_member();
-    let a = attached();
-    rights::check_owner(current_user(), a.profile);
-    a
-}
-
 /// `profile_cache.invalidate(user_id uuid)`
 pub fn invalidate(call: &Call) -> Return {
-    let a = managed(attachment::required);
+    let a = attachment::managed(attachment::required);
     let Some(key) = call.uuid(0) else { Error::NullArgument("user_id").raise() };
     let text = Value::uuid(&key).to_text();
     pending::keys(a.key_naming(), std::iter::once(vec![text]), "invalidate");
@@ -92,7 +70,7 @@ pub fn invalidate(call: &Call) -> Return {
 
 /// `profile_cache.invalidate_all()`
 pub fn invalidate_all(_: &Call) -> Return {
-    managed(attachment::required);
+    attachment::managed(attachment::required);
     pending::invalidate_all("invalidate_all");
     Return::Void
 }
@@ -100,7 +78,7 @@ pub fn invalidate_all(_: &Call) -> Return {
 /// `profile_cache.verify(sample bigint)`
 pub fn verify(call: &Call) -> Return {
     let a = loop {
-        let a = managed(attachment::required_locked);
+        let a = attachment::managed(attachment::required_locked);
         tuple::lock_for_reading(a.document);
         if !attachment::changed() {
             break a;

@@ -22,9 +22,10 @@ pub use load::{other_layout, relations_of_view};
 
 use crate::definition::Definition;
 use crate::error::{Error, check_interrupts};
+use crate::pg::guard::current_user;
 use crate::pg::spi::{self, Snapshot};
 use crate::pg::{Oid, catalog, tuple};
-use crate::rights::as_ourselves;
+use crate::rights::{self, as_ourselves};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
@@ -116,6 +117,14 @@ pub fn required_locked() -> Rc<Attached> {
 /// The attachment, or the error that says what is wrong with it.
 pub fn required() -> Rc<Attached> {
     or_error(load())
+}
+
+/// The attachment, for who may manage the extension and owns the tables.
+pub fn managed(attached: impl Fn() -> Rc<Attached>) -> Rc<Attached> {
+    rights::check_extension_member();
+    let a = attached();
+    rights::check_owner(current_user(), a.profile);
+    a
 }
 
 fn or_error(state: State) -> Rc<Attached> {

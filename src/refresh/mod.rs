@@ -28,7 +28,7 @@ use crate::error::{Error, notice, warning};
 use crate::pending;
 use crate::pg::guard::{current_user, setting};
 use crate::pg::spi::{self, Arg, Snapshot};
-use crate::pg::tuple::Turn;
+use crate::pg::tuple::{self, Turn};
 use crate::pg::xact;
 use crate::rights::{self, Revoke, as_ourselves, check_owner};
 use epochs::epochs;
@@ -88,8 +88,26 @@ impl Done {
     }
 }
 
+/// All that one transaction of a refresh does; the caller commits after it. Whose turn is next, and how many documents
+/// were stored. The course says where to go on.
+pub fn transaction(phase: Phase, course: &mut Course, most: i32) -> (Phase, u64) {
+    let a = attachment::managed(attachment::required);
+    if phase == Phase::Begin && !begin(&a) {
+        return (Phase::Done, 0);
+    }
+    take_turn();
+    let a = attachment::managed(attachment::required);
+    if xact::has_one_snapshot() {
+        Error::OneSnapshot.raise();
+    }
+    if tuple::has_checks_queued(a.profile) {
+        Error::ChecksQueued(a.profile_name.clone()).raise();
+    }
+    step(&a, phase, course, most)
+}
+
 /// Waits for another step to end. What is attached is looked at after that.
-pub fn take_turn() {
+fn take_turn() {
     let _us = as_ourselves();
     spi::utility("LOCK TABLE profile_cache.epoch_progress IN SHARE UPDATE EXCLUSIVE MODE");
 }
@@ -117,8 +135,8 @@ fn ready(a: &Attached) -> Result<Rc<Attached>, Vec<String>> {
     Ok(now)
 }
 
-/// One step, of at most `most` profiles; the caller commits after it. Whose turn is next.
-pub fn step(a: &Rc<Attached>, phase: Phase, course: &mut Course, most: i32) -> (Phase, u64) {
+/// One step, of at most `most` profiles. Whose turn is next.
+fn step(a: &Rc<Attached>, phase: Phase, course: &mut Course, most: i32) -> (Phase, u64) {
     // What DDL has left may be what is wrong.
     match ddl::look_again(a) {
         ddl::Looked::Nothing => {}
@@ -207,7 +225,7 @@ pub fn check(most: Option<i32>) -> i64 {
 }
 
 /// Begins a refresh, if no other is under way: says who is at it, and what will cut this one short; mends what is lost.
-pub fn begin(a: &Attached) -> bool {
+fn begin(a: &Attached) -> bool {
     if !Turn::take() {
         notice(&format!("another refresh is under way: {}", who_has_the_turn()));
         return false;
