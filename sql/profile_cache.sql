@@ -57,7 +57,8 @@ CREATE TABLE profile_cache.pending_epoch (
     link_values  pg_catalog.text[],
     horizon      pg_catalog.int8        NOT NULL DEFAULT 9223372036854775807,
     written_by   pg_catalog.xid8        NOT NULL DEFAULT pg_catalog.pg_current_xact_id(),
-    created_at   pg_catalog.timestamptz NOT NULL DEFAULT pg_catalog.now()
+    created_at   pg_catalog.timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    definition   pg_catalog.int8
 ) WITH (vacuum_truncate = off, autovacuum_vacuum_threshold = 50, autovacuum_vacuum_scale_factor = 0);
 CREATE INDEX pending_epoch_horizon ON profile_cache.pending_epoch (horizon);
 COMMENT ON INDEX profile_cache.pending_epoch_horizon IS 'what is pending, past what only old snapshots still keep';
@@ -75,6 +76,7 @@ COMMENT ON COLUMN profile_cache.pending_epoch.link_table IS 'the changed table';
 COMMENT ON COLUMN profile_cache.pending_epoch.link_columns IS 'its columns that lead towards the profiles';
 COMMENT ON COLUMN profile_cache.pending_epoch.link_values IS 'old and new values of those columns in the changed rows, row after row';
 COMMENT ON COLUMN profile_cache.pending_epoch.created_at IS 'when the transaction that changed something began';
+COMMENT ON COLUMN profile_cache.pending_epoch.definition IS 'a hash of the definition in whose words the link is; under another one everything is concerned';
 
 CREATE TABLE profile_cache.pending_key (
     id          pg_catalog.uuid        NOT NULL DEFAULT pg_catalog.gen_random_uuid() PRIMARY KEY,

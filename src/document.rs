@@ -13,7 +13,7 @@ use crate::definition::{Sql, Step};
 use crate::error::check_interrupts;
 use crate::failures;
 use crate::pg::guard::LocalSettings;
-use crate::pg::scan::UniqueIndexLookup;
+use crate::pg::scan::{Columns, UniqueIndexLookup};
 use crate::pg::spi::{self, ActiveSnapshot, Arg, Snapshot};
 use crate::pg::tuple::{self, Locker, Stored, Writer};
 use crate::pg::value::{Uuid, Value, array};

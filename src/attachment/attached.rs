@@ -1,13 +1,15 @@
 //! The attachment, resolved: tables, columns and indexes by their numbers, and what keeps it from being trusted.
 //!
-//! Invariant: nothing here changes once it is made. What was true when it was loaded stays so in it, and whoever
+//! Invariant: nothing here changes once it is made, and a way back is made once. What was true when it was loaded stays so in it, and whoever
 //! uses it asks the room whether it is still the newest.
 
+use super::walk::Walk;
 use crate::definition::{self, Definition, Link, Sql, Step};
 use crate::error::Error;
 use crate::pg::scan::{self, Epochs, KeyHash, Keys, UniqueIndexLookup};
 use crate::pg::trigger::Column;
 use crate::pg::{Oid, catalog};
+use std::cell::OnceCell;
 use std::rc::Rc;
 
 /// Why no stored document may be trusted although the configuration is there.
@@ -63,6 +65,8 @@ pub struct UsedLink {
     pub probe: Option<UniqueIndexLookup>,
     /// One of the columns is an enum: its value's text may come to mean another value.
     pub has_enum: bool,
+    /// The way back, made when it is first asked for; see [`UsedLink::walk`].
+    pub(super) walk: OnceCell<Option<Walk>>,
 }
 
 /// A way in which a pending key may name a profile: the key, or what members refer to.
@@ -136,6 +140,8 @@ pub struct Attached {
     pub document: Oid,
     pub definition: Definition,
     pub sql: Sql,
+    /// A hash of the definition's words: a pending epoch bears that of the definition it was written under.
+    pub words: i64,
     pub key: i16,
     pub columns: CacheColumns,
     /// Empty where the definition cannot be resolved.

@@ -11,13 +11,14 @@ use super::health::{
 };
 use crate::definition::{self, Definition, Sql, Step, qualified};
 use crate::error::Error;
-use crate::pg::scan::{Epochs, Keys, UniqueIndexLookup};
+use crate::pg::scan::{self, Epochs, Keys, LinkColumns, Progress, UniqueIndexLookup};
 use crate::pg::spi::{self, Arg, Snapshot};
 use crate::pg::trigger::Column;
 use crate::pg::{Oid, catalog};
 use crate::proof::reach::{self, Reached};
 use crate::rights::{as_ourselves, home};
 use pgrx::pg_sys::{INT8OID, JSONBOID, TIMESTAMPTZOID, UUIDOID};
+use std::cell::OnceCell;
 use std::rc::Rc;
 
 /// The layout of our tables that this library knows: what `profile_cache.layout()` returns.
@@ -144,6 +145,7 @@ fn attached(record: Record, watched: &mut Vec<Oid>) -> Result<Attached, State> {
         foreign_indexes: reach::foreign_indexes(profile),
         write_may_fail: write_may_fail(profile, columns),
         expiry_indexed: expiry_indexed(profile, columns.valid_until),
+        words: scan::hash(&[definition.words()]),
         definition,
     })
 }
@@ -155,6 +157,8 @@ fn our_relations() -> Vec<Oid> {
         "pending_epoch",
         "pending_epoch_horizon",
         "horizon",
+        "epoch_progress",
+        "epoch_progress_pkey",
         "pending_key",
         "pending_key_probe",
     ];
@@ -273,6 +277,7 @@ fn resolve(d: &Definition, profile: Oid) -> Result<Vec<UsedTable>, String> {
                         columns: own,
                         watched: columns(&l.watched)?,
                         targets,
+                        walk: OnceCell::new(),
                         link: l.clone(),
                     })
                 })
@@ -367,7 +372,8 @@ fn our_tables() -> Option<(Epochs, Keys)> {
     let relation = |name| catalog::relation("profile_cache", name);
     let (table, pending, keys) =
         (relation("epoch")?, relation("pending_epoch")?, relation("pending_key")?);
-    let horizon = relation("horizon")?;
+    let (horizon, progress) = (relation("horizon")?, relation("epoch_progress")?);
+    let column = |name| catalog::column_number(pending, name);
     let epochs = Epochs {
         table,
         current: catalog::column_number(table, "current")?,
@@ -375,7 +381,21 @@ fn our_tables() -> Option<(Epochs, Keys)> {
         from: catalog::column_number(horizon, "pending_from")?,
         pending,
         index: relation("pending_epoch_horizon")?,
-        number: catalog::column_number(pending, "epoch")?,
+        number: column("epoch")?,
+        link: LinkColumns {
+            id: column("id")?,
+            schema: column("link_schema")?,
+            table: column("link_table")?,
+            columns: column("link_columns")?,
+            values: column("link_values")?,
+            // Not where the SQL objects are those of 0.1.0.
+            definition: column("definition"),
+        },
+        progress: Progress {
+            table: progress,
+            lookup: UniqueIndexLookup::new(relation("epoch_progress_pkey")?, INT8OID)?,
+            passed_xmin: catalog::column_number(progress, "passed_xmin")?,
+        },
     };
     let keys = Keys {
         table: keys,

@@ -8,6 +8,7 @@
 //! - here: the copy, and who may look at it when
 //! - `attached`: what it is made of
 //! - `load`: making it from what attach() recorded and the catalogs
+//! - `walk`: the way from a profile back to what leads to it
 //! - `health`: whether the tables, triggers and indexes are still as attach() left them
 //!
 //! Rules: R9, D2, D11.
@@ -15,10 +16,12 @@
 mod attached;
 mod health;
 mod load;
+mod walk;
 
 pub use attached::{Attached, CacheColumns, Degraded, Naming, State, UsedLink, UsedTable};
 pub use health::{UNIQUE_KEY, expiry_indexed, missing_triggers};
 pub use load::{other_layout, relations_of_view};
+pub use walk::Walk;
 
 use crate::definition::Definition;
 use crate::error::{Error, check_interrupts};

@@ -55,14 +55,18 @@ fn yes() -> bool {
 }
 
 impl Definition {
+    /// In what words a change is written down, and what they mean: the same text for definitions that follow the same
+    /// changes in the same ways.
+    pub fn words(&self) -> String {
+        let tables = self.tables.iter().map(|t| (&t.schema, &t.name, &t.links));
+        let tables = tables.collect::<Vec<_>>();
+        serde_json::to_string(&(&self.key, &self.view_key, self.expires, tables))
+            .unwrap_or_default()
+    }
+
     /// Whether the same changes are followed in the same ways, whatever has been proven of it.
     pub fn follows_as(&self, other: &Definition) -> bool {
-        let tables = self.tables.iter().zip(&other.tables);
-        (&self.key, &self.view_key, self.expires) == (&other.key, &other.view_key, other.expires)
-            && self.tables.len() == other.tables.len()
-            && tables
-                .into_iter()
-                .all(|(a, b)| (&a.schema, &a.name, &a.links) == (&b.schema, &b.name, &b.links))
+        self.words() == other.words()
     }
 
     /// Whether the parts of it that stand in SQL unquoted, types and operators, are names and nothing
@@ -105,6 +109,9 @@ pub struct Link {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub everyone: Vec<String>,
     pub route: Vec<Step>,
+    /// The view comes to the table more than once by it: from a row perhaps to the same row again.
+    #[serde(default = "yes")]
+    pub again: bool,
 }
 
 #[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]

@@ -410,6 +410,7 @@ mod tests {
             member,
             everyone: vec![],
             route,
+            again: false,
         }
     }
 

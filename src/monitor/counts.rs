@@ -68,8 +68,10 @@ pub(super) struct Waiting {
     pub oldest_key: Option<i64>,
     pub epochs: i64,
     pub oldest_epoch: Option<i64>,
-    /// One of the epochs has no number.
+    /// One of the epochs has no number, and does not say what leads to whom it concerns.
     pub unnumbered: bool,
+    /// One of them does not say that, with a number or without.
+    pub to_all: bool,
     /// One has had no complete pass.
     pub unpassed: bool,
     pub failures: i64,
@@ -90,7 +92,8 @@ pub(super) fn waiting() -> Waiting {
     spi::one(
         "SELECT k.*, e.*, f.* FROM \
           (SELECT count(*), min(p.created_at) FROM profile_cache.pending_key AS p) AS k, \
-          (SELECT count(*), min(p.created_at), coalesce(bool_or(p.epoch IS NULL), false), coalesce(bool_or(d.passed_xmin IS NULL), false) \
+          (SELECT count(*), min(p.created_at), coalesce(bool_or(p.epoch IS NULL AND p.link_schema IS NULL), false), \
+            coalesce(bool_or(p.link_schema IS NULL), false), coalesce(bool_or(d.passed_xmin IS NULL), false) \
            FROM profile_cache.pending_epoch AS p LEFT JOIN profile_cache.epoch_progress AS d ON d.epoch = p.epoch) AS e, \
           (SELECT count(DISTINCT x.user_id), count(*), min(x.failed_at), (array_agg(x.sqlstate ORDER BY x.failed_at DESC))[1] \
            FROM profile_cache.failure AS x) AS f",
@@ -103,11 +106,12 @@ pub(super) fn waiting() -> Waiting {
                 epochs: r.int8(3)?,
                 oldest_epoch: r.timestamptz(4),
                 unnumbered: r.bool(5)?,
-                unpassed: r.bool(6)?,
-                failures: r.int8(7)?,
-                failures_full: r.int8(8)? >= failures::MOST_FAILURES,
-                failing_since: r.timestamptz(9),
-                sqlstate: r.text(10),
+                to_all: r.bool(6)?,
+                unpassed: r.bool(7)?,
+                failures: r.int8(8)?,
+                failures_full: r.int8(9)? >= failures::MOST_FAILURES,
+                failing_since: r.timestamptz(10),
+                sqlstate: r.text(11),
             })
         },
     )

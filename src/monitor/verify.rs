@@ -63,7 +63,7 @@ fn keys_of_page(a: &Attached, after: Option<Uuid>, size: i64) -> Vec<Uuid> {
 /// What `verify` compares with, of the caller's snapshot.
 struct Checked<'a> {
     a: &'a Attached,
-    judge: FreshnessRule,
+    judge: FreshnessRule<'a>,
     keys: PendingKeys,
 }
 

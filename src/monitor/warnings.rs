@@ -7,8 +7,9 @@ use super::since;
 use super::transactions::{Transaction, lockers, writers_before};
 use crate::attachment::{Attached, Degraded, State};
 use crate::error::Error;
-use crate::pending::{self, Anyone};
+use crate::pending::Anyone;
 use crate::pg::spi::{self, Snapshot};
+use crate::read::MOST_EPOCHS;
 use crate::rights::as_ourselves;
 use crate::settings;
 
@@ -184,15 +185,19 @@ fn all_live(
         }
         return all;
     }
-    if waiting.epochs > pending::MOST as i64 {
+    if waiting.epochs > MOST_EPOCHS as i64 {
         all.push(format!(
             "more changes are pending{changed} than a read looks at ({} of {}), so all reads use the view: {refresh}",
-            pending::MOST,
+            MOST_EPOCHS,
             waiting.epochs
         ));
     } else if waiting.unnumbered {
         all.push(format!(
             "a change that may concern any profile is pending{changed}, so all reads use the view: {refresh}"
+        ));
+    } else if waiting.unpassed && !waiting.to_all {
+        all.push(format!(
+            "a change is pending{changed}, and reads of the profiles to which it leads use the view: {refresh}"
         ));
     } else if waiting.unpassed {
         all.push(format!(

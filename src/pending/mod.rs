@@ -25,9 +25,6 @@ use crate::settings;
 use crate::xact_state;
 use std::collections::HashSet;
 
-/// How many pending epochs a read looks at.
-pub const MOST: u64 = 200;
-
 /// The pending keys, as one snapshot shows them, for who looks at many profiles.
 #[derive(Default, Debug)]
 pub struct PendingKeys {
@@ -221,22 +218,34 @@ fn tell_everybody() {
 }
 
 /// The profiles that rows of a table lead to, by old and new values of its `columns`.
-pub fn enqueue_link_change(schema: &str, table: &str, columns: &[String], values: &[Vec<String>]) {
+pub fn enqueue_link_change(
+    a: &Attached,
+    (schema, table): (&str, &str),
+    columns: &[String],
+    values: &[Vec<String>],
+) {
     xact_state::notify_all();
     if xact_state::everything_is_pending() {
         return;
     }
+    // What another version's SQL objects have no column for concerns everybody.
+    let (definition, words) =
+        if a.epochs.link.definition.is_some() { (", definition", ", $6") } else { ("", "") };
+    let mut args = vec![
+        Arg::text(schema),
+        Arg::text(table),
+        Arg::texts(columns),
+        Arg::texts(&values.concat()),
+        horizon(),
+    ];
+    args.extend((!words.is_empty()).then(|| Arg::int8(Some(a.words))));
     let _us = as_ourselves();
     spi::run(
-        "INSERT INTO profile_cache.pending_epoch (redefined, apply, reason, link_schema, link_table, link_columns, link_values, horizon) \
-         VALUES (false, false, 'rows changed', $1, $2, $3::pg_catalog.name[], $4, $5)",
-        &[
-            Arg::text(schema),
-            Arg::text(table),
-            Arg::texts(columns),
-            Arg::texts(&values.concat()),
-            horizon(),
-        ],
+        &format!(
+            "INSERT INTO profile_cache.pending_epoch (redefined, apply, reason, link_schema, link_table, link_columns, link_values, horizon{definition}) \
+             VALUES (false, false, 'rows changed', $1, $2, $3::pg_catalog.name[], $4, $5{words})"
+        ),
+        &args,
     );
 }
 

@@ -65,6 +65,7 @@ impl Routes<'_> {
                     member: route.member,
                     everyone: route.everyone,
                     route: route.steps,
+                    again: false,
                 };
                 // The view may come by the same way twice.
                 let same = |l: &&mut Link| {
@@ -76,6 +77,7 @@ impl Routes<'_> {
                         let all = known.watched.iter().chain(&link.watched).cloned();
                         let all: BTreeSet<String> = all.collect();
                         known.watched = self.in_order(table, &all);
+                        known.again = true;
                     }
                     None => links.push(link),
                 }

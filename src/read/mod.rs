@@ -7,10 +7,12 @@
 //! Rules: R4, R8, R9.
 #![doc = include_str!("README.md")]
 
+mod follow;
 mod rows;
 mod rule;
 
-pub use rule::{CachedRow, FreshnessRule};
+pub use rows::{FreshnessRule, MOST as MOST_EPOCHS};
+pub use rule::CachedRow;
 
 use crate::attachment::{self, Attached, CacheColumns, Naming};
 use crate::definition::{LookedAt, display};
@@ -19,7 +21,7 @@ use crate::failures;
 use crate::iso8601::iso8601;
 use crate::pending::{self, PendingKeys};
 use crate::pg::guard::current_user;
-use crate::pg::scan::{HeapRow, KeyHash};
+use crate::pg::scan::{Columns, HeapRow, KeyHash};
 use crate::pg::spi::{self, Arg, Snapshot};
 use crate::pg::value::{Uuid, Value};
 use crate::pg::{catalog, tuple};
@@ -60,11 +62,10 @@ fn look(a: &Attached, key: &Uuid, closely: bool) -> Lookup {
     if let Some(reason) = reason {
         return Lookup::Miss { reason, looked: None };
     }
-    let state = a.epochs.look();
-    if state.unnumbered && !closely {
+    let judge = FreshnessRule::new(a);
+    if judge.concerns_all() && !closely {
         return Lookup::Miss { reason: Miss::Pending, looked: None };
     }
-    let judge = FreshnessRule::after(a, state);
     if let Some(found) = look_directly(a, key, &judge) {
         return found;
     }
@@ -77,17 +78,17 @@ fn look(a: &Attached, key: &Uuid, closely: bool) -> Lookup {
     });
     match row {
         None => Lookup::Nothing,
-        Some((looked, document)) => judged(&judge, looked, || document),
+        Some((looked, document)) => judged(judge.of(&looked), looked, || document),
     }
 }
 
 /// A hit or a miss, by the reader's rule.
 fn judged(
-    judge: &FreshnessRule,
+    verdict: Result<(), Miss>,
     looked: CachedRow,
     document: impl FnOnce() -> Option<Value>,
 ) -> Lookup {
-    match judge.of(&looked) {
+    match verdict {
         Ok(()) => Lookup::Hit { document: document(), looked },
         Err(reason) => Lookup::Miss { reason, looked: Some(looked) },
     }
@@ -109,8 +110,12 @@ fn look_directly(a: &Attached, key: &Uuid, judge: &FreshnessRule) -> Option<Look
             key: Some(*key),
         };
         // What is not served anyway need not be looked for.
-        looked.named = judge.of(&looked).is_ok() && a.keys.any(&a.sets, || names_of(a, row));
-        judged(judge, looked, || row.jsonb(document))
+        let mut verdict = judge.of_row(&looked, row);
+        if verdict.is_ok() && a.keys.any(&a.sets, || names_of(a, row)) {
+            looked.named = true;
+            verdict = Err(Miss::Pending);
+        }
+        judged(verdict, looked, || row.jsonb(document))
     })?;
     Some(found.unwrap_or(Lookup::Nothing))
 }

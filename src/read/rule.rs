@@ -5,12 +5,31 @@
 //!
 //! Rules: E5, R1, R2, R3, R5.
 
+use std::collections::HashSet;
+use std::rc::Rc;
+
 /// A change that may touch many profiles.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct PendingEpoch {
     pub epoch: Option<i64>,
-    /// Row versions of an older xmin have been through a complete pass.
-    pub passed_xmin: Option<u64>,
+    /// What leads to those that it concerns; None where it concerns all.
+    pub change: Option<LinkChange>,
+}
+
+/// Rows that have changed, by the values of theirs that lead to profiles.
+#[derive(Debug)]
+pub struct LinkChange {
+    /// In which ways: the numbers of a table and of a link of its.
+    pub links: Vec<(usize, usize)>,
+    pub values: Rc<HashSet<String>>,
+}
+
+/// What is asked of a snapshot only where it matters.
+pub trait Beside {
+    /// Row versions of an older xmin have been through a complete pass of this epoch.
+    fn passed_xmin(&self, epoch: i64) -> Option<u64>;
+    /// Whether the change leads to the profile whose row is judged, or may.
+    fn leads(&self, change: &LinkChange) -> bool;
 }
 
 /// What is pending, as one snapshot shows it.
@@ -79,6 +98,7 @@ impl Pending {
         first: Option<i64>,
         now: i64,
         next_xid: u64,
+        beside: &impl Beside,
     ) -> Result<(), Miss> {
         let Some(stamp) = l.epoch else {
             return Err(Miss::Null);
@@ -95,13 +115,13 @@ impl Pending {
         if l.updated_at.is_none_or(|at| at > now) {
             return Err(Miss::Future);
         }
-        let concerned = |e: &PendingEpoch| match e.epoch {
-            None => true,
-            Some(epoch) => {
-                epoch > stamp && e.passed_xmin.is_none_or(|to| full_xid(l.xmin, next_xid) >= to)
-            }
+        let unseen = |e: &PendingEpoch| e.epoch.is_none_or(|epoch| epoch > stamp);
+        let leads = |e: &PendingEpoch| e.change.as_ref().is_none_or(|change| beside.leads(change));
+        let passed = |e: &PendingEpoch| {
+            let to = e.epoch.and_then(|epoch| beside.passed_xmin(epoch));
+            to.is_some_and(|to| full_xid(l.xmin, next_xid) < to)
         };
-        if l.named || self.epochs.iter().any(concerned) {
+        if l.named || self.epochs.iter().any(|e| unseen(e) && leads(e) && !passed(e)) {
             return Err(Miss::Pending);
         }
         Ok(())
@@ -119,20 +139,6 @@ pub fn full_xid(xmin: u32, next: u64) -> u64 {
     if candidate < next { candidate } else { candidate.saturating_sub(1 << 32) }
 }
 
-/// What the reader's rule needs besides the rows, in one place.
-pub struct FreshnessRule {
-    pub(super) pending: Pending,
-    pub(super) first: Option<i64>,
-    pub(super) now: i64,
-    pub(super) next_xid: u64,
-}
-
-impl FreshnessRule {
-    pub fn of(&self, l: &CachedRow) -> Result<(), Miss> {
-        self.pending.judge(l, self.first, self.now, self.next_xid)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -146,19 +152,29 @@ mod tests {
         key: None,
     };
 
-    fn pending(epochs: &[(Option<i64>, Option<u64>)]) -> Pending {
-        Pending {
-            current: Some(12),
-            epochs: epochs
-                .iter()
-                .map(|&(epoch, passed_xmin)| PendingEpoch { epoch, passed_xmin })
-                .collect(),
-            ..Pending::default()
+    fn pending(epochs: &[Option<i64>]) -> Pending {
+        let epochs = epochs.iter().map(|&epoch| PendingEpoch { epoch, change: None });
+        Pending { current: Some(12), epochs: epochs.collect(), ..Pending::default() }
+    }
+
+    struct Told {
+        passed: Option<u64>,
+        leads: bool,
+    }
+
+    impl Beside for Told {
+        fn passed_xmin(&self, _: i64) -> Option<u64> {
+            self.passed
+        }
+        fn leads(&self, _: &LinkChange) -> bool {
+            self.leads
         }
     }
 
+    const NOT_PASSED: Told = Told { passed: None, leads: true };
+
     fn judge(p: &Pending, l: &CachedRow) -> Result<(), Miss> {
-        p.judge(l, Some(8), 50, 1000)
+        p.judge(l, Some(8), 50, 1000, &NOT_PASSED)
     }
 
     #[test]
@@ -176,9 +192,7 @@ mod tests {
             assert_eq!(judge(&p, &CachedRow { epoch, ..OK }), Ok(()));
         }
         assert_eq!(judge(&Pending::default(), &OK), Err(Miss::OtherAttachment));
-        let rule =
-            FreshnessRule { pending: pending(&[]), first: Some(11), now: 50, next_xid: 1000 };
-        assert_eq!(rule.of(&OK), Err(Miss::OtherAttachment));
+        assert_eq!(p.judge(&OK, Some(11), 50, 1000, &NOT_PASSED), Err(Miss::OtherAttachment));
     }
 
     #[test]
@@ -192,12 +206,32 @@ mod tests {
 
     #[test]
     fn a_pending_epoch_concerns_older_stamps_until_a_pass_has_seen_the_row() {
-        assert_eq!(judge(&pending(&[(None, None)]), &OK), Err(Miss::Pending));
-        assert_eq!(judge(&pending(&[(Some(11), None)]), &OK), Err(Miss::Pending));
-        assert_eq!(judge(&pending(&[(Some(10), None)]), &OK), Ok(()));
-        assert_eq!(judge(&pending(&[(Some(11), Some(101))]), &OK), Ok(()));
-        assert_eq!(judge(&pending(&[(Some(11), Some(100))]), &OK), Err(Miss::Pending));
+        let with = |epoch, passed| {
+            pending(&[epoch]).judge(&OK, Some(8), 50, 1000, &Told { passed, leads: true })
+        };
+        assert_eq!(with(None, None), Err(Miss::Pending));
+        // Without a number it has had no pass.
+        assert_eq!(with(None, Some(101)), Err(Miss::Pending));
+        assert_eq!(with(Some(11), None), Err(Miss::Pending));
+        assert_eq!(with(Some(10), None), Ok(()));
+        assert_eq!(with(Some(11), Some(101)), Ok(()));
+        assert_eq!(with(Some(11), Some(100)), Err(Miss::Pending));
         assert_eq!(judge(&pending(&[]), &CachedRow { named: true, ..OK }), Err(Miss::Pending));
+    }
+
+    #[test]
+    fn a_change_concerns_those_to_whom_it_leads() {
+        for epoch in [None, Some(11)] {
+            let mut p = pending(&[epoch]);
+            let told = |leads| Told { passed: None, leads };
+            let values = Rc::new(HashSet::from(["1".to_owned()]));
+            p.epochs[0].change = Some(LinkChange { links: vec![(0, 0)], values });
+            assert_eq!(p.judge(&OK, Some(8), 50, 1000, &told(false)), Ok(()));
+            assert_eq!(p.judge(&OK, Some(8), 50, 1000, &told(true)), Err(Miss::Pending));
+            // Another that names nothing concerns everybody.
+            p.epochs.push(PendingEpoch { epoch, change: None });
+            assert_eq!(p.judge(&OK, Some(8), 50, 1000, &told(false)), Err(Miss::Pending));
+        }
     }
 
     #[test]

@@ -267,17 +267,25 @@ impl Listed {
 }
 
 /// The condition on a profile p that one of the epoch's changes concerns it, its parameters numbered
-/// from 4, and their values. None where one of them concerns everyone: it has no values, or those of a table or column
-/// that is no longer used.
+/// from 4, and their values. None where one of them concerns everyone: it has no values, or in the words of
+/// another definition, where table and column may mean something else.
 fn concerned(a: &Attached, epoch: i64) -> Option<(String, Vec<Vec<String>>)> {
     let rows = {
         let _us = as_ourselves();
         spi::all(
-            "SELECT p.link_schema::text, p.link_table::text, p.link_columns::text[], p.link_values \
-             FROM profile_cache.pending_epoch AS p WHERE p.epoch = $1",
+            // By to_jsonb, since the SQL objects of 0.1.0 have no such column.
+            "SELECT p.link_schema::text, p.link_table::text, p.link_columns::text[], p.link_values, \
+              (to_jsonb(p) ->> 'definition')::int8 FROM profile_cache.pending_epoch AS p WHERE p.epoch = $1",
             Snapshot::New,
             &[Arg::int8(Some(epoch))],
-            |r| (r.text(1), r.text(2), r.texts(3), r.texts(4)),
+            |r| {
+                (
+                    r.text(1),
+                    r.text(2),
+                    r.texts(3),
+                    r.texts(4).filter(|_| r.int8(5) == Some(a.words)),
+                )
+            },
         )
     };
     let mut by_link: std::collections::BTreeMap<(usize, usize), Vec<Vec<String>>> =

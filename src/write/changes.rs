@@ -5,9 +5,11 @@
 //!
 //! Rules: W9, W11, W15.
 
+use super::commit::name_pending;
 use crate::attachment::{Attached, UsedLink, UsedTable};
 use crate::document;
 use crate::pending;
+use crate::pg::catalog;
 use crate::pg::guard::LocalSettings;
 use crate::pg::trigger::{Column, Event, TriggerCall, Tuple};
 use crate::pg::value::Value;
@@ -42,14 +44,16 @@ pub fn record_changes(a: &Rc<Attached>, t: usize, firing: &TriggerCall) {
     if links.is_empty() {
         return;
     }
-    let Some(Changed { leads, taken }) = changed(a, is_profile, &links, firing) else {
+    let Some(Changed { leads, taken }) = changed(a, t, &links, firing) else {
         return pending::invalidate_all("more rows changed than are named one by one");
     };
-    pending::keys(
-        a.key_naming(),
-        taken.texts().into_iter(),
-        "new in a REPEATABLE READ transaction",
-    );
+    for (link, values) in taken {
+        const WHY: &str = "new in a REPEATABLE READ transaction";
+        match link.and_then(|l| l.link.direct().map(|step| (l, step))) {
+            Some((link, step)) => name_pending(a, link, step, values.texts(), WHY),
+            None => pending::keys(a.key_naming(), values.texts().into_iter(), WHY),
+        }
+    }
     for ((l, link), leads) in links.into_iter().zip(leads) {
         if link.link.member && leads.0.len() <= settings::max_immediate() {
             xact_state::mark_dirty((t, l), &link.columns, leads.0);
@@ -57,26 +61,29 @@ pub fn record_changes(a: &Rc<Attached>, t: usize, firing: &TriggerCall) {
                 pending::invalidate_all("more rows changed than are named one by one");
             }
         } else {
-            enqueue(table, link, leads.texts());
+            enqueue(a, table, link, leads.texts());
         }
     }
 }
 
 /// What the changed rows say.
-struct Changed {
+struct Changed<'a> {
     /// Of each link, the values that lead to profiles.
     leads: Vec<LinkValues>,
-    /// The keys of profiles that have taken over a referenced value.
-    taken: LinkValues,
+    /// What names the profiles of rows that have taken over a value that another row had: by the links of members, or the
+    /// profile's own key.
+    taken: Vec<(Option<&'a UsedLink>, LinkValues)>,
 }
 
 /// Reads the transition tables; None where more has changed than is named one by one.
-fn changed(
-    a: &Attached,
-    is_profile: bool,
-    links: &[(usize, &UsedLink)],
+fn changed<'a>(
+    a: &'a Attached,
+    t: usize,
+    links: &[(usize, &'a UsedLink)],
     firing: &TriggerCall,
-) -> Option<Changed> {
+) -> Option<Changed<'a>> {
+    let table = &a.tables[t];
+    let is_profile = table.oid == a.profile;
     // A BEFORE trigger behind ours could have put an old stamp back: on the profile, our own columns
     // are looked at too.
     let ours: Vec<Column> = if is_profile {
@@ -87,14 +94,22 @@ fn changed(
     // At REPEATABLE READ a row of this transaction's own that has taken over a referenced value shows,
     // in the old snapshot, the children of the profile that had it; and being new, it is none that
     // another transaction's change would run into.
-    let (referenced, key) = if is_profile && xact::has_one_snapshot() {
-        (naming_columns(a), vec![Column::of(a.profile, a.key)])
-    } else {
-        (vec![], vec![])
+    let (referenced, names) = match xact::has_one_snapshot() {
+        true if is_profile => {
+            let key = vec![Column::of(a.profile, a.key)];
+            (naming_columns(a), vec![(None, key)])
+        }
+        // Likewise it shows a member's row that another transaction has deleted beside the one that has its number now; and
+        // a view that comes from the one to that number again, both.
+        true => {
+            let members = links.iter().filter(|(_, l)| l.link.member && l.link.again);
+            (unique_columns(a, t), members.map(|(_, l)| (Some(*l), l.columns.clone())).collect())
+        }
+        false => (vec![], vec![]),
     };
     let mut found = Changed {
         leads: links.iter().map(|_| LinkValues::default()).collect(),
-        taken: LinkValues::default(),
+        taken: names.iter().map(|(link, _)| (*link, LinkValues::default())).collect(),
     };
     let mut over = false;
     firing.rows(|old, new| {
@@ -115,7 +130,9 @@ fn changed(
         if let Some(new) = new.filter(|_| changed)
             && !referenced.iter().flatten().all(|c| old.is_some_and(|old| c.same(old, new)))
         {
-            found.taken.add(new, &key);
+            for ((_, columns), (_, taken)) in names.iter().zip(&mut found.taken) {
+                taken.add(new, columns);
+            }
         }
         if over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
@@ -146,7 +163,7 @@ impl LinkValues {
 
 /// Changed rows of a dimension, or many of a member: whom they concern is found by refresh, from the
 /// linking values.
-pub fn enqueue(table: &UsedTable, link: &UsedLink, texts: Vec<Vec<String>>) {
+pub fn enqueue(a: &Attached, table: &UsedTable, link: &UsedLink, texts: Vec<Vec<String>>) {
     if texts.is_empty() {
         return;
     }
@@ -159,7 +176,7 @@ pub fn enqueue(table: &UsedTable, link: &UsedLink, texts: Vec<Vec<String>>) {
         pending::invalidate_all("a row that every profile may show changed");
     } else if !link.link.route.is_empty() {
         let columns = link.link.column_names();
-        pending::enqueue_link_change(&table.schema, &table.name, &columns, &texts);
+        pending::enqueue_link_change(a, (&table.schema, &table.name), &columns, &texts);
     }
 }
 
@@ -168,6 +185,13 @@ fn naming_columns(a: &Attached) -> Vec<Vec<Column>> {
     let whole = a.naming.iter().filter(|n| n.columns.len() == n.types.len());
     let columns = whole.map(|n| n.columns.iter().map(|(c, _)| Column::of(a.profile, *c)));
     columns.map(Iterator::collect).collect()
+}
+
+/// A table's columns that the proof takes for unique.
+fn unique_columns(a: &Attached, t: usize) -> Vec<Vec<Column>> {
+    let (table, unique) = (a.tables[t].oid, &a.definition.tables[t].unique);
+    let column = |name: &String| Some(Column::of(table, catalog::column_number(table, name)?));
+    unique.iter().map(|columns| columns.iter().filter_map(column).collect()).collect()
 }
 
 /// Remembers the deleted profiles under every column that members refer to, so that the cascades

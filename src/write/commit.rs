@@ -86,7 +86,7 @@ fn compute_dirty(a: &Attached) {
     }
     if many {
         for d in all {
-            enqueue(d.table, d.link, document::texts_of(&d.values));
+            enqueue(&a, d.table, d.link, document::texts_of(&d.values));
         }
     } else if !locks {
         leave(&a, &all, "a table of the document is locked by another transaction");
@@ -132,7 +132,7 @@ fn recompute(a: &Attached, all: &[Dirty]) {
 }
 
 /// Pending keys from texts of the link's columns, but for profiles that this transaction deleted.
-fn name_pending(
+pub(super) fn name_pending(
     a: &Attached,
     link: &UsedLink,
     step: &Step,

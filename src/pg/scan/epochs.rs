@@ -1,11 +1,11 @@
 //! Which epoch is the current one, and whether others are pending.
 //!
-//! Invariant: no pending epoch is missed. Where the index cannot be used, one counts as there, and without a
-//! number; where the tables are gone, there is no current one.
+//! Invariant: no pending epoch is missed. Where the index cannot be used, that is said; where the tables are gone, there
+//! is no current one.
 
-use super::{scan, usable, walk};
+use super::{Columns, UniqueIndexLookup, scan, usable, walk};
 use crate::pg::Oid;
-use pgrx::pg_sys;
+use pgrx::pg_sys::{self, Datum};
 
 /// Where the current epoch and the pending ones stand.
 #[derive(Clone, Copy, Debug)]
@@ -20,28 +20,44 @@ pub struct Epochs {
     pub pending: Oid,
     pub index: Oid,
     pub number: i16,
+    /// Its columns that say what leads to profiles.
+    pub link: LinkColumns,
+    pub progress: Progress,
+}
+
+/// Columns of a pending epoch: its name, and table, columns and values that lead to the profiles that it concerns. Null
+/// where it concerns all.
+#[derive(Clone, Copy, Debug)]
+pub struct LinkColumns {
+    pub id: i16,
+    pub schema: i16,
+    pub table: i16,
+    pub columns: i16,
+    pub values: i16,
+    /// A hash of the definition in whose words these are.
+    pub definition: Option<i16>,
+}
+
+/// How far refresh is with each epoch that has a number: a small table, and its columns.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress {
+    pub table: Oid,
+    pub lookup: UniqueIndexLookup,
+    pub passed_xmin: i16,
 }
 
 /// What the active snapshot shows of them.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct EpochLook {
     pub current: Option<i64>,
-    /// There is a pending epoch.
-    pub pending: bool,
-    /// There is one without a number: no stamp is beyond it.
-    pub unnumbered: bool,
+    /// The pending ones have been handed out, as far as they were asked for. If not, whatever may be pending.
+    pub complete: bool,
 }
 
 impl Epochs {
-    /// In the active snapshot.
-    pub fn look(&self) -> EpochLook {
-        const FEW: i32 = 10;
-        let (mut rows, mut unnumbered) = (0, false);
-        let mut enough = |number: Option<i64>| {
-            rows += 1;
-            unnumbered = number.is_none();
-            unnumbered || rows == FEW
-        };
+    /// In the active snapshot. Hands each pending epoch to `enough` until it says so.
+    pub fn look(&self, mut enough: impl FnMut(&dyn Columns) -> bool) -> EpochLook {
+        let mut complete = true;
         // SAFETY: a backend variable; the calling query has an active snapshot. The relation is open and
         // locked during the look.
         unsafe {
@@ -52,21 +68,26 @@ impl Epochs {
                     Size::Nothing => {}
                     Size::Pages => match usable(self.index) {
                         Some(index) => {
-                            walk(relation, index, snapshot, self.horizon_in(snapshot), |row| {
-                                enough(row.int8(self.number))
-                            });
+                            let from = self.horizon_in(snapshot);
+                            walk(relation, index, snapshot, from, |row| enough(row));
                             pg_sys::index_close(index, pg_sys::NoLock as i32);
                         }
-                        None => {
-                            enough(None);
-                        }
+                        None => complete = false,
                     },
-                    Size::Page => scan(self.pending, snapshot, |row| enough(row.int8(self.number))),
+                    Size::Page => scan(self.pending, snapshot, |row| enough(row)),
                 }
                 pg_sys::table_close(relation, pg_sys::NoLock as i32);
             }
-            EpochLook { current: self.current_in(snapshot), pending: rows > 0, unnumbered }
+            EpochLook { current: self.current_in(snapshot), complete }
         }
+    }
+
+    /// Row versions of an older xmin have been through a complete pass of this epoch, as the active snapshot shows it;
+    /// None where there has been none, as far as can be seen.
+    pub fn passed_xmin(&self, epoch: i64) -> Option<u64> {
+        let Progress { table, lookup, passed_xmin } = self.progress;
+        let found = lookup.find(table, Datum::from(epoch), |row| row.int8(passed_xmin))?;
+        u64::try_from(found??).ok()
     }
 
     /// The current epoch in the active snapshot.

@@ -3,7 +3,7 @@
 //! Invariant: what cannot be read with certainty counts as one of the keys; and a hash of the same texts is
 //! the same forever.
 
-use super::{scan, usable};
+use super::{Columns, scan, usable};
 use crate::pg::Oid;
 use pgrx::pg_sys::{self, Datum};
 use std::cell::LazyCell;

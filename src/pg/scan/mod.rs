@@ -1,14 +1,16 @@
-//! Reading without the executor: one row by a unique index, and what of our own tables each read looks at
-//! (`epochs`, `keys`).
+//! Reading without the executor: one row by a unique index, those of one value by any (`rows`), and what of our own
+//! tables each read looks at (`epochs`, `keys`).
 //!
 //! Invariant: a read goes by the snapshot that it names, and takes the locks that the executor would,
 //! those of SERIALIZABLE too. Whatever is opened is closed here, or by the abort.
 
 mod epochs;
 mod keys;
+mod rows;
 
-pub use epochs::{EpochLook, Epochs};
+pub use epochs::{Epochs, LinkColumns, Progress};
 pub use keys::{KeyHash, Keys, hash};
+pub use rows::RowsLookup;
 
 use super::Oid;
 use super::value::{self, TypeLayout, Uuid, Value};
@@ -52,19 +54,48 @@ unsafe fn walk(
     }
 }
 
+/// A row while it is looked at, by its columns' numbers.
+pub trait Columns {
+    fn get(&self, column: i16) -> Option<Datum>;
+
+    /// A bigint, or a timestamptz in microseconds.
+    fn int8(&self, column: i16) -> Option<i64> {
+        self.get(column).map(|d| d.value() as i64)
+    }
+
+    fn uuid(&self, column: i16) -> Option<Uuid> {
+        self.get(column).map(value::uuid)
+    }
+
+    /// The column's text, if it has a value; `oid` is its type.
+    fn text(&self, column: i16, oid: Oid) -> Option<String> {
+        Some(Value { datum: self.get(column)?, oid }.to_text())
+    }
+
+    /// The texts of an array of `element` that takes at most so many bytes; none where one is null.
+    fn texts(&self, column: i16, element: Oid, most: usize) -> Option<Vec<String>> {
+        let datum = self.get(column)?;
+        // SAFETY: the column is an array, and so a varlena, whose size is looked at before it is read.
+        if unsafe { pg_sys::toast_raw_datum_size(datum) } > most {
+            return None;
+        }
+        Value { datum, oid: Oid::INVALID }.elements(element)?.into_iter().collect()
+    }
+}
+
 /// A row of a heap scan.
 struct Scanned {
     tuple: pg_sys::HeapTuple,
     desc: pg_sys::TupleDesc,
 }
 
-impl Scanned {
-    fn int8(&self, column: i16) -> Option<i64> {
+impl Columns for Scanned {
+    fn get(&self, column: i16) -> Option<Datum> {
         let mut null = false;
         // SAFETY: the tuple is of the table that the descriptor describes, and alive.
         let datum =
             unsafe { pg_sys::heap_getattr(self.tuple, i32::from(column), self.desc, &mut null) };
-        (!null).then_some(datum.value() as i64)
+        (!null).then_some(datum)
     }
 }
 
@@ -186,21 +217,19 @@ pub struct HeapRow {
     pub(in crate::pg) slot: *mut pg_sys::TupleTableSlot,
 }
 
-impl HeapRow {
+impl Columns for HeapRow {
     fn get(&self, column: i16) -> Option<Datum> {
         let mut null = false;
         // SAFETY: the slot holds a row of a table that has this column.
         let datum = unsafe { pg_sys::slot_getattr(self.slot, i32::from(column), &mut null) };
         (!null).then_some(datum)
     }
+}
 
+impl HeapRow {
     pub fn tid(&self) -> pg_sys::ItemPointerData {
         // SAFETY: as above.
         unsafe { (*self.slot).tts_tid }
-    }
-
-    pub fn uuid(&self, column: i16) -> Option<Uuid> {
-        self.get(column).map(value::uuid)
     }
 
     /// The transaction that made this version.
@@ -213,21 +242,15 @@ impl HeapRow {
         datum.value() as u32
     }
 
-    /// The column's text, if it has a value; `oid` is its type.
-    pub fn text(&self, column: i16, oid: Oid) -> Option<String> {
-        let datum = self.get(column)?;
-        Some(Value { datum, oid }.to_text())
-    }
-
     /// Whether the column holds this value, to the last bit.
     pub fn holds(&self, column: i16, value: &Value) -> bool {
         let storage = TypeLayout::of(value.oid);
         storage.same_image(self.get(column), Some(value.datum))
     }
 
-    /// A bigint, or a timestamptz in microseconds.
-    pub fn int8(&self, column: i16) -> Option<i64> {
-        self.get(column).map(|d| d.value() as i64)
+    /// A copy of the column's value, in the current memory context; `oid` is its type.
+    pub fn value(&self, column: i16, oid: Oid) -> Option<Value> {
+        Some(Value { datum: TypeLayout::of(oid).copy(self.get(column)?), oid })
     }
 
     /// A copy of a jsonb as it is stored, in the current memory context.

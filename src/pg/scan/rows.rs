@@ -1,0 +1,118 @@
+//! The rows of a table that have one value in a column, by an index.
+//!
+//! Invariant: where the index cannot be used, or there are more rows than asked for, that is said, and never taken for
+//! "no more rows".
+
+use super::{Columns, HeapRow, usable};
+use crate::pg::value::Value;
+use crate::pg::{Oid, tuple};
+use pgrx::pg_sys;
+use std::ops::ControlFlow;
+
+/// A btree index, valid and total, whose first column is of a plain built-in type and goes by the
+/// type's own operator class.
+#[derive(Clone, Copy, Debug)]
+pub struct RowsLookup {
+    table: Oid,
+    index: Oid,
+    /// The column that it finds by, and the type's equality.
+    column: i16,
+    equals: u32,
+}
+
+impl RowsLookup {
+    /// None for a type of which more would have to be known. `oid`: the column's type, under a domain.
+    pub fn new(table: Oid, index: Oid, column: i16, oid: Oid) -> Option<RowsLookup> {
+        let equals = match oid {
+            pg_sys::UUIDOID => pg_sys::F_UUID_EQ,
+            pg_sys::INT8OID => pg_sys::F_INT8EQ,
+            pg_sys::INT4OID => pg_sys::F_INT4EQ,
+            pg_sys::INT2OID => pg_sys::F_INT2EQ,
+            pg_sys::TEXTOID | pg_sys::VARCHAROID => pg_sys::F_TEXTEQ,
+            _ => return None,
+        };
+        Some(RowsLookup { table, index, column, equals })
+    }
+
+    /// Hands the rows that have this value in the active snapshot to `each`, until it says that it is enough. None where
+    /// a lock is not to be had at once, or the index is not there or not for this snapshot: then nothing is known of them.
+    pub fn find(
+        &self,
+        value: &Value,
+        mut each: impl FnMut(&HeapRow) -> ControlFlow<()>,
+    ) -> Option<()> {
+        if ![self.table, self.index].into_iter().all(tuple::try_lock_for_reading) {
+            return None;
+        }
+        // SAFETY: the table is locked, and open with its index during the scan; what is opened is closed here, or by
+        // the abort; the key is of the index's first column and of its collation.
+        unsafe {
+            let relation = pg_sys::try_table_open(self.table, pg_sys::NoLock as i32);
+            if relation.is_null() {
+                return None;
+            }
+            let index = usable(self.index).filter(|index| {
+                let fits = fits_snapshots(*index);
+                if !fits {
+                    pg_sys::index_close(*index, pg_sys::NoLock as i32);
+                }
+                fits
+            });
+            let Some(index) = index else {
+                pg_sys::table_close(relation, pg_sys::NoLock as i32);
+                return None;
+            };
+            let slot = pg_sys::table_slot_create(relation, std::ptr::null_mut());
+            let mut condition = pg_sys::ScanKeyData::default();
+            pg_sys::ScanKeyEntryInitialize(
+                &mut condition,
+                0,
+                1,
+                pg_sys::BTEqualStrategyNumber as u16,
+                Oid::INVALID,
+                *(*index).rd_indcollation,
+                self.equals.into(),
+                value.datum,
+            );
+            let snapshot = pg_sys::GetActiveSnapshot();
+            #[cfg(any(feature = "pg15", feature = "pg16", feature = "pg17"))]
+            let scan = pg_sys::index_beginscan(relation, index, snapshot, 1, 0);
+            #[cfg(not(any(feature = "pg15", feature = "pg16", feature = "pg17")))]
+            let scan =
+                pg_sys::index_beginscan(relation, index, snapshot, std::ptr::null_mut(), 1, 0);
+            pg_sys::index_rescan(scan, &mut condition, 1, std::ptr::null_mut(), 0);
+            let forward = pg_sys::ScanDirection::ForwardScanDirection;
+            while pg_sys::index_getnext_slot(scan, forward, slot) {
+                let row = HeapRow { slot };
+                debug_assert!(row.get(self.column).is_some());
+                if each(&row).is_break() {
+                    break;
+                }
+            }
+            pg_sys::index_endscan(scan);
+            pg_sys::ExecDropSingleTupleTableSlot(slot);
+            pg_sys::index_close(index, pg_sys::NoLock as i32);
+            pg_sys::table_close(relation, pg_sys::NoLock as i32);
+            Some(())
+        }
+    }
+}
+
+/// Whether an index finds what this transaction's snapshots show: one that was built over row versions which older
+/// snapshots see otherwise does so once these are gone (as the planner decides, in plancat.c).
+///
+/// # Safety
+/// `index` is open.
+unsafe fn fits_snapshots(index: pg_sys::Relation) -> bool {
+    // SAFETY: as said; the relcache entry holds the index's row of pg_index; a backend variable.
+    unsafe {
+        if !(*(*index).rd_index).indcheckxmin {
+            return true;
+        }
+        let row = (*(*index).rd_indextuple).t_data;
+        let frozen = (pg_sys::HEAP_XMIN_COMMITTED | pg_sys::HEAP_XMIN_INVALID) as u16;
+        let xmin = (*row).t_choice.t_heap.t_xmin;
+        (*row).t_infomask & frozen == frozen
+            || pg_sys::TransactionIdPrecedes(xmin, pg_sys::TransactionXmin)
+    }
+}

@@ -1,0 +1,126 @@
+//! Whom a pending epoch concerns that says what leads to them.
+//!
+//! Invariant: a profile to which no value leads, in the reader's snapshot, is not concerned; and where that cannot be
+//! told by a few probes of indexes, everybody is.
+//!
+//! Rules: R11.
+
+use super::rule::LinkChange;
+use crate::attachment::{self, Attached, Walk};
+use crate::pg::scan::{Columns, HeapRow};
+use crate::pg::value::{Uuid, Value};
+use pgrx::pg_sys::{NAMEOID, TEXTOID};
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
+use std::ops::ControlFlow;
+use std::rc::Rc;
+
+/// How many bytes the values of one epoch may take, and how many epochs' are kept.
+const MOST_BYTES: usize = 64 * 1024;
+const KEPT: usize = 400;
+/// How many rows are looked at on the way back from one profile.
+const MOST_ROWS: usize = 100;
+
+/// What a pending epoch says: from which table and column, and from which of its values.
+struct Named {
+    schema: String,
+    table: String,
+    column: String,
+    values: Rc<HashSet<String>>,
+}
+
+thread_local! {
+    /// What pending epochs say, by their ids: it is read once. Where one ceases to say it, its row does so.
+    static READ: RefCell<HashMap<Uuid, Option<Rc<Named>>>> = RefCell::default();
+}
+
+/// What leads to the profiles that a pending epoch concerns; None where it concerns everybody: it does not say, or more
+/// than a read looks at, or what this definition does not know, or from where no index leads back.
+pub fn change(a: &Attached, row: &dyn Columns) -> Option<LinkChange> {
+    let at = a.epochs.link;
+    row.get(at.values)?;
+    // In the words of another definition, table and column may mean something else.
+    if row.int8(at.definition?)? != a.words {
+        return None;
+    }
+    let id = row.uuid(at.id)?;
+    let named = READ.with_borrow_mut(|read| {
+        if let Some(known) = read.get(&id) {
+            return known.clone();
+        }
+        if read.len() >= KEPT {
+            read.clear();
+        }
+        let named = named(a, row).map(Rc::new);
+        read.insert(id, named.clone());
+        named
+    })?;
+    let mut links = vec![];
+    for (t, table) in a.tables.iter().enumerate() {
+        if table.schema != named.schema || table.name != named.table {
+            continue;
+        }
+        for (l, link) in table.links.iter().enumerate() {
+            // A constant's link writes no such row.
+            if link.link.route.is_empty()
+                || !matches!(&link.link.columns[..], [c] if c.column == named.column)
+            {
+                continue;
+            }
+            link.walk(a)?;
+            links.push((t, l));
+        }
+    }
+    (!links.is_empty()).then(|| LinkChange { links, values: named.values.clone() })
+}
+
+fn named(a: &Attached, row: &dyn Columns) -> Option<Named> {
+    let at = a.epochs.link;
+    let [column] = <[String; 1]>::try_from(row.texts(at.columns, NAMEOID, MOST_BYTES)?).ok()?;
+    Some(Named {
+        schema: row.text(at.schema, NAMEOID)?,
+        table: row.text(at.table, NAMEOID)?,
+        column,
+        values: Rc::new(row.texts(at.values, TEXTOID, MOST_BYTES)?.into_iter().collect()),
+    })
+}
+
+/// The values from which a link leads to this profile, in the active snapshot; None where that takes too many rows, or a
+/// lock that is not to be had at once.
+pub fn reached(a: &Attached, (t, l): (usize, usize), row: &HeapRow) -> Option<Vec<String>> {
+    let Walk { start, hops } = a.tables.get(t)?.links.get(l)?.walk(a)?;
+    let (column, oid) = *start;
+    let Some((last, first)) = hops.split_last() else {
+        return Some(row.text(column, oid).into_iter().collect());
+    };
+    let mut left = MOST_ROWS;
+    let mut values: Vec<Value> = row.value(column, oid).into_iter().collect();
+    for hop in first {
+        let mut next = vec![];
+        for value in &values {
+            let (column, oid) = hop.column;
+            let each = |row: &HeapRow| {
+                next.extend(row.value(column, oid));
+                spend(&mut left)
+            };
+            hop.rows.find(value, each)?;
+        }
+        values = next;
+    }
+    let mut texts = vec![];
+    for value in &values {
+        let (column, oid) = last.column;
+        let each = |row: &HeapRow| {
+            texts.extend(row.text(column, oid));
+            spend(&mut left)
+        };
+        last.rows.find(value, each)?;
+    }
+    // Whoever has taken a lock looks again: these may no longer be the columns.
+    (left > 0 && !attachment::changed()).then_some(texts)
+}
+
+fn spend(left: &mut usize) -> ControlFlow<()> {
+    *left = left.saturating_sub(1);
+    if *left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+}
