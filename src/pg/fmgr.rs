@@ -100,9 +100,7 @@ impl Call {
                 &mut nulls,
                 &mut count,
             );
-            Some(
-                (0..count as usize).map(|i| (!*nulls.add(i)).then(|| *items.add(i))).collect(),
-            )
+            Some((0..count as usize).map(|i| (!*nulls.add(i)).then(|| *items.add(i))).collect())
         }
     }
 
