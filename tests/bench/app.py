@@ -187,13 +187,13 @@ class App:
         def share(reads):
             return 100 * sum(hit for _, hit, *_ in reads) / len(reads) if reads else None
 
-        reads, buckets = self.reads, []
-        for _, some in itertools.groupby(sorted(reads), lambda read: int(read[0] / self.o.bucket)):
+        reads, buckets = [read for read in self.reads if read[0] >= self.o.counted_from], []
+        for _, some in itertools.groupby(sorted(self.reads), lambda read: int(read[0] / self.o.bucket)):
             some = list(some)
             buckets.append((some[-1][0], share(some)))
         found = {
             "reads": len(reads), "hits %": share(reads), "unconcerned": share([read for read in reads if not read[3]]),
-            "stale": sum(stale for _, _, stale, _ in reads), "writes": len(self.writes), "edits": len(self.edits),
+            "stale": sum(stale for _, _, stale, _ in reads), "stale ever": sum(stale for _, _, stale, _ in self.reads), "writes": len(self.writes), "edits": len(self.edits),
             "buckets": buckets, "failures": self.failures[:5], "failed": len(self.failures),
         }  # fmt: skip
         if self.writes:

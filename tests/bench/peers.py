@@ -59,9 +59,9 @@ class Server(Cluster):
         """How long one statement takes, as psql sees it."""
         return timing(self.run(database, f"\\timing on\n{statement}"))
 
-    def refresh(self, database):
+    def refresh(self, database, role="app"):
         """Seconds that CALL refresh() takes, and the most private memory of its backend in MB, sampled."""
-        command = [self.bindir / "psql", "-X", "-q", "-At", "-v", "ON_ERROR_STOP=1", "-U", "app", "-d", database]
+        command = [self.bindir / "psql", "-X", "-q", "-At", "-v", "ON_ERROR_STOP=1", "-U", role, "-d", database]
         options = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
         with subprocess.Popen(command, env=self.env, text=True, **options) as process:
             process.stdin.write("SET client_min_messages = warning;\nSELECT pg_backend_pid();\n")

@@ -21,6 +21,9 @@ COLOURS = {
     "view": "#8a8f98", "": "#1f6fd6",
 }  # fmt: skip
 
+# Phases of which the summary has all, and not only what has a target.
+IN_SUMMARY = ("reads", "lists", "warm", "life", "callers", "awake")
+
 
 def number(value):
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
@@ -171,7 +174,7 @@ def summary(results):
     yield about(results)
     lines = [
         [row["what"], f"{spread(row['values'])} {row['unit']}", other, spread(values) if other else "", *met(values, target)]
-        for row, other, values, target in comparisons(results["rows"]) if target or row["phase"] == "reads"
+        for row, other, values, target in comparisons(results["rows"]) if target or row["phase"] in IN_SUMMARY
     ]  # fmt: skip
     yield table(["what", "median (least–most)", "beside", "ratio", "target", "met"], lines)
 
