@@ -34,10 +34,9 @@ READS = {
 }
 # What happens in an app, and how often of forty times. Users 3 * n + 1 have a subscription.
 CHANGES = [
-    (17, False, "UPDATE user_profile SET last_login = now() WHERE id = %(n)s"),
+    (18, False, "UPDATE user_profile SET last_login = now() WHERE id = %(n)s"),
     (12, False, "UPDATE user_role SET role_id = 7 - role_id WHERE user_id = %(n)s AND role_id IN (1, 6)"),
     (10, True, "UPDATE user_subscription SET status = CASE status WHEN 'active' THEN 'trialing' ELSE 'active' END WHERE user_id = %(n)s"),
-    (1, True, "UPDATE user_subscription SET current_period_end = clock_timestamp() + interval '3 seconds' WHERE user_id = %(n)s"),
 ]
 EDIT = "UPDATE subscription_plan SET ai_daily_limit = ai_daily_limit + 1 WHERE id = 'pro'"
 SECONDS = 15 * 60  # that a copy in Redis lives
@@ -188,9 +187,10 @@ class App:
             return 100 * sum(hit for _, hit, *_ in reads) / len(reads) if reads else None
 
         reads, buckets = [read for read in self.reads if read[0] >= self.o.counted_from], []
-        for _, some in itertools.groupby(sorted(self.reads), lambda read: int(read[0] / self.o.bucket)):
-            some = list(some)
-            buckets.append((some[-1][0], share(some)))
+        last = int(self.reads[-1][0] / self.o.bucket) if self.reads else 0
+        for number, some in itertools.groupby(sorted(self.reads), lambda read: int(read[0] / self.o.bucket)):
+            if number < last:
+                buckets.append(((number + 1) * self.o.bucket, share(list(some))))
         found = {
             "reads": len(reads), "hits %": share(reads), "unconcerned": share([read for read in reads if not read[3]]),
             "stale": sum(stale for _, _, stale, _ in reads), "stale ever": sum(stale for _, _, stale, _ in self.reads), "writes": len(self.writes), "edits": len(self.edits),
