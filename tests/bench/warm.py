@@ -14,7 +14,7 @@ import subprocess
 import threading
 import time
 
-from bench.peers import served_from, verified
+from bench.peers import HERE, served_from, verified
 from bench.phases import EDIT, Case, subscriptions
 from lib.cluster import TESTS
 from lib.redis_server import Redis
@@ -209,7 +209,7 @@ def warm(bench):
         ]  # fmt: skip
 
     hows = [how for how in sources if there or how != "with the worker"]
-    bench.measure("warm", [group(how) for how in hows], 1 if quick else 2, warm=False)
+    bench.measure("warm", [group(how) for how in hows], 1 if quick else min(2, bench.options.rounds), warm=False)
 
 
 def life_size(bench):
@@ -228,8 +228,6 @@ def life(bench):
     warmed(bench, s.cached)
     restored = "restored"
     size = {name: s.users for name in ("attach", "restore", "invalidate_all")} | {"import": 2 * s.users}
-    imported = (TESTS / "demo/data.sql").read_text()
-    imported = imported[imported.index("INSERT INTO user_profile") :]
     dump = server.dir / "dump"
 
     def prepare(event):
@@ -246,11 +244,7 @@ def life(bench):
         if event == "attach":
             server.run(s.cached, "SELECT profile_cache.attach()")
         elif event == "import":
-            again = imported.replace("generate_series(1, :users)", f"generate_series({s.users + 1}, {2 * s.users})")
-            again = again.replace("FROM user_profile, date_trunc", "FROM (SELECT * FROM user_profile WHERE id > {0}) u, date_trunc".format(s.users))
-            again = again.replace("FROM user_profile u, role r\nWHERE ", f"FROM user_profile u, role r\nWHERE u.id > {s.users} AND (")
-            again = again.rstrip().rstrip(";") + ");"
-            server.run(s.cached, f"BEGIN;\n{again}\nCOMMIT")
+            server.file(s.cached, HERE / "import.sql", users=s.users)
         elif event == "invalidate_all":
             server.run(s.cached, "SELECT profile_cache.invalidate_all()")
 
@@ -303,7 +297,7 @@ def life(bench):
 
     hows = ["the worker", "refresh()"] if there else ["refresh()"]
     for event in size:
-        bench.measure("life", [group(event, how) for how in hows], 1 if bench.options.quick else 3, warm=False)
+        bench.measure("life", [group(event, how) for how in hows], 1 if bench.options.quick else bench.few_rounds, warm=False)
     verified(server, s)
 
 
