@@ -230,6 +230,9 @@ COMMENT ON FUNCTION profile_cache.after_statement() IS 'trigger: remembers what 
 CREATE FUNCTION @extschema@.get_profile(user_id uuid) RETURNS jsonb
     LANGUAGE c STABLE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'profile_cache_get_profile';
 COMMENT ON FUNCTION @extschema@.get_profile(uuid) IS 'the profile document of a user: the cached one where it is provably fresh, else the view''s; null for an unknown user';
+CREATE FUNCTION @extschema@.get_profiles(user_ids uuid[]) RETURNS TABLE (user_id uuid, profile jsonb)
+    LANGUAGE c STABLE STRICT PARALLEL RESTRICTED ROWS 100 AS 'MODULE_PATHNAME', 'profile_cache_get_profiles';
+COMMENT ON FUNCTION @extschema@.get_profiles(uuid[]) IS 'get_profile for each of these users, in this order';
 CREATE FUNCTION profile_cache.explain(user_id uuid) RETURNS jsonb
     LANGUAGE c STABLE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'profile_cache_explain';
 COMMENT ON FUNCTION profile_cache.explain(uuid) IS 'where get_profile would take this user''s document from, and why';

@@ -19,6 +19,14 @@ pub fn get_profile(call: &Call) -> Return {
     value(call.uuid(0).and_then(|key| read::get(&key)))
 }
 
+/// `get_profiles(user_ids uuid[]) RETURNS TABLE (user_id uuid, profile jsonb)`
+pub fn get_profiles(call: &Call) -> Return {
+    let keys = call.uuids(0).unwrap_or_default();
+    let mut rows = RowSet::new(call);
+    read::get_many(&keys, |key, document| rows.put(&[key.map(Value::uuid), document]));
+    Return::Null
+}
+
 /// `profile_cache.attach(profile regclass, key name, document regclass, exclude name[])`
 pub fn attach(call: &Call) -> Return {
     let Some(key) = call.name(1) else { Error::NullArgument("key").raise() };

@@ -12,6 +12,7 @@ pub fn init() {
     backtrace::switch_off();
     symbols::set_functions(symbols::Functions {
         get_profile: api::get_profile,
+        get_profiles: api::get_profiles,
         attach: api::attach,
         detach: api::detach,
         refresh_begin: api::refresh_begin,

@@ -3,7 +3,7 @@
 //! Invariant: an accessor's type is the argument's declared SQL type (sql/profile_cache.sql).
 
 use super::Oid;
-use super::value::{self, Uuid, Value};
+use super::value::{self, TypeLayout, Uuid, Value};
 use pgrx::pg_sys::{self, Datum};
 use std::ffi::CStr;
 
@@ -69,24 +69,39 @@ impl Call {
 
     /// A name[] without NULL elements.
     pub fn names(&self, n: usize) -> Option<Vec<String>> {
-        self.arg(n).and_then(|d| {
-            let (mut items, mut nulls, mut count) = (std::ptr::null_mut(), std::ptr::null_mut(), 0);
-            // SAFETY: the argument is a name[]; deconstruct_array allocates both result arrays.
-            unsafe {
-                let array = pg_sys::pg_detoast_datum(d.cast_mut_ptr()).cast();
-                pg_sys::deconstruct_array(
-                    array,
-                    pg_sys::NAMEOID,
-                    pg_sys::NAMEDATALEN as i32,
-                    false,
-                    b'c' as std::ffi::c_char,
-                    &mut items,
-                    &mut nulls,
-                    &mut count,
-                );
-                (0..count as usize).map(|i| (!*nulls.add(i)).then(|| name(*items.add(i)))).collect()
-            }
-        })
+        let text = |d| {
+            // SAFETY: an element of a name[].
+            unsafe { name(d) }
+        };
+        self.elements(n, pg_sys::NAMEOID)?.into_iter().map(|d| d.map(text)).collect()
+    }
+
+    /// The elements of a uuid[] of any dimensions, in the order in which they are stored.
+    pub fn uuids(&self, n: usize) -> Option<Vec<Option<Uuid>>> {
+        let elements = self.elements(n, pg_sys::UUIDOID)?;
+        Some(elements.into_iter().map(|d| d.map(value::uuid)).collect())
+    }
+
+    /// The elements of an array of `element`, NULL as None.
+    fn elements(&self, n: usize, element: Oid) -> Option<Vec<Option<Datum>>> {
+        let array = self.arg(n)?;
+        let s = TypeLayout::of(element);
+        let (mut items, mut nulls, mut count) = (std::ptr::null_mut(), std::ptr::null_mut(), 0);
+        // SAFETY: the argument is an array of `element`; deconstruct_array allocates both result arrays, of `count`.
+        unsafe {
+            let array = pg_sys::pg_detoast_datum(array.cast_mut_ptr()).cast();
+            pg_sys::deconstruct_array(
+                array,
+                element,
+                i32::from(s.len),
+                s.by_value,
+                s.align,
+                &mut items,
+                &mut nulls,
+                &mut count,
+            );
+            Some((0..count as usize).map(|i| (!*nulls.add(i)).then(|| *items.add(i))).collect())
+        }
     }
 
     /// The result, in the form that fmgr wants.

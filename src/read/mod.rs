@@ -1,4 +1,4 @@
-//! get_profile and explain: a profile's document, from the cache or from the view. [`rule`] says which.
+//! get_profile, get_profiles and explain: a profile's document, from the cache or from the view. [`rule`] says which.
 //!
 //! Invariant: the stored document is served only where it is shown to be what the view returns in
 //! the same snapshot and at the same now(); otherwise the view is read. Both happen only for a row
@@ -8,9 +8,11 @@
 #![doc = include_str!("README.md")]
 
 mod follow;
+mod many;
 mod rows;
 mod rule;
 
+pub use many::get_many;
 pub use rows::{FreshnessRule, MOST as MOST_EPOCHS};
 pub use rule::CachedRow;
 

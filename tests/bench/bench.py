@@ -11,6 +11,7 @@ the same: other documents, a hit that was none, something that verify() finds.
 
     peers.py     the server, the databases, Redis    scripts/      what pgbench sends
     phases.py    what is measured                    plpgsql.sql   the hand-written triggers
+    warm.py      the same beside an app (app.py), and with the background worker
     report.py    results.json as Markdown and charts
 
 Results: tests/output/bench/report.md with charts, summary.md, and every figure in results.json.
@@ -31,12 +32,13 @@ import sys
 import threading
 import time
 
-from bench import peers, phases
+from bench import peers, phases, warm
 from bench.peers import KEY
 from bench.phases import Case
 from lib.cluster import CONFIG, OUTPUT, ROOT, TESTS, pg_config
 
 RESULTS = OUTPUT / "bench"
+PHASES = phases.PHASES | warm.PHASES
 
 LOOP = """CREATE FUNCTION pg_temp.{name}(keys uuid[]) RETURNS float8 LANGUAGE plpgsql AS $$
 DECLARE key uuid; result jsonb; start timestamptz := clock_timestamp();
@@ -51,11 +53,21 @@ class Bench:
 
     def __init__(self, server, options):
         self.server, self.options, self.rows, self.start = server, options, [], time.monotonic()
+        self.curves, self.notes = [], []
         self.few_rounds = max(options.rounds - 2, 1)  # for what takes long, or is only a point of a curve
         self.log = RESULTS / "redis.log"
 
     def say(self, text):
         print(f"[{time.monotonic() - self.start:5.0f} s] {text}", flush=True)
+
+    def curve(self, phase, title, series, points):
+        """What was measured over time: (seconds, figure). The last of a series is the one that is drawn."""
+        self.curves.append({"phase": phase, "title": title, "series": series, "points": points})
+
+    def note(self, phase, text):
+        """What the report has to say of a phase."""
+        self.say(f"{phase}: {text}")
+        self.notes.append({"phase": phase, "text": text})
 
     @functools.cache
     def databases(self, name, users, roles=0, **options):
@@ -189,7 +201,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pg", default="15", choices=CONFIG["pg"], help="PostgreSQL's major version")
     parser.add_argument("--quick", action="store_true", help="fewer users, shorter rounds")
-    parser.add_argument("--only", default=",".join(phases.PHASES), help="phases, by comma: " + ", ".join(phases.PHASES))
+    parser.add_argument("--only", default=",".join(PHASES), help="phases, by comma: " + ", ".join(PHASES))
     parser.add_argument("--users", type=int, help="in the main databases (1,000,000; quick: 20,000)")
     parser.add_argument("--rounds", type=int, help="how often each case is measured (5; quick: 3)")
     parser.add_argument("--seconds", type=int, help="how long a round of pgbench is (2; quick: 1)")
@@ -198,7 +210,7 @@ def main():
     for name, full, quick in [("users", 1_000_000, 20_000), ("rounds", 5, 3), ("seconds", 2, 1)]:
         setattr(options, name, getattr(options, name) or (quick if options.quick else full))
     wanted = options.only.split(",")
-    if unknown := set(wanted) - set(phases.PHASES):
+    if unknown := set(wanted) - set(PHASES):
         parser.error(f"no such phase: {', '.join(unknown)}")
     if options.users < 2000:
         parser.error("--users: at least 2000")
@@ -208,11 +220,12 @@ def main():
         server.sql("postgres", "CREATE ROLE app LOGIN; CREATE ROLE reader LOGIN")
         bench = Bench(server, options)
         results = {"machine": machine(server), "settings": server.settings, "options": vars(options), "phases": {}, "rows": bench.rows}
+        results |= {"curves": bench.curves, "notes": bench.notes}
         for name in wanted:
-            results["phases"][name] = phases.PHASES[name].__doc__
+            results["phases"][name] = " ".join(PHASES[name].__doc__.split())
             bench.say(f"== {name}: {results['phases'][name]}")
             try:
-                phases.PHASES[name](bench)
+                PHASES[name](bench)
             finally:  # what has been measured outlives a failure
                 (RESULTS / "results.json").write_text(json.dumps(results, indent=1))
                 (RESULTS / "server.log").write_text(server.log())

@@ -59,9 +59,9 @@ class Server(Cluster):
         """How long one statement takes, as psql sees it."""
         return timing(self.run(database, f"\\timing on\n{statement}"))
 
-    def refresh(self, database):
+    def refresh(self, database, role="app"):
         """Seconds that CALL refresh() takes, and the most private memory of its backend in MB, sampled."""
-        command = [self.bindir / "psql", "-X", "-q", "-At", "-v", "ON_ERROR_STOP=1", "-U", "app", "-d", database]
+        command = [self.bindir / "psql", "-X", "-q", "-At", "-v", "ON_ERROR_STOP=1", "-U", role, "-d", database]
         options = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
         with subprocess.Popen(command, env=self.env, text=True, **options) as process:
             process.stdin.write("SET client_min_messages = warning;\nSELECT pg_backend_pid();\n")
@@ -93,15 +93,17 @@ class Server(Cluster):
             for pid in (0, postmaster):
                 os.sched_setaffinity(pid, mine)
 
-    def pgbench(self, database, script, users, mode="prepared", clients=1, role="app", latencies=False, transactions=None):
-        """Transactions a second, and latencies if asked for, of one script of scripts/."""
+    def pgbench(self, database, script, users, mode="prepared", clients=1, role="app", latencies=False, transactions=None, alone=True, **more):
+        """Transactions a second, and latencies if asked for, of one script of scripts/, or of a file. more: variables of it."""
         log = self.dir / "latencies"
         command = [
-            self.bindir / "pgbench", "-n", "-M", mode, "-c", clients, "-j", min(clients, 2), "-U", role, "-D", f"users={users}",
+            self.bindir / "pgbench", "-n", "-M", mode, "-c", clients, "-j", min(clients, 2), "-U", role,
+            *(f"-D{name}={value}" for name, value in ({"users": users} | more).items()),
             *(["-t", transactions] if transactions else ["-T", self.round]), "--max-tries=100",
-            *(["-l", f"--log-prefix={log}"] if latencies else []), "-f", HERE / "scripts" / f"{script}.sql", database,
+            *(["-l", f"--log-prefix={log}"] if latencies else []), 
+            "-f", script if isinstance(script, pathlib.Path) else HERE / "scripts" / f"{script}.sql", database,
         ]  # fmt: skip
-        with self.cores(clients):
+        with self.cores(clients) if alone else contextlib.nullcontext():
             done = subprocess.run([str(c) for c in command], env=self.env, text=True, capture_output=True)
         said = dict(re.findall(r"^(.*?)(?: =|:) ([\d.]+)", done.stdout, re.MULTILINE))
         if done.returncode or said.get("number of failed transactions") != "0":
@@ -115,6 +117,8 @@ class Server(Cluster):
             cuts = statistics.quantiles(took, n=100)
             result |= {"average ms": statistics.mean(took), "p50 ms": cuts[49], "p95 ms": cuts[94], "p99 ms": cuts[98]}
             result["retried"] = int(said["number of transactions retried"])
+        if not alone:
+            result["transactions"] = int(said["number of transactions actually processed"])
         return result
 
 

@@ -63,6 +63,22 @@ def reads(bench):
     served_from(server, s, "cache", "fresh")
 
 
+def lists(bench):
+    """The profiles of a list of people, by get_profiles, and by as many calls of get_profile in one statement, or in as many."""
+    s, server = bench.main, bench.server
+    served_from(server, s, "cache", "fresh")
+    for ids in (20, 100):
+        one_by_one = server.dir / f"one_by_one_{ids}.sql"
+        one_by_one.write_text("\\set n random(1, :users)\nSELECT get_profile(md5('user' || :n)::uuid);\n" * ids)
+        in_one, each = f"{ids} ids, one statement with get_profile", f"{ids} ids, {ids} statements"
+        chart = f"Lists of {ids} people a second, one client"
+        bench.measure("lists", [
+            bench.script(f"{ids} ids, get_profiles", s.cached, "list", s.users, {in_one: None, each: None}, (chart, "", "get_profiles"), ids=ids),
+            bench.script(in_one, s.cached, "list_one_by_one", s.users, None, (chart, "", "one statement"), ids=ids),
+            bench.script(each, s.cached, one_by_one, s.users, None, (chart, "", f"{ids} statements")),
+        ], bench.few_rounds)  # fmt: skip
+
+
 def roles(bench):
     """The same by a role that may only SELECT, without and with row security."""
     s, server = bench.small, bench.server
@@ -367,4 +383,4 @@ def ddl(bench):
     served_from(bench.server, s, "cache", "fresh")
 
 
-PHASES = {f.__name__: f for f in (reads, roles, misses, writes, bulk, growth, bloat, idle, pending, ddl)}
+PHASES = {f.__name__: f for f in (reads, lists, roles, misses, writes, bulk, growth, bloat, idle, pending, ddl)}

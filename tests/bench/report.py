@@ -21,6 +21,9 @@ COLOURS = {
     "view": "#8a8f98", "": "#1f6fd6",
 }  # fmt: skip
 
+# Phases of which the summary has all, and not only what has a target.
+IN_SUMMARY = ("reads", "lists", "warm", "life", "callers", "awake")
+
 
 def number(value):
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
@@ -108,17 +111,35 @@ def charts(rows, folder):
             axes.minorticks_off()
         axes.set_ylim(bottom=0)
         axes.set_ylabel(mine[0]["unit"])
-        axes.set_title(title, loc="left")
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(axis="y", linewidth=0.4)
-        axes.set_axisbelow(True)
-        if len(series) > 1:
-            axes.legend(frameon=False)
-        name = "".join(c if c.isalnum() else "_" for c in title).strip("_").lower() + ".svg"
-        figure.tight_layout()
-        figure.savefig(folder / name, metadata={"Date": None})
-        plt.close(figure)
-        yield f"![{title}]({name})\n"
+        yield finished(figure, axes, title, folder, len(series) > 1)
+
+
+def curves(drawn, folder):
+    """One chart for each title, a line for each series. Yields file names."""
+    for title in dict.fromkeys(curve["title"] for curve in drawn):
+        mine = {curve["series"]: curve["points"] for curve in drawn if curve["title"] == title}
+        figure, axes = plt.subplots(figsize=(8, 4))
+        for i, (series, points) in enumerate(mine.items()):
+            axes.plot(*zip(*points), linewidth=1.5, color=f"C{i}", label=series)
+        axes.set_ylim(0, 102)
+        axes.set_xlim(left=0)
+        axes.set_xlabel("s")
+        yield finished(figure, axes, title, folder, len(mine) > 1)
+
+
+def finished(figure, axes, title, folder, legend):
+    """The file with the chart."""
+    axes.set_title(title, loc="left")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", linewidth=0.4)
+    axes.set_axisbelow(True)
+    if legend:
+        axes.legend(frameon=False)
+    name = "".join(c if c.isalnum() else "_" for c in title).strip("_").lower() + ".svg"
+    figure.tight_layout()
+    figure.savefig(folder / name, metadata={"Date": None})
+    plt.close(figure)
+    return f"![{title}]({name})\n"
 
 
 def about(results):
@@ -143,6 +164,8 @@ def report(results, folder):
         rows = [row for row in results["rows"] if row["phase"] == phase]
         yield f"## {phase.capitalize()}\n"
         yield f"{doc}\n"
+        yield from (f"Note: {note['text']}.\n" for note in results.get("notes", []) if note["phase"] == phase)
+        yield from curves([curve for curve in results.get("curves", []) if curve["phase"] == phase], folder)
         yield from charts(rows, folder)
         yield from phase_tables(rows)
 
@@ -151,7 +174,7 @@ def summary(results):
     yield about(results)
     lines = [
         [row["what"], f"{spread(row['values'])} {row['unit']}", other, spread(values) if other else "", *met(values, target)]
-        for row, other, values, target in comparisons(results["rows"]) if target or row["phase"] == "reads"
+        for row, other, values, target in comparisons(results["rows"]) if target or row["phase"] in IN_SUMMARY
     ]  # fmt: skip
     yield table(["what", "median (least–most)", "beside", "ratio", "target", "met"], lines)
 

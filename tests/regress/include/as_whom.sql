@@ -60,6 +60,7 @@ EXECUTE p;
 DEALLOCATE p;
 SET profile_cache.enabled = off;
 SELECT public.get_profile('00000000-0000-0000-0000-000000000001') OPERATOR(pg_catalog.->>) 'email';
+SELECT pg_catalog.count(profile) FROM public.get_profiles('{00000000-0000-0000-0000-000000000001, 00000000-0000-0000-0000-000000000002}');
 RESET profile_cache.enabled;
 \echo -- web writes
 UPDATE app.user_profile SET email = 'by web' WHERE supabase_user_id OPERATOR(pg_catalog.=) '00000000-0000-0000-0000-000000000002';

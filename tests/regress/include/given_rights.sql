@@ -3,6 +3,7 @@ RESET ROLE;
 :orphan
 SET ROLE regress_given_web;
 SELECT attempt('SELECT get_profile(u(2))') \g /dev/null
+SELECT attempt('SELECT count(*) FROM get_profiles(ARRAY[u(2), u(3)])') \g /dev/null
 SELECT attempt('UPDATE app.person SET email = email || ''!'' WHERE id = 1');
 SELECT attempt('UPDATE app.person SET email = email || ''!'' WHERE id < 4');
 SELECT attempt('SELECT get_profile(u(2))') \g /dev/null

@@ -4,6 +4,8 @@
 SET profile_cache.enabled = off;
 SELECT public.attempt($$SELECT pg_catalog.count(get_profile('00000000-0000-0000-0000-000000000001'))$$) \g /dev/null
 SELECT public.kept();
+SELECT public.attempt($$SELECT pg_catalog.count(profile) FROM get_profiles('{00000000-0000-0000-0000-000000000001, 00000000-0000-0000-0000-000000000002}')$$) \g /dev/null
+SELECT public.kept();
 RESET profile_cache.enabled;
 \echo get_profile and explain, with a key pending
 SELECT profile_cache.invalidate('00000000-0000-0000-0000-000000000002') \g /dev/null
