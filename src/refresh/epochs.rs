@@ -195,22 +195,28 @@ fn pass(a: &Attached, d: &EpochProgress, course: &mut Course, most: i32) -> Opti
         return Some(alone(a, d, course, most));
     };
     let mut all = d.listed == Some(pass) && d.listed_to.is_none();
-    let mut added = 0;
     // From half of what is kept ahead, so that each listing is worth its commit.
     if !all && claims::count(&pass) <= claims::AHEAD / 2 {
+        let added;
         (added, all) = list(a, d, &pass);
-    }
-    // Others may take them when this has been committed. One alone is no use to them.
-    if added > 1 {
-        return Some(0);
+        // Others may take them when this has been committed. One alone is no use to them.
+        if added > 1 {
+            return Some(0);
+        }
     }
     let stored = take(a, &pass, course, most);
-    if all && claims::count(&pass) == 0 {
-        complete(d);
-    } else if all && stored.is_none() {
-        return None;
+    if !all {
+        if stored.is_none() {
+            // What is listed is in the hands of others.
+            list(a, d, &pass);
+        }
+        return Some(stored.unwrap_or(0));
     }
-    Some(stored.unwrap_or(0))
+    if claims::count(&pass) == 0 {
+        complete(d);
+        return Some(stored.unwrap_or(0));
+    }
+    stored
 }
 
 /// Computes some of a pass's claims; None where nobody but others has any. Their profiles are those with an older stamp, or
