@@ -53,7 +53,7 @@ def test_crash_in_a_pass(server, database):
     steps = "SELECT phase, stored FROM profile_cache.refresh_step(50, 'epochs', NULL)"
     for _ in range(5):  # assigned, holders noted, pass begun, listed, a batch of it
         server.sql(database, steps)
-    expect("a pass is under way", server.sql(database, "SELECT sum(cardinality(keys)) FROM profile_cache.claim"), 250)
+    expect("a pass is under way", server.sql(database, "SELECT sum(cardinality(keys)) FROM profile_cache.claim"), 290)
     server.stop("immediate")
     server.start()
     expect("wrong after the crash", server.sql(database, WRONG), 0)

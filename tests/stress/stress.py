@@ -807,6 +807,7 @@ class Test(Scheduler):
             "SELECT count(*) FROM profile_cache.epoch": [["1"]],
             "SELECT * FROM profile_cache.epoch_progress": [],
             "SELECT * FROM profile_cache.unmatched_key": [],
+            "SELECT * FROM profile_cache.claim": [],
             "SELECT * FROM profile_cache.failure": [],
             # What expires later is made fresh by the refresh above or not yet expired; read by the reader's own rule.
             "SELECT p.supabase_user_id, e FROM user_profile AS p, profile_cache.explain(p.supabase_user_id) AS e WHERE e->>'served_from' <> 'cache' "
