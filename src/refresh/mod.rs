@@ -139,17 +139,17 @@ fn help(a: &Rc<Attached>, course: &mut Course, most: i32) -> (Phase, u64) {
         }
         None => {}
     }
-    if Turn::take() {
-        if pending::unpassed() && begin(a) {
+    if pending::unpassed() {
+        if begin(a) {
             return (Phase::Keys, 0);
         }
-        Turn::give_back();
-        return (Phase::Done, 0);
+        if course.look_on(xact::clock()) {
+            return (Phase::Help, 0);
+        }
     }
-    if course.look_on(xact::clock()) {
-        return (Phase::Help, 0);
+    if let Some(who) = who_has_the_turn() {
+        notice(&format!("another refresh is under way: {who}"));
     }
-    notice(&format!("another refresh is under way: {}", who_has_the_turn()));
     (Phase::Done, 0)
 }
 
@@ -314,8 +314,8 @@ pub fn turn() -> String {
     )
 }
 
-/// Who is at it, for people.
-fn who_has_the_turn() -> String {
+/// Who is at it, for people; None where it has just ended.
+fn who_has_the_turn() -> Option<String> {
     let _us = as_ourselves();
     spi::one(
         &format!(
@@ -328,7 +328,6 @@ fn who_has_the_turn() -> String {
         |r| r.text(1),
     )
     .flatten()
-    .unwrap_or_else(|| "it has just ended".into())
 }
 
 /// Writes down that a refresh has begun, and that so far it has not come to its end.
