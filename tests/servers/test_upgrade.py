@@ -84,3 +84,20 @@ def test_update(server, database, version, say):
     expect("stale at the end", server.sql(database, UNCACHED), 0)
     expect("wrong at the end", server.sql(database, WRONG), 0)
     expect("verify", server.sql(database, VERIFY), 0)
+    if library:
+        pass_to_the_other(server, database, library)
+
+
+def pass_to_the_other(server, database, library):
+    """A pass that one library has begun, and that the other one ends: the old one knows nothing of claims."""
+    step = "SELECT FROM profile_cache.refresh_step(50, 'epochs', NULL)"
+    with Session(server, database) as new, Session(server, database, PGOPTIONS=f"-c dynamic_library_path={library}:$libdir") as old:
+        for begins, ends in ((new, old), (old, new), (new, new)):
+            server.sql(database, "UPDATE subscription_plan SET display_name = display_name || '!'")
+            for _ in range(5):  # assigned, holders noted, pass begun, and on
+                begins.do(step)
+            expect("what the other says", ends.do("SET client_min_messages = warning; CALL profile_cache.refresh()"), "")
+            expect("pending when the other has ended it", server.sql(database, PENDING), 0)
+            expect("stale then", server.sql(database, UNCACHED), 0)
+            expect("wrong then", server.sql(database, WRONG), 0)
+    expect("claims at the end", server.sql(database, "SELECT count(*) FROM profile_cache.claim"), 0)
