@@ -9,7 +9,7 @@
 
 use crate::pg::catalog;
 use crate::pg::spi::{self, Arg, Snapshot};
-use crate::pg::value::Uuid;
+use crate::pg::value::{Uuid, scratch};
 use crate::rights::as_ourselves;
 
 /// How many profiles one claim has: such a row is not stored out of line, and a step takes as many as it has time for.
@@ -26,25 +26,37 @@ pub(super) fn there() -> bool {
 pub(super) fn add(pass: &Uuid, keys: &[Uuid]) -> usize {
     let _us = as_ourselves();
     for keys in keys.chunks(SIZE) {
-        spi::run(
-            "INSERT INTO profile_cache.claim (pass, up_to, keys) VALUES ($1, $2, $3)",
-            &[Arg::uuid(Some(pass)), Arg::uuid(keys.last()), Arg::uuids(keys)],
-        );
+        // A long list is no more in memory than its rows are.
+        scratch(|| {
+            spi::run(
+                "INSERT INTO profile_cache.claim (pass, up_to, keys) VALUES ($1, $2, $3)",
+                &[Arg::uuid(Some(pass)), Arg::uuid(keys.last()), Arg::uuids(keys)],
+            )
+        });
     }
     keys.len().div_ceil(SIZE)
 }
 
-/// How many there are of a pass, whoever has them in hand; no more than are kept ahead.
-pub(super) fn count(pass: &Uuid) -> i64 {
+/// How many there are of a pass, whoever has them in hand, from the one with `from` on; no more than are kept ahead.
+pub(super) fn count(pass: &Uuid, from: Option<&Uuid>) -> i64 {
     let _us = as_ourselves();
     spi::one(
-        "SELECT count(*) FROM (SELECT FROM profile_cache.claim AS c WHERE c.pass = $1 LIMIT $2) AS c",
+        spi::planned_anew(
+            "SELECT count(*) FROM (SELECT FROM profile_cache.claim AS c \
+             WHERE c.pass = $1 AND ($2 IS NULL OR c.up_to >= $2) ORDER BY c.up_to LIMIT $3) AS c",
+        ),
         Snapshot::New,
-        &[Arg::uuid(Some(pass)), Arg::int8(Some(AHEAD))],
+        &[Arg::uuid(Some(pass)), Arg::uuid(from), Arg::int8(Some(AHEAD))],
         |r| r.int8(1),
     )
     .flatten()
     .unwrap_or(AHEAD)
+}
+
+/// Whether there are any. Where an old snapshot keeps those that are done they need not be stepped over each time: most
+/// are behind the ones that were taken last.
+pub(super) fn any(pass: &Uuid, from: Option<&Uuid>) -> bool {
+    count(pass, from) > 0 || from.is_some() && count(pass, None) > 0
 }
 
 /// Takes the first keys of a pass that nobody has in hand, at most so many, from the claim with `from` on: they are the
@@ -72,12 +84,11 @@ pub(super) fn take(pass: &Uuid, from: Option<&Uuid>, size: i32) -> Vec<Uuid> {
     keys
 }
 
-/// The passes that have claims, by their epochs.
+/// The passes under way, by their epochs.
 pub(super) fn passes() -> Vec<(i64, Uuid)> {
     let _us = as_ourselves();
     spi::all(
-        "SELECT d.epoch, d.pass FROM profile_cache.epoch_progress AS d WHERE d.running AND EXISTS \
-         (SELECT FROM profile_cache.claim AS c WHERE c.pass = d.pass) ORDER BY 1",
+        "SELECT d.epoch, d.pass FROM profile_cache.epoch_progress AS d WHERE d.running ORDER BY 1",
         Snapshot::New,
         &[],
         |r| r.int8(1).zip(r.uuid(2)),

@@ -51,6 +51,11 @@ pub(super) const PAUSE: i64 = 1_000_000;
 const PATIENCE: i64 = 2_000_000;
 
 impl Course {
+    /// Where the claims of a pass that are left begin, but for those that somebody has given back.
+    pub(super) fn from(&self, pass: &[u8; 16]) -> Option<[u8; 16]> {
+        self.claimed.filter(|(of, _)| of == pass).map(|(_, from)| from)
+    }
+
     /// Whether it is worth another look at what others do, after a nap.
     pub(super) fn look_on(&mut self, now: i64) -> bool {
         if self.idle == 0 {

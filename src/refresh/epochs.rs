@@ -196,7 +196,7 @@ fn pass(a: &Attached, d: &EpochProgress, course: &mut Course, most: i32) -> Opti
     };
     let mut all = d.listed == Some(pass) && d.listed_to.is_none();
     // From half of what is kept ahead, so that each listing is worth its commit.
-    if !all && claims::count(&pass) <= claims::AHEAD / 2 {
+    if !all && claims::count(&pass, course.from(&pass).as_ref()) <= claims::AHEAD / 2 {
         let added;
         (added, all) = list(a, d, &pass);
         // Others may take them when this has been committed. One alone is no use to them.
@@ -212,7 +212,7 @@ fn pass(a: &Attached, d: &EpochProgress, course: &mut Course, most: i32) -> Opti
         }
         return Some(stored.unwrap_or(0));
     }
-    if claims::count(&pass) == 0 {
+    if !claims::any(&pass, course.from(&pass).as_ref()) {
         complete(d);
         return Some(stored.unwrap_or(0));
     }
@@ -223,7 +223,7 @@ fn pass(a: &Attached, d: &EpochProgress, course: &mut Course, most: i32) -> Opti
 /// none, as it was when they were listed; what others hold locked becomes pending keys.
 fn take(a: &Attached, pass: &Uuid, course: &mut Course, most: i32) -> Option<u64> {
     let size = course.size(most);
-    let from = course.claimed.filter(|(of, _)| of == pass).map(|(_, from)| from);
+    let from = course.from(pass);
     let mut keys = claims::take(pass, from.as_ref(), size);
     if keys.is_empty() && from.is_some() {
         // Some before that may be there again.
@@ -237,6 +237,7 @@ fn take(a: &Attached, pass: &Uuid, course: &mut Course, most: i32) -> Option<u64
 /// but in the hands of others.
 pub(super) fn help(a: &Rc<Attached>, course: &mut Course, most: i32) -> Option<Done> {
     let mut passes = claims::passes();
+    passes.retain(|(_, pass)| claims::any(pass, course.from(pass).as_ref()));
     if passes.is_empty() {
         return None;
     }

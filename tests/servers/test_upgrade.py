@@ -88,6 +88,24 @@ def test_update(server, database, version, say):
         pass_to_the_other(server, database, library)
 
 
+@pytest.mark.parametrize("version", [version for version in RELEASED if version != VERSION])
+def test_not_updated(server, database, version):
+    """This library with the SQL objects of before: it has no claims there, and refreshes in one session."""
+    fill(server, database, version=version)
+    for change in ("SELECT profile_cache.invalidate_all()", "UPDATE subscription_plan SET display_name = display_name || '!'"):
+        server.sql(database, change)
+        with Session(server, database) as first:
+            first.do("SELECT FROM profile_cache.refresh_step(50, 'begin', NULL)")
+            said = server.psql(database, "-c", "CALL profile_cache.refresh()", capture_output=True).stderr
+            if "another refresh is under way" not in said:
+                raise RuntimeError(f"another call says {said!r}")
+            expect("wrong meanwhile", server.sql(database, WRONG), 0)
+            first.do("CALL profile_cache.refresh(50)")
+        expect("pending at the end", server.sql(database, PENDING), 0)
+        expect("stale at the end", server.sql(database, UNCACHED), 0)
+        expect("wrong at the end", server.sql(database, WRONG), 0)
+
+
 def pass_to_the_other(server, database, library):
     """A pass that one library has begun, and that the other one ends: the old one knows nothing of claims."""
     step = "SELECT FROM profile_cache.refresh_step(50, 'epochs', NULL)"
