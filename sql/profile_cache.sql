@@ -9,7 +9,7 @@ CREATE FUNCTION profile_cache.layout() RETURNS integer LANGUAGE sql IMMUTABLE PA
     SET search_path = pg_catalog, pg_temp AS 'SELECT 1';
 COMMENT ON FUNCTION profile_cache.layout() IS 'the layout of this extension''s tables, for the library to compare with its own';
 
--- State. pg_dump carries attachment, epoch, pending_epoch, pending_key and failure; epoch_progress, horizon, unmatched_key, reached
+-- State. pg_dump carries attachment, epoch, pending_epoch, pending_key and failure; epoch_progress, claim, horizon, unmatched_key, reached
 -- and last_refresh are one server's or one database's and stay behind. None of it is ever cut off at the end by vacuum, which would
 -- take ACCESS EXCLUSIVE, and each read of a standby with it.
 
@@ -127,7 +127,9 @@ CREATE TABLE profile_cache.epoch_progress (
     position     pg_catalog.uuid,
     pass         pg_catalog.uuid,
     began_xmin   pg_catalog.xid8,
-    passed_xmin  pg_catalog.xid8
+    passed_xmin  pg_catalog.xid8,
+    listed       pg_catalog.uuid,
+    listed_to    pg_catalog.uuid
 ) WITH (vacuum_truncate = off);
 COMMENT ON TABLE profile_cache.epoch_progress IS 'how far refresh is with each pending epoch';
 COMMENT ON COLUMN profile_cache.epoch_progress.epoch IS 'the pending epoch';
@@ -135,10 +137,24 @@ COMMENT ON COLUMN profile_cache.epoch_progress.holders IS 'virtual transactions 
 COMMENT ON COLUMN profile_cache.epoch_progress.server_start IS 'the run of the server in which they were noted';
 COMMENT ON COLUMN profile_cache.epoch_progress.running IS 'a pass is under way';
 COMMENT ON COLUMN profile_cache.epoch_progress.alive IS 'how many of the holders were there when it began; 0: it is the last one';
-COMMENT ON COLUMN profile_cache.epoch_progress.position IS 'the last key it has done';
+COMMENT ON COLUMN profile_cache.epoch_progress.position IS 'the last key it has done, where it is not listed';
 COMMENT ON COLUMN profile_cache.epoch_progress.pass IS 'which pass it is';
 COMMENT ON COLUMN profile_cache.epoch_progress.began_xmin IS 'xmin of the snapshot it began with';
 COMMENT ON COLUMN profile_cache.epoch_progress.passed_xmin IS 'row versions of an older xmin are no longer concerned';
+COMMENT ON COLUMN profile_cache.epoch_progress.listed IS 'the pass whose profiles are in claims, as far as they have been listed';
+COMMENT ON COLUMN profile_cache.epoch_progress.listed_to IS 'the last key that was looked at for that; null: all are listed';
+
+-- What refresh lists of a pass, for whoever comes to take some of it.
+CREATE TABLE profile_cache.claim (
+    pass  pg_catalog.uuid   NOT NULL,
+    up_to pg_catalog.uuid   NOT NULL,
+    keys  pg_catalog.uuid[] NOT NULL,
+    PRIMARY KEY (pass, up_to)
+) WITH (vacuum_truncate = off, autovacuum_vacuum_threshold = 50, autovacuum_vacuum_scale_factor = 0);
+COMMENT ON TABLE profile_cache.claim IS 'profiles that a pass has still to compute, in parts that any refresh may take';
+COMMENT ON COLUMN profile_cache.claim.pass IS 'the pass';
+COMMENT ON COLUMN profile_cache.claim.up_to IS 'the last of its keys';
+COMMENT ON COLUMN profile_cache.claim.keys IS 'the profiles'' keys, in their order';
 
 CREATE TABLE profile_cache.horizon (
     singleton    boolean         NOT NULL DEFAULT true PRIMARY KEY CHECK (singleton),

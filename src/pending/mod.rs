@@ -313,13 +313,14 @@ pub fn of_elsewhere(all: Oid) {
 pub fn forget_everything() {
     xact_state::forget_pending();
     let _us = as_ourselves();
-    for all in [
+    let claims = catalog::relation("profile_cache", "claim").is_some();
+    for all in claims.then_some("claim").into_iter().chain([
         "pending_key",
         "epoch_progress",
         "unmatched_key",
         "horizon",
         "pending_epoch WHERE about IS NULL",
-    ] {
+    ]) {
         spi::run(&format!("DELETE FROM profile_cache.{all}"), &[]);
     }
 }
@@ -388,6 +389,14 @@ fn insert_keys(naming: &Naming, values: &[Vec<String>], reason: &str) {
             Arg::int8s(&hashes),
         ],
     );
+}
+
+/// Whether there is a pending epoch whose first pass is not complete, or that is being passed once more.
+pub fn unpassed() -> bool {
+    let _us = as_ourselves();
+    let sql = "SELECT FROM profile_cache.pending_epoch AS p WHERE NOT EXISTS (SELECT FROM profile_cache.epoch_progress AS d \
+                WHERE d.epoch = p.epoch AND d.passed_xmin IS NOT NULL AND NOT d.running) LIMIT 1";
+    spi::one(sql, Snapshot::New, &[], |_| ()).is_some()
 }
 
 /// Since when the oldest epoch is pending.

@@ -292,9 +292,7 @@ pub fn query<'a>(
 ) -> u64 {
     let _connection = Connection::open();
     let plan = plan(statement.into(), args);
-    let mut values: Vec<Datum> = args.iter().map(|a| a.datum.unwrap_or(Datum::null())).collect();
-    let nulls: Vec<std::ffi::c_char> =
-        args.iter().map(|a| if a.datum.is_some() { b' ' } else { b'n' } as _).collect();
+    let (mut values, nulls) = bound(args);
     // SAFETY: values and nulls match the plan's parameters; results are read before SPI_finish.
     unsafe {
         let rc = match at {
@@ -334,6 +332,49 @@ pub fn query<'a>(
         }
         n
     }
+}
+
+/// Runs a query in a new snapshot and hands its rows' values to `each`, so many at a time: of however many there are, no more
+/// are in memory at once. What `each` does is not seen by it.
+pub fn in_parts<'a, T>(
+    statement: impl Into<Statement<'a>>,
+    args: &[Arg],
+    size: usize,
+    read: impl Fn(&Row) -> T,
+    mut each: impl FnMut(Vec<T>),
+) {
+    let _connection = Connection::open();
+    let plan = plan(statement.into(), args);
+    let (mut values, nulls) = bound(args);
+    // SAFETY: values and nulls match the plan's parameters, and are copied; each part's rows are read before the next is
+    // fetched. The portal is closed here, or by the abort.
+    unsafe {
+        let none = std::ptr::null();
+        let portal =
+            pg_sys::SPI_cursor_open(none, plan, values.as_mut_ptr(), nulls.as_ptr(), false);
+        loop {
+            crate::error::check_interrupts();
+            pg_sys::SPI_cursor_fetch(portal, true, size as std::ffi::c_long);
+            let (table, n) = (pg_sys::SPI_tuptable, pg_sys::SPI_processed as usize);
+            let row = |i: usize| Row { tuple: *(*table).vals.add(i), desc: (*table).tupdesc };
+            let part: Vec<T> = (0..n).map(|i| read(&row(i))).collect();
+            pg_sys::SPI_freetuptable(table);
+            if !part.is_empty() {
+                each(part);
+            }
+            if n < size {
+                break;
+            }
+        }
+        pg_sys::SPI_cursor_close(portal);
+    }
+}
+
+/// Arguments as SPI takes them: the values, and which of them are NULL.
+fn bound(args: &[Arg]) -> (Vec<Datum>, Vec<std::ffi::c_char>) {
+    let values = args.iter().map(|a| a.datum.unwrap_or(Datum::null())).collect();
+    let nulls = args.iter().map(|a| if a.datum.is_some() { b' ' } else { b'n' } as _).collect();
+    (values, nulls)
 }
 
 /// The first row's value, if there is a row.

@@ -19,6 +19,14 @@ pub struct Course {
     pub(super) swept: i64,
     /// The pending epoch that had its turn last.
     pub(super) epoch: i64,
+    /// A pass, and the first key of the claims of it that were taken last.
+    pub(super) claimed: Option<([u8; 16], [u8; 16])>,
+    /// What is left of a pass is in the hands of other sessions.
+    pub(super) in_hand: bool,
+    /// Since when, by the clock, it has had nothing to do but to see what others do; 0: it has.
+    pub(super) idle: i64,
+    /// The next transaction begins with a nap.
+    pub(super) nap: bool,
     /// Pending epochs that this call has passed once more.
     pub(super) again: Vec<i64>,
     /// When the last expired document that was looked at had expired, and whose it was.
@@ -39,7 +47,24 @@ const FIRST: i32 = 10;
 /// Pending keys that could not be dealt with are looked at again after this time, in microseconds.
 pub(super) const PAUSE: i64 = 1_000_000;
 
+/// How long, in microseconds, a refresh looks on where only others have something to do.
+const PATIENCE: i64 = 2_000_000;
+
 impl Course {
+    /// Where the claims of a pass that are left begin, but for those that somebody has given back.
+    pub(super) fn from(&self, pass: &[u8; 16]) -> Option<[u8; 16]> {
+        self.claimed.filter(|(of, _)| of == pass).map(|(_, from)| from)
+    }
+
+    /// Whether it is worth another look at what others do, after a nap.
+    pub(super) fn look_on(&mut self, now: i64) -> bool {
+        if self.idle == 0 {
+            self.idle = now;
+        }
+        self.nap = now - self.idle < PATIENCE;
+        self.nap
+    }
+
     /// How many profiles the next step takes, of `most`.
     pub(super) fn size(&self, most: i32) -> i32 {
         let first = if self.size == 0 { FIRST } else { self.size };

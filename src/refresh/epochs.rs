@@ -2,23 +2,23 @@
 //!
 //! Invariant: an epoch is gone only after a pass over its profiles that began when nobody was left who may have
 //! looked at the current epoch before this one had its number. Where it is known to concern only some, a pass goes over these.
+//! A pass is complete when all its profiles have been listed into claims, and none of these is left.
 //!
-//! Rules: E2, E3, E5, E6, E7, E8, E9, E14, E15.
+//! Rules: E2, E3, E5, E6, E7, E8, E9, E14, E15, E21.
 
 use super::batch::{LOOK, at_most, read_keys, window};
-use super::course::Course;
+use super::course::{Course, STEP};
 use super::holders::{self, RUN};
-use super::{Done, ready};
+use super::{Done, claims, ready};
 use crate::attachment::Attached;
 use crate::definition::{Sql, by_column};
 use crate::error::{Error, check_interrupts};
 use crate::pending::{self, OVER, assign};
 use crate::pg::spi::{self, Arg, Snapshot};
 use crate::pg::value::Uuid;
-use crate::rights::as_ourselves;
+use crate::pg::xact;
+use crate::rights::{as_ourselves, as_owner};
 use crate::xact_state;
-use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::rc::Rc;
 
 /// One pending epoch on its way: assigned, holders noted, passes, gone.
@@ -31,9 +31,13 @@ struct EpochProgress {
     running: bool,
     /// How many of the noted holders were there when the last pass began, where that is known.
     alive: Option<i64>,
+    /// The last key that a pass without claims has done.
     position: Option<Uuid>,
     /// Which pass it is.
     pass: Option<Uuid>,
+    /// The pass whose profiles have been listed into claims, and up to which key: all of them, where there is none.
+    listed: Option<Uuid>,
+    listed_to: Option<Uuid>,
     /// It names no values: it concerns every profile.
     everyone: bool,
 }
@@ -49,6 +53,7 @@ pub(super) fn epochs(a: &Rc<Attached>, course: &mut Course, most: i32) -> Done {
         // Not committed yet: nobody else can have seen it.
         return Done::default();
     }
+    course.in_hand = false;
     let mut all = drains();
     let later = all.iter().take_while(|d| d.epoch <= course.epoch).count();
     all.rotate_left(later);
@@ -60,10 +65,16 @@ pub(super) fn epochs(a: &Rc<Attached>, course: &mut Course, most: i32) -> Done {
             return Done::stored(0);
         };
         if d.running {
-            return match ready(a) {
-                Ok(a) => Done::stored(pass(&a, &d, course, most)),
-                Err(by) => Done::held_up(by),
+            let now = match ready(a) {
+                Ok(now) => now,
+                Err(by) => return Done::held_up(by),
             };
+            match pass(&now, &d, course, most) {
+                Some(stored) => return Done::stored(stored),
+                // Others have the rest of it in hand.
+                None => course.in_hand = true,
+            }
+            continue;
         }
         let alive = holders::alive(noted);
         if !d.complete || alive == 0 {
@@ -123,10 +134,11 @@ fn drains() -> Vec<EpochProgress> {
           AND NOT EXISTS (SELECT FROM profile_cache.epoch_progress AS d WHERE d.epoch = p.epoch)",
         &[],
     );
+    let listed = if claims::there() { "d.listed, d.listed_to" } else { "NULL::uuid, NULL::uuid" };
     spi::all(
         &format!(
             "SELECT d.epoch, CASE WHEN d.server_start = {RUN} THEN d.holders END, \
-              d.passed_xmin IS NOT NULL, d.running, d.alive, d.position, d.pass, EXISTS (SELECT FROM profile_cache.pending_epoch AS p \
+              d.passed_xmin IS NOT NULL, d.running, d.alive, d.position, d.pass, {listed}, EXISTS (SELECT FROM profile_cache.pending_epoch AS p \
                WHERE p.epoch = d.epoch AND p.link_schema IS NULL) FROM profile_cache.epoch_progress AS d ORDER BY 1"
         ),
         Snapshot::New,
@@ -139,7 +151,9 @@ fn drains() -> Vec<EpochProgress> {
             alive: r.int8(5),
             position: r.uuid(6),
             pass: r.uuid(7),
-            everyone: r.bool(8) != Some(false),
+            listed: r.uuid(8),
+            listed_to: r.uuid(9),
+            everyone: r.bool(10) != Some(false),
         },
     )
 }
@@ -161,108 +175,196 @@ fn note_holders(a: &Attached, epoch: i64) {
 
 /// A pass begins: from the first key, remembering this snapshot's xmin, and how many of the noted holders are there.
 fn begin_pass(epoch: i64, alive: i64) {
-    let _us = as_ourselves();
-    spi::run(
-        "UPDATE profile_cache.epoch_progress SET running = true, alive = $2, position = NULL, \
-         pass = gen_random_uuid(), began_xmin = pg_snapshot_xmin(pg_current_snapshot()) WHERE epoch = $1",
-        &[Arg::int8(Some(epoch)), Arg::int8(Some(alive))],
-    );
+    {
+        let _us = as_ourselves();
+        spi::run(
+            "UPDATE profile_cache.epoch_progress SET running = true, alive = $2, position = NULL, \
+             pass = gen_random_uuid(), began_xmin = pg_snapshot_xmin(pg_current_snapshot()) WHERE epoch = $1",
+            &[Arg::int8(Some(epoch)), Arg::int8(Some(alive))],
+        );
+    }
+    if claims::there() {
+        claims::forget_strays();
+    }
 }
 
-/// One step of a pass: the epoch's dependents with an older stamp, or none. What others hold locked becomes
-/// pending keys. At the end of the last pass the epoch goes; at the end of another its xmin is set.
-fn pass(a: &Attached, d: &EpochProgress, course: &mut Course, most: i32) -> u64 {
-    let size = course.size(most);
-    let position = Arg::uuid(d.position.as_ref());
-    let epoch = Arg::int8(Some(d.epoch));
-    let (keys, next) = match concerned(a, d.epoch) {
-        // So many of the table, whatever their stamps: where few are old, a step is no longer for that.
-        None => {
-            let current = Arg::int8(a.epochs.latest());
-            let wide = size.max(LOOK);
-            let limit = Arg::int8(Some(i64::from(wide)));
-            let found = window(a, Sql::OLD, &[position, limit, epoch, current], wide);
-            at_most(size, found)
+/// One step of a pass: lists the next of its profiles into claims, and takes some of these, as any session may. None where
+/// all that is left of it is in the hands of others.
+fn pass(a: &Attached, d: &EpochProgress, course: &mut Course, most: i32) -> Option<u64> {
+    let Some(pass) = d.pass.filter(|_| claims::there()) else {
+        return Some(alone(a, d, course, most));
+    };
+    let mut all = d.listed == Some(pass) && d.listed_to.is_none();
+    // From half of what is kept ahead, so that each listing is worth its commit.
+    if !all && claims::count(&pass, course.from(&pass).as_ref()) <= claims::AHEAD / 2 {
+        let added;
+        (added, all) = list(a, d, &pass);
+        // Others may take them when this has been committed. One alone is no use to them.
+        if added > 1 {
+            return Some(0);
         }
+    }
+    let stored = take(a, &pass, course, most);
+    if !all {
+        if stored.is_none() {
+            // What is listed is in the hands of others.
+            list(a, d, &pass);
+        }
+        return Some(stored.unwrap_or(0));
+    }
+    if !claims::any(&pass, course.from(&pass).as_ref()) {
+        complete(d);
+        return Some(stored.unwrap_or(0));
+    }
+    stored
+}
+
+/// Computes some of a pass's claims; None where nobody but others has any. Their profiles are those with an older stamp, or
+/// none, as it was when they were listed; what others hold locked becomes pending keys.
+fn take(a: &Attached, pass: &Uuid, course: &mut Course, most: i32) -> Option<u64> {
+    let size = course.size(most);
+    let from = course.from(pass);
+    let mut keys = claims::take(pass, from.as_ref(), size);
+    if keys.is_empty() && from.is_some() {
+        // Some before that may be there again.
+        keys = claims::take(pass, None, size);
+    }
+    course.claimed = keys.first().map(|first| (*pass, *first));
+    (!keys.is_empty()).then(|| course.by_key(a, &keys))
+}
+
+/// A step of whoever has not the refresh's turn: of the passes that have claims, each in its turn. None where there are none
+/// but in the hands of others.
+pub(super) fn help(a: &Rc<Attached>, course: &mut Course, most: i32) -> Option<Done> {
+    let mut passes = claims::passes();
+    passes.retain(|(_, pass)| claims::any(pass, course.from(pass).as_ref()));
+    if passes.is_empty() {
+        return None;
+    }
+    let a = match ready(a) {
+        Ok(a) => a,
+        Err(by) => return Some(Done::held_up(by)),
+    };
+    let later = passes.iter().take_while(|(epoch, _)| *epoch <= course.epoch).count();
+    passes.rotate_left(later);
+    for (epoch, pass) in passes {
+        course.epoch = epoch;
+        if let Some(stored) = take(&a, &pass, course, most) {
+            return Some(Done::stored(stored));
+        }
+    }
+    None
+}
+
+/// Lists profiles of a pass into claims: where it concerns only some all of them, else as many of the table as are to be
+/// kept ahead. How many claims that has made, and whether no profile is left to be listed.
+fn list(a: &Attached, d: &EpochProgress, pass: &Uuid) -> (usize, bool) {
+    let mut added = 0;
+    let mut from = d.listed_to.filter(|_| d.listed == Some(*pass));
+    match concerned(a, d.epoch) {
+        None => {
+            let began = xact::clock();
+            loop {
+                let (keys, next) = old(a, d.epoch, from, LOOK);
+                added += claims::add(pass, &keys);
+                from = next;
+                let enough = added as i64 >= claims::AHEAD || xact::clock() - began >= STEP;
+                if from.is_none() || enough {
+                    break;
+                }
+            }
+        }
+        // Found all together, in one snapshot: to go on behind a key would take as long as to find them all.
+        Some(concerned) => {
+            const PART: usize = 100 * claims::SIZE;
+            let args = dependents_args(None, None, d.epoch, &concerned.1);
+            let sql = a.sql.older(&concerned.0);
+            let _owner = as_owner(a.owner);
+            spi::in_parts(
+                spi::planned_anew(&sql),
+                &args,
+                PART,
+                |r| r.uuid(1),
+                |keys| {
+                    let keys: Vec<Uuid> = keys.into_iter().flatten().collect();
+                    added += claims::add(pass, &keys);
+                },
+            );
+            from = None;
+        }
+    }
+    let _us = as_ourselves();
+    spi::run(
+        "UPDATE profile_cache.epoch_progress SET listed = $2, listed_to = $3 WHERE epoch = $1",
+        &[Arg::int8(Some(d.epoch)), Arg::uuid(Some(pass)), Arg::uuid(from.as_ref())],
+    );
+    (added, from.is_none())
+}
+
+/// Looks at so many of the table, whatever their stamps: where few are old, a step is no longer for that. The keys of those
+/// that are, and the last that was looked at where more may follow.
+fn old(a: &Attached, epoch: i64, from: Option<Uuid>, wide: i32) -> (Vec<Uuid>, Option<Uuid>) {
+    let args = [
+        Arg::uuid(from.as_ref()),
+        Arg::int8(Some(i64::from(wide))),
+        Arg::int8(Some(epoch)),
+        Arg::int8(a.epochs.latest()),
+    ];
+    window(a, Sql::OLD, &args, wide)
+}
+
+fn dependents_args(
+    from: Option<Uuid>,
+    most: Option<i32>,
+    epoch: i64,
+    links: &[Vec<String>],
+) -> Vec<Arg> {
+    let mut args =
+        vec![Arg::uuid(from.as_ref()), Arg::int8(most.map(i64::from)), Arg::int8(Some(epoch))];
+    args.extend(links.iter().map(|v| Arg::texts(v)));
+    args
+}
+
+/// One step of a pass by this session alone, behind what it has done already.
+fn alone(a: &Attached, d: &EpochProgress, course: &mut Course, most: i32) -> u64 {
+    let size = course.size(most);
+    let (keys, next) = match concerned(a, d.epoch) {
+        None => at_most(size, old(a, d.epoch, d.position, size.max(LOOK))),
         Some((condition, links)) => {
-            let list = || {
-                let mut args = vec![position, Arg::int8(Some(LISTED as i64)), epoch];
-                args.extend(links.iter().map(|v| Arg::texts(v)));
-                read_keys(a, spi::planned_anew(&a.sql.older(&condition)), &args)
-            };
-            let (keys, more) = Listed::next(d.pass, d.position, size, list);
-            let next = keys.last().copied().filter(|_| more);
+            let args = dependents_args(d.position, Some(size), d.epoch, &links);
+            let keys = read_keys(a, spi::planned_anew(&a.sql.older(&condition)), &args);
+            let next = keys.last().copied().filter(|_| keys.len() == size as usize);
             (keys, next)
         }
     };
     let stored = course.by_key(a, &keys);
-    let _us = as_ourselves();
-    let epoch = Arg::int8(Some(d.epoch));
     match next {
-        Some(last) => spi::run(
-            "UPDATE profile_cache.epoch_progress SET position = $2 WHERE epoch = $1",
-            &[epoch, Arg::uuid(Some(&last))],
-        ),
-        None if d.alive == Some(0) => {
-            pending::passed(d.epoch);
-            spi::run("DELETE FROM profile_cache.epoch_progress WHERE epoch = $1", &[epoch]);
-            pending::advance();
-            0
+        Some(last) => {
+            let _us = as_ourselves();
+            spi::run(
+                "UPDATE profile_cache.epoch_progress SET position = $2 WHERE epoch = $1",
+                &[Arg::int8(Some(d.epoch)), Arg::uuid(Some(&last))],
+            );
         }
-        None => spi::run(
-            "UPDATE profile_cache.epoch_progress SET running = false, position = NULL, passed_xmin = began_xmin \
-             WHERE epoch = $1",
-            &[epoch],
-        ),
-    };
+        None => complete(d),
+    }
     stored
 }
 
-/// The dependents of a pending epoch, which are found all together: listed once for many steps. Whom the epoch concerns is
-/// decided in the snapshot that lists them; that they are locked and computed later is as it is within one step.
-struct Listed {
-    /// Of which pass. Two of one epoch may begin with the same xmin.
-    pass: Option<Uuid>,
-    /// The last key that was taken, and those that follow.
-    taken: Option<Uuid>,
-    left: VecDeque<Uuid>,
-    /// There may be more than are listed.
-    more: bool,
-}
-
-/// How many keys are listed at once.
-const LISTED: usize = 100_000;
-
-thread_local! {
-    static KEPT: RefCell<Option<Listed>> = const { RefCell::new(None) };
-}
-
-impl Listed {
-    /// The next keys of a pass that stands at `position`, and whether more may follow. A step that was rolled back
-    /// has not moved it: then they are listed anew.
-    fn next(
-        pass: Option<Uuid>,
-        position: Option<Uuid>,
-        size: i32,
-        list: impl FnOnce() -> Vec<Uuid>,
-    ) -> (Vec<Uuid>, bool) {
-        let kept = KEPT.take().filter(|l| {
-            pass.is_some()
-                && l.pass == pass
-                && l.taken == position
-                && position.is_some()
-                && !l.left.is_empty()
-        });
-        let mut listed = kept.unwrap_or_else(|| {
-            let left = VecDeque::from(list());
-            Listed { pass, taken: position, more: left.len() == LISTED, left }
-        });
-        let size = listed.left.len().min(size as usize);
-        let keys: Vec<Uuid> = listed.left.drain(..size).collect();
-        listed.taken = keys.last().copied();
-        let more = !listed.left.is_empty() || listed.more;
-        KEPT.set(Some(listed).filter(|l| !l.left.is_empty()));
-        (keys, more)
+/// A pass is complete. At the end of the last one the epoch goes; at the end of another its xmin is set.
+fn complete(d: &EpochProgress) {
+    let _us = as_ourselves();
+    let epoch = || Arg::int8(Some(d.epoch));
+    if d.alive == Some(0) {
+        pending::passed(d.epoch);
+        spi::run("DELETE FROM profile_cache.epoch_progress WHERE epoch = $1", &[epoch()]);
+        pending::advance();
+    } else {
+        spi::run(
+            "UPDATE profile_cache.epoch_progress SET running = false, position = NULL, passed_xmin = began_xmin \
+             WHERE epoch = $1",
+            &[epoch()],
+        );
     }
 }
 

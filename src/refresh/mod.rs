@@ -11,6 +11,7 @@
 #![doc = include_str!("README.md")]
 
 mod batch;
+mod claims;
 mod course;
 mod epochs;
 mod holders;
@@ -44,6 +45,8 @@ pub enum Phase {
     Keys,
     Epochs,
     Stale,
+    /// Another session has the refresh's turn: takes a share of its passes.
+    Help,
     Done,
 }
 
@@ -54,6 +57,7 @@ impl Phase {
             Phase::Keys => "keys",
             Phase::Epochs => "epochs",
             Phase::Stale => "stale",
+            Phase::Help => "help",
             Phase::Done => "done",
         }
     }
@@ -62,6 +66,7 @@ impl Phase {
             "begin" => Phase::Begin,
             "epochs" => Phase::Epochs,
             "stale" => Phase::Stale,
+            "help" => Phase::Help,
             "done" => Phase::Done,
             _ => Phase::Keys,
         }
@@ -91,19 +96,69 @@ impl Done {
 /// All that one transaction of a refresh does; the caller commits after it. Whose turn is next, and how many documents
 /// were stored. The course says where to go on.
 pub fn transaction(phase: Phase, course: &mut Course, most: i32) -> (Phase, u64) {
+    if std::mem::take(&mut course.nap) {
+        xact::sleep(NAP);
+    }
     let a = attachment::managed(attachment::required);
-    if phase == Phase::Begin && !begin(&a) {
-        return (Phase::Done, 0);
+    if phase == Phase::Help || phase == Phase::Begin && !begin(&a) {
+        check_transaction(&a);
+        return help(&a, course, most);
     }
     take_turn();
     let a = attachment::managed(attachment::required);
+    check_transaction(&a);
+    step(&a, phase, course, most)
+}
+
+/// How long, in milliseconds, whoever has nothing to do waits before he looks again, with nothing in hand.
+const NAP: i64 = 10;
+
+fn check_transaction(a: &Attached) {
     if xact::has_one_snapshot() {
         Error::OneSnapshot.raise();
     }
     if tuple::has_checks_queued(a.profile) {
         Error::ChecksQueued(a.profile_name.clone()).raise();
     }
-    step(&a, phase, course, most)
+}
+
+/// One step beside the refresh that is under way. It is taken over where it is no more and has left something undone.
+fn help(a: &Rc<Attached>, course: &mut Course, most: i32) -> (Phase, u64) {
+    let helped = match a.degraded {
+        None if claims::there() => epochs::help(a, course, most),
+        _ => None,
+    };
+    match helped {
+        Some(Done { held_up: Some(by), .. }) => {
+            leave_undone(&by);
+            return (Phase::Done, 0);
+        }
+        Some(done) => {
+            course.idle = 0;
+            return (Phase::Help, done.stored);
+        }
+        None => {}
+    }
+    if pending::unpassed() {
+        if begin(a) {
+            return (Phase::Keys, 0);
+        }
+        if course.look_on(xact::clock()) {
+            return (Phase::Help, 0);
+        }
+    }
+    if let Some(who) = who_has_the_turn() {
+        notice(&format!("another refresh is under way: {who}"));
+    }
+    (Phase::Done, 0)
+}
+
+/// Says that what is left waits for who is in the way, and why.
+fn leave_undone(by: &[String]) -> String {
+    let why = "another transaction holds a lock on a table of the document";
+    let why = [&[why.to_owned()], by].concat().join(": ");
+    notice(&format!("{why}: what is left waits for the next refresh"));
+    why
 }
 
 /// Waits for another step to end. What is attached is looked at after that.
@@ -165,16 +220,16 @@ fn step(a: &Rc<Attached>, phase: Phase, course: &mut Course, most: i32) -> (Phas
         Phase::Begin => return (Phase::Keys, 0),
         Phase::Keys => keys(a, course, most),
         Phase::Epochs => epochs(a, course, most),
-        Phase::Stale | Phase::Done => stale(a, course, most),
+        Phase::Stale | Phase::Help | Phase::Done => stale(a, course, most),
     };
     if let Some(by) = done.held_up {
-        let why = "another transaction holds a lock on a table of the document";
-        let why = [&[why.to_owned()], &by[..]].concat().join(": ");
-        notice(&format!("{why}: what is left waits for the next refresh"));
-        end(Some(why));
+        end(Some(leave_undone(&by)));
         return (Phase::Done, done.stored);
     }
     course.worked |= done.worked;
+    if done.worked {
+        course.idle = 0;
+    }
     let next = match phase {
         Phase::Keys => Phase::Epochs,
         Phase::Epochs => Phase::Stale,
@@ -184,11 +239,14 @@ fn step(a: &Rc<Attached>, phase: Phase, course: &mut Course, most: i32) -> (Phas
         }
         // A sweep of the keys goes on to its end, which is no work in itself.
         _ if course.key.is_some() => Phase::Keys,
+        // Others have the rest of a pass in hand, and it is complete when they are done.
+        _ if course.in_hand && course.look_on(xact::clock()) => Phase::Keys,
         // Once more, now that nothing else changes: the keys that had to wait.
         _ if !std::mem::replace(&mut course.settling, true) => Phase::Keys,
         _ => {
             forget_mended(a);
-            end(None);
+            let in_hand = "another session has the rest of it in hand";
+            end(course.in_hand.then(|| in_hand.into()));
             Phase::Done
         }
     };
@@ -224,10 +282,9 @@ pub fn check(most: Option<i32>) -> i64 {
     estimated_rows(&a)
 }
 
-/// Begins a refresh, if no other is under way: says who is at it, and what will cut this one short; mends what is lost.
+/// Begins a refresh, if no other is under way: says what will cut it short, and mends what is lost.
 fn begin(a: &Attached) -> bool {
     if !Turn::take() {
-        notice(&format!("another refresh is under way: {}", who_has_the_turn()));
         return false;
     }
     {
@@ -257,8 +314,8 @@ pub fn turn() -> String {
     )
 }
 
-/// Who is at it, for people.
-fn who_has_the_turn() -> String {
+/// Who is at it, for people; None where it has just ended.
+fn who_has_the_turn() -> Option<String> {
     let _us = as_ourselves();
     spi::one(
         &format!(
@@ -271,7 +328,6 @@ fn who_has_the_turn() -> String {
         |r| r.text(1),
     )
     .flatten()
-    .unwrap_or_else(|| "it has just ended".into())
 }
 
 /// Writes down that a refresh has begun, and that so far it has not come to its end.

@@ -359,7 +359,7 @@ class Scheduler:
         if result.state:
             self.states[result.state] += 1
             self.counts["deadlocks in our own statements"] += result.state == "40P01" and any(
-                ours in result.message for ours in ("SKIP LOCKED", "profile_cache.pending", "profile_cache.epoch_progress")
+                ours in result.message for ours in ("SKIP LOCKED", "profile_cache.pending", "profile_cache.epoch_progress", "profile_cache.claim")
             )
             if result.state == MISMATCH:
                 if excused:
@@ -403,6 +403,7 @@ class Scheduler:
             "SELECT now(), pg_current_snapshot(), pg_current_xact_id_if_assigned(), current_setting('transaction_isolation')",
             f"SELECT xmin, xmax, ctid, {self.oracle.key}, cached_profile_epoch, cached_profile_valid_until, profile_cache_updated_at, cached_profile FROM {self.oracle.table} {where}",
             "SELECT * FROM profile_cache.pending", "SELECT * FROM profile_cache.epoch_progress", "SELECT * FROM profile_cache.unmatched_key",
+            "SELECT * FROM profile_cache.claim",
         ]  # fmt: skip
         lines = []
         for connection in (session, self.control):

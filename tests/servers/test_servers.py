@@ -51,10 +51,9 @@ def test_crash_in_a_pass(server, database):
     survive(server, database)
     server.sql(database, "UPDATE role SET permissions = '[1]' WHERE name = 'member'")
     steps = "SELECT phase, stored FROM profile_cache.refresh_step(50, 'epochs', NULL)"
-    for _ in range(5):  # assigned, holders noted, pass begun, two batches of it
+    for _ in range(5):  # assigned, holders noted, pass begun, listed, a batch of it
         server.sql(database, steps)
-    position = "SELECT position IS NOT NULL FROM profile_cache.epoch_progress"
-    expect("a pass is under way", server.sql(database, position), "t")
+    expect("a pass is under way", server.sql(database, "SELECT sum(cardinality(keys)) FROM profile_cache.claim"), 290)
     server.stop("immediate")
     server.start()
     expect("wrong after the crash", server.sql(database, WRONG), 0)
@@ -164,7 +163,7 @@ def test_parallel_restore(server, database):
 def test_cancelled_refresh(server, database):
     """A refresh that is cancelled again and again loses nothing that it has committed.
 
-    Rules: E9.
+    Rules: E9, E22.
     """
     fill(server, database, users=3000)
     # Of everybody, by windows of the table; of those who have a plan, who are listed once for many steps.
@@ -183,6 +182,32 @@ def test_cancelled_refresh(server, database):
                 raise RuntimeError("no refresh came to its end")
         if cancelled < 2:
             raise RuntimeError(f"after {change}: too fast to have been cancelled in the middle")
+        expect("stale at the end", server.sql(database, UNCACHED), 0)
+        expect("wrong at the end", server.sql(database, WRONG), 0)
+
+
+def test_two_callers(server, database):
+    """Two callers share the passes; the one that has the turn is killed in the middle, and the other takes it and comes to the end.
+
+    Rules: E9, E13, E21, E22.
+    """
+    fill(server, database, users=15000)  # more than are listed at once
+    # Of everybody, by windows of the table; of those who have a role, who are listed all at once.
+    for change in ("TRUNCATE user_role", "UPDATE subscription_plan SET display_name = display_name || '!'"):
+        server.sql(database, change)
+        with Session(server, database) as first, Session(server, database) as second:
+            callers = {session.do("SELECT pg_backend_pid()"): session for session in (first, second)}
+            for session in callers.values():
+                session.do("SET client_min_messages = warning")
+                session.begin("CALL profile_cache.refresh()")
+            wait_for(server, database, "some is listed, some of it done", "SELECT count(*) BETWEEN 1 AND 90 FROM profile_cache.claim")
+            turn = "SELECT pid FROM pg_locks WHERE relation = 'profile_cache.pending'::regclass AND mode = 'ShareUpdateExclusiveLock'"
+            killed = server.sql(database, turn)
+            server.sql(database, f"SELECT pg_terminate_backend({killed}, 10000)")
+            expect("wrong in the middle", server.sql(database, WRONG), 0)
+            expect("what the other says", next(s for pid, s in callers.items() if pid != killed).end(), "")
+        expect("pending at the end", server.sql(database, PENDING), 0)
+        expect("claims at the end", server.sql(database, "SELECT count(*) FROM profile_cache.claim"), 0)
         expect("stale at the end", server.sql(database, UNCACHED), 0)
         expect("wrong at the end", server.sql(database, WRONG), 0)
 
@@ -577,7 +602,7 @@ SELECT profile_cache.attach(document => 'slow')""")
 
 
 def test_one_refresh_at_a_time(server, database):
-    """A second caller ends at once and says who is at it; whoever waits meanwhile or is killed leaves no turn behind.
+    """A second caller who finds nothing to take ends soon and says who is at it; whoever waits meanwhile or is killed leaves no turn behind.
 
     Rules: E13.
     """

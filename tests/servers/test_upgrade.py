@@ -84,3 +84,38 @@ def test_update(server, database, version, say):
     expect("stale at the end", server.sql(database, UNCACHED), 0)
     expect("wrong at the end", server.sql(database, WRONG), 0)
     expect("verify", server.sql(database, VERIFY), 0)
+    if library:
+        pass_to_the_other(server, database, library)
+
+
+@pytest.mark.parametrize("version", [version for version in RELEASED if version != VERSION])
+def test_not_updated(server, database, version):
+    """This library with the SQL objects of before: it has no claims there, and refreshes in one session."""
+    fill(server, database, version=version)
+    for change in ("SELECT profile_cache.invalidate_all()", "UPDATE subscription_plan SET display_name = display_name || '!'"):
+        server.sql(database, change)
+        with Session(server, database) as first:
+            first.do("SELECT FROM profile_cache.refresh_step(50, 'begin', NULL)")
+            said = server.psql(database, "-c", "CALL profile_cache.refresh()", capture_output=True).stderr
+            if "another refresh is under way" not in said:
+                raise RuntimeError(f"another call says {said!r}")
+            expect("wrong meanwhile", server.sql(database, WRONG), 0)
+            first.do("CALL profile_cache.refresh(50)")
+        expect("pending at the end", server.sql(database, PENDING), 0)
+        expect("stale at the end", server.sql(database, UNCACHED), 0)
+        expect("wrong at the end", server.sql(database, WRONG), 0)
+
+
+def pass_to_the_other(server, database, library):
+    """A pass that one library has begun, and that the other one ends: the old one knows nothing of claims."""
+    step = "SELECT FROM profile_cache.refresh_step(50, 'epochs', NULL)"
+    with Session(server, database) as new, Session(server, database, PGOPTIONS=f"-c dynamic_library_path={library}:$libdir") as old:
+        for begins, ends in ((new, old), (old, new), (new, new)):
+            server.sql(database, "UPDATE subscription_plan SET display_name = display_name || '!'")
+            for _ in range(5):  # assigned, holders noted, pass begun, and on
+                begins.do(step)
+            expect("what the other says", ends.do("SET client_min_messages = warning; CALL profile_cache.refresh()"), "")
+            expect("pending when the other has ended it", server.sql(database, PENDING), 0)
+            expect("stale then", server.sql(database, UNCACHED), 0)
+            expect("wrong then", server.sql(database, WRONG), 0)
+    expect("claims at the end", server.sql(database, "SELECT count(*) FROM profile_cache.claim"), 0)

@@ -617,8 +617,9 @@ class Session(Worker):
 
     def refresh_by_steps(self):
         """refresh() with its transactions left open between steps, as a slow one would."""
-        # Not from 'begin': whoever stops in the middle would keep the turn, and every CALL refresh() of others end at once.
-        phase, course, batch = self.of(["'keys'", "'epochs'"]), "NULL", self.of([1, 2, 3, 7])
+        # Not from 'begin': whoever stops in the middle would keep the turn, and every CALL refresh() of others do nothing but help.
+        phase, course, batch = self.of(["'keys'", "'epochs'", "'help'"]), "NULL", self.of([1, 2, 3, 7])
+        helps = phase == "'help'"
         for _ in range(self.rng.randrange(3, 40)):
             yield Step("BEGIN ISOLATION LEVEL READ COMMITTED")
             result = yield Step(f"SELECT phase, course FROM profile_cache.refresh_step({batch}, {phase}, {course})")
@@ -631,6 +632,9 @@ class Session(Worker):
                 phase, course = map(literal, result.rows[0])
                 if phase == "'done'":
                     return
+        if helps:
+            # It may have found the turn free, and taken it: this gives it back.
+            yield from self.refresh()
 
     def vacuum(self):
         yield Step(self.of(["VACUUM (FREEZE) user_profile", "VACUUM user_profile", "VACUUM (FREEZE) profile_cache.epoch", "VACUUM (FREEZE) profile_cache.pending_key", "VACUUM profile_cache.pending_epoch", "ANALYZE user_profile"]))
@@ -807,6 +811,7 @@ class Test(Scheduler):
             "SELECT count(*) FROM profile_cache.epoch": [["1"]],
             "SELECT * FROM profile_cache.epoch_progress": [],
             "SELECT * FROM profile_cache.unmatched_key": [],
+            "SELECT * FROM profile_cache.claim": [],
             "SELECT * FROM profile_cache.failure": [],
             # What expires later is made fresh by the refresh above or not yet expired; read by the reader's own rule.
             "SELECT p.supabase_user_id, e FROM user_profile AS p, profile_cache.explain(p.supabase_user_id) AS e WHERE e->>'served_from' <> 'cache' "

@@ -24,7 +24,7 @@ CALL profile_cache.refresh();
 -- A pass over all of the table is under way when a plan is edited: the edit's pass is over before it.
 SELECT profile_cache.invalidate_all();
 \set course {}
-\set turn 'SELECT phase, course, stored FROM profile_cache.refresh_step(1, ''epochs'', :''course'') \\gset \\\\ SELECT rank() OVER (ORDER BY d.epoch) AS epoch, (SELECT p.reason FROM profile_cache.pending_epoch AS p WHERE p.epoch = d.epoch LIMIT 1) AS reason, d.holders IS NOT NULL AS noted, d.running, d.position FROM profile_cache.epoch_progress AS d ORDER BY 1;'
+\set turn 'SELECT phase, course, stored FROM profile_cache.refresh_step(1, ''epochs'', :''course'') \\gset \\\\ SELECT rank() OVER (ORDER BY d.epoch) AS epoch, (SELECT p.reason FROM profile_cache.pending_epoch AS p WHERE p.epoch = d.epoch LIMIT 1) AS reason, d.holders IS NOT NULL AS noted, d.running, (SELECT c.keys[1] FROM profile_cache.claim AS c WHERE c.pass = d.pass) AS next FROM profile_cache.epoch_progress AS d ORDER BY 1;'
 :turn
 :turn
 :turn
