@@ -339,6 +339,13 @@ def pending(bench):
         server.sql(s.cached, f"DO $$ BEGIN FOR i IN 1 .. {rows} LOOP {statement}; COMMIT; END LOOP; END $$")
 
     hit(nothing)
+    # Of plans and roles that none of these users has.
+    others = [f"INSERT INTO subscription_plan SELECT 'edited {n}', 'Edited', 5, 50, '{{}}'; INSERT INTO role (name) VALUES ('edited {n}')" for n in range(10)]
+    server.sql(s.cached, others[0].partition(";")[0])
+    hit("get_profile, one edit pending that concerns others", {nothing: "<= 1.5"})
+    server.sql(s.cached, "; ".join([others[0].partition(";")[2], *others[1:]]))
+    hit("get_profile, twenty such edits", {nothing: "<= 3"})
+    server.refresh(s.cached)
     each("PERFORM profile_cache.invalidate(gen_random_uuid())")
     hit(f"get_profile, {rows:,} pending keys of others", {nothing: "<= 3"})
     server.sql(s.cached, "BEGIN; SELECT pg_current_xact_id(); PREPARE TRANSACTION 'old'")
