@@ -134,6 +134,7 @@ fn help(a: &Rc<Attached>, course: &mut Course, most: i32) -> (Phase, u64) {
     }
     if pending::unpassed() {
         if begin(a) {
+            course.idle = 0;
             return (Phase::Keys, 0);
         }
         if course.look_on(xact::clock()) {
