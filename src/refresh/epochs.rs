@@ -9,7 +9,7 @@
 use super::batch::{LOOK, at_most, read_keys, window};
 use super::course::{Course, STEP};
 use super::holders::{self, RUN};
-use super::{Done, claims, ready};
+use super::{Done, claims, ready, ready_at_once};
 use crate::attachment::Attached;
 use crate::definition::{Sql, by_column};
 use crate::error::{Error, check_interrupts};
@@ -234,23 +234,21 @@ fn take(a: &Attached, pass: &Uuid, course: &mut Course, most: i32) -> Option<u64
 }
 
 /// A step of whoever has not the refresh's turn: of the passes that have claims, each in its turn. None where there are none
-/// but in the hands of others.
-pub(super) fn help(a: &Rc<Attached>, course: &mut Course, most: i32) -> Option<Done> {
+/// but in the hands of others, or a table is locked.
+pub(super) fn help(a: &Attached, course: &mut Course, most: i32) -> Option<u64> {
     let mut passes = claims::passes();
     passes.retain(|(_, pass)| claims::any(pass, course.from(pass).as_ref()));
     if passes.is_empty() {
         return None;
     }
-    let a = match ready(a) {
-        Ok(a) => a,
-        Err(by) => return Some(Done::held_up(by)),
-    };
+    let a = ready_at_once(a)?;
     let later = passes.iter().take_while(|(epoch, _)| *epoch <= course.epoch).count();
     passes.rotate_left(later);
     for (epoch, pass) in passes {
         course.epoch = epoch;
-        if let Some(stored) = take(&a, &pass, course, most) {
-            return Some(Done::stored(stored));
+        let stored = take(&a, &pass, course, most);
+        if stored.is_some() {
+            return stored;
         }
     }
     None

@@ -1,13 +1,13 @@
 //! Draining what is pending and mending what has lost its document, one short transaction at a time. The room writes its
 //! own progress; documents are written by `document`, pending rows by `pending`, failures by `failures`.
 //!
-//! Invariant: all progress is in tables (`epoch_progress`, `unmatched_key`, `failure`, `last_refresh`, the documents themselves), so a
+//! Invariant: all progress is in tables (`epoch_progress`, `claim`, `unmatched_key`, `failure`, `last_refresh`, the documents themselves), so a
 //! cancel, a crash or a timeout between two steps loses and repeats nothing. What a step costs follows what is
 //! to be done, never the table's size. A step never waits for an idle transaction: what others hold locked is skipped,
-//! and lock holders are noted and asked for again later. Steps exclude each other by a lock on `epoch_progress`, whole
-//! refreshes by a session's lock.
+//! and lock holders are noted and asked for again later. One session coordinates: its steps exclude others by a lock on
+//! `epoch_progress`, its whole refresh by a session's lock. Any number of others help, and take what is listed in `claim`.
 //!
-//! Rules: E12, E13, E14, E18.
+//! Rules: E12, E13, E14, E18, E22.
 #![doc = include_str!("README.md")]
 
 mod batch;
@@ -128,19 +128,13 @@ fn help(a: &Rc<Attached>, course: &mut Course, most: i32) -> (Phase, u64) {
         None if claims::there() => epochs::help(a, course, most),
         _ => None,
     };
-    match helped {
-        Some(Done { held_up: Some(by), .. }) => {
-            leave_undone(&by);
-            return (Phase::Done, 0);
-        }
-        Some(done) => {
-            course.idle = 0;
-            return (Phase::Help, done.stored);
-        }
-        None => {}
+    if let Some(stored) = helped {
+        course.idle = 0;
+        return (Phase::Help, stored);
     }
     if pending::unpassed() {
         if begin(a) {
+            course.idle = 0;
             return (Phase::Keys, 0);
         }
         if course.look_on(xact::clock()) {
@@ -151,14 +145,6 @@ fn help(a: &Rc<Attached>, course: &mut Course, most: i32) -> (Phase, u64) {
         notice(&format!("another refresh is under way: {who}"));
     }
     (Phase::Done, 0)
-}
-
-/// Says that what is left waits for who is in the way, and why.
-fn leave_undone(by: &[String]) -> String {
-    let why = "another transaction holds a lock on a table of the document";
-    let why = [&[why.to_owned()], by].concat().join(": ");
-    notice(&format!("{why}: what is left waits for the next refresh"));
-    why
 }
 
 /// Waits for another step to end. What is attached is looked at after that.
@@ -184,10 +170,19 @@ fn ready(a: &Attached) -> Result<Rc<Attached>, Vec<String>> {
         }
         Err(failure) => failure.raise(),
     }
-    // Whoever held one of them may have changed what is attached. What that reads beside is tried with the rows.
+    Ok(attached_now())
+}
+
+/// The same for who only helps: it waits for no table either. None where one of them is not to be had.
+fn ready_at_once(a: &Attached) -> Option<Rc<Attached>> {
+    document::try_locks(a).then(attached_now)
+}
+
+/// Whoever held one of the tables may have changed what is attached. What that reads beside is tried with the rows.
+fn attached_now() -> Rc<Attached> {
     let now = attachment::required();
     check_owner(current_user(), now.profile);
-    Ok(now)
+    now
 }
 
 /// One step, of at most `most` profiles. Whose turn is next.
@@ -223,7 +218,10 @@ fn step(a: &Rc<Attached>, phase: Phase, course: &mut Course, most: i32) -> (Phas
         Phase::Stale | Phase::Help | Phase::Done => stale(a, course, most),
     };
     if let Some(by) = done.held_up {
-        end(Some(leave_undone(&by)));
+        let why = "another transaction holds a lock on a table of the document";
+        let why = [&[why.to_owned()], &by[..]].concat().join(": ");
+        notice(&format!("{why}: what is left waits for the next refresh"));
+        end(Some(why));
         return (Phase::Done, done.stored);
     }
     course.worked |= done.worked;
