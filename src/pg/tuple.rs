@@ -145,6 +145,14 @@ impl Turn {
         }
     }
 
+    /// Whether this session has it and another waits for it: for DDL on what it is a lock of.
+    pub fn is_waited_for() -> bool {
+        // SAFETY: asked only of a lock that is held.
+        Turn::tag().is_some_and(|tag| {
+            Turn::is_held(&tag) && unsafe { pg_sys::LockHasWaiters(&tag, Turn::LOCK, true) }
+        })
+    }
+
     fn is_held(tag: &pg_sys::LOCKTAG) -> bool {
         // SAFETY: looks into this session's own table of locks.
         unsafe {

@@ -25,6 +25,7 @@ use crate::pg::value::{Uuid, Value};
 use crate::pg::{catalog, tuple};
 use crate::rights::{as_caller, as_owner};
 use crate::settings;
+use crate::wakeup;
 use crate::xact_state;
 use rule::Miss;
 
@@ -132,10 +133,12 @@ pub fn get(key: &Uuid) -> Option<Value> {
         match look(&a, key, false) {
             Lookup::Nothing => return None,
             Lookup::Hit { document, .. } => return document,
-            Lookup::Miss { .. } => {
+            Lookup::Miss { looked, .. } => {
                 // By its number: what has its name by the time it is read may be another view.
                 tuple::lock_for_reading(a.document);
                 if !attachment::changed() {
+                    // Of a change that has no number yet nothing can be stored.
+                    looked.filter(|l| !l.named).iter().for_each(|_| wakeup::missed(key));
                     return live(&a, key);
                 }
             }

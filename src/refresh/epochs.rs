@@ -52,6 +52,7 @@ pub(super) fn epochs(a: &Rc<Attached>, course: &mut Course, most: i32) -> Done {
     let mut all = drains();
     let later = all.iter().take_while(|d| d.epoch <= course.epoch).count();
     all.rotate_left(later);
+    let alone = all.len() == 1;
     for d in all {
         check_interrupts();
         course.epoch = d.epoch;
@@ -60,6 +61,7 @@ pub(super) fn epochs(a: &Rc<Attached>, course: &mut Course, most: i32) -> Done {
             return Done::stored(0);
         };
         if d.running {
+            course.filling = d.everyone && alone && course.key.is_none();
             return match ready(a) {
                 Ok(a) => Done::stored(pass(&a, &d, course, most)),
                 Err(by) => Done::held_up(by),

@@ -11,12 +11,14 @@
 #![doc = include_str!("README.md")]
 
 mod batch;
+mod beside;
 mod course;
 mod epochs;
 mod holders;
 mod keys;
 mod stale;
 
+pub use beside::{Left, is_attached, is_in_the_way, left, missed};
 pub use course::Course;
 pub use holders::RUN;
 
@@ -91,6 +93,7 @@ impl Done {
 /// All that one transaction of a refresh does; the caller commits after it. Whose turn is next, and how many documents
 /// were stored. The course says where to go on.
 pub fn transaction(phase: Phase, course: &mut Course, most: i32) -> (Phase, u64) {
+    course.filling = false;
     let a = attachment::managed(attachment::required);
     if phase == Phase::Begin && !begin(&a) {
         return (Phase::Done, 0);
