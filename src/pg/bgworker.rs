@@ -296,24 +296,32 @@ pub fn transaction<R>(what: &CStr, work: impl FnOnce() -> R) -> Result<R, Failur
     done
 }
 
-/// The database of this name that can be connected to.
-pub fn database(name: &str) -> Option<Oid> {
-    let name = CString::new(name).ok()?;
-    // SAFETY: catalog look-ups inside a transaction; the entry is released after it is read.
+/// The databases that can be connected to: names and numbers.
+pub fn databases() -> Vec<(String, Oid)> {
+    let mut found = vec![];
+    // SAFETY: inside a transaction; the table is closed again. Without an index: a process that is connected to no database may
+    // not know of any yet, and could not look it up.
     unsafe {
-        let oid = pg_sys::get_database_oid(name.as_ptr(), true);
-        let key = Datum::from(oid);
-        let entry =
-            pg_sys::SearchSysCache1(pg_sys::SysCacheIdentifier::DATABASEOID as c_int, key);
-        if oid == Oid::INVALID || entry.is_null() {
-            return None;
+        let mode = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
+        let table = pg_sys::table_open(pg_sys::DatabaseRelationId, mode);
+        let none = std::ptr::null_mut();
+        let scan = pg_sys::systable_beginscan(table, Oid::INVALID, false, none, 0, std::ptr::null_mut());
+        loop {
+            let tuple = pg_sys::systable_getnext(scan);
+            if tuple.is_null() {
+                break;
+            }
+            let row = &*pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_database>();
+            // -2: what a DROP DATABASE has left that was interrupted.
+            if row.datallowconn && row.datconnlimit != -2 {
+                let name = CStr::from_ptr(row.datname.data.as_ptr());
+                found.push((name.to_string_lossy().into_owned(), row.oid));
+            }
         }
-        let row = &*pg_sys::GETSTRUCT(entry).cast::<pg_sys::FormData_pg_database>();
-        // -2: what a DROP DATABASE has left that was interrupted.
-        let open = row.datallowconn && row.datconnlimit != -2;
-        pg_sys::ReleaseSysCache(entry);
-        open.then_some(oid)
+        pg_sys::systable_endscan(scan);
+        pg_sys::table_close(table, mode);
     }
+    found
 }
 
 /// The name of this session's database.

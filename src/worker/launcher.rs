@@ -119,11 +119,11 @@ fn begin(slot: &Slot, number: usize) -> Option<Started> {
 fn look_at_list(board: &Board, started: &[Option<Started>; SLOTS]) -> bool {
     let list = settings::databases().unwrap_or_default();
     let list = names(&list);
-    let find = || list.iter().map(|name| bgworker::database(name)).collect::<Vec<Option<Oid>>>();
-    let found = match bgworker::transaction(c"profile_cache: looks for databases", find) {
-        Ok(found) => found,
-        Err(failure) => failure.raise(),
-    };
+    let there =
+        bgworker::transaction(c"profile_cache: looks for databases", bgworker::databases);
+    let there = there.unwrap_or_else(|failure| failure.raise());
+    let number = |name: &String| there.iter().find(|(n, _)| n == name).map(|(_, oid)| *oid);
+    let found: Vec<Option<Oid>> = list.iter().map(number).collect();
     for slot in &board.slots {
         if slot.database().is_some_and(|oid| !found.contains(&Some(oid))) {
             slot.free();
