@@ -47,6 +47,7 @@ pub fn init() {
         });
         utility::watch(utility::Statements {
             alone: wakeup::let_go,
+            extension: c"profile_cache",
             committed_prepared: wakeup::wake,
             databases: wakeup::databases_change,
         });

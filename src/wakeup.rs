@@ -125,7 +125,7 @@ pub fn let_go(database: Oid) {
     let Some(slot) = board().and_then(|board| board.of(database)) else { return };
     let until = xact::clock() + ALONE;
     slot.let_go_until.store(until, SeqCst);
-    slot.worker.wake();
+    slot.worker.terminate();
     ALONE_WITH.set(Some((database, until)));
 }
 

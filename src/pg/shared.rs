@@ -114,6 +114,10 @@ unsafe extern "C-unwind" {
     fn SetLatch(latch: *mut pg_sys::Latch);
 }
 
+unsafe extern "C" {
+    fn kill(pid: i32, signal: i32) -> i32;
+}
+
 /// Sets this process's own latch; from a signal handler too.
 pub(super) fn wake_myself() {
     // SAFETY: a backend variable; the latch is this process's as long as that lives.
@@ -148,6 +152,17 @@ impl Process {
             unsafe { SetLatch(latch) };
         }
         !latch.is_null()
+    }
+
+    /// Has it end, whatever it does, as PostgreSQL has an autovacuum worker end that is in the way.
+    pub fn terminate(&self) {
+        let pid = self.pid.load(SeqCst);
+        // SAFETY: asks for the process of that number, which is one of the server's; SIGTERM is what any of them ends by.
+        unsafe {
+            if pid != 0 && !pg_sys::BackendPidGetProc(pid).is_null() {
+                kill(pid, pg_sys::SIGTERM as i32);
+            }
+        }
     }
 
     pub fn is_there(&self) -> bool {
@@ -201,7 +216,7 @@ impl Slot {
     /// It is free. A worker that is still there leaves.
     pub fn free(&self) {
         self.database.store(0, SeqCst);
-        self.worker.wake();
+        self.worker.terminate();
     }
 
     /// Notes a key, each at its own place, so that one that is noted a thousand times is there once, and nobody waits for

@@ -1,4 +1,4 @@
-//! Being told of statements that others run: those that want a database for themselves, and COMMIT PREPARED.
+//! Being told of statements that others run: those that want a database or an extension for themselves, and COMMIT PREPARED.
 //!
 //! Invariant: the statement itself is called as if this were not here. No frame of ours that would catch its error lies around
 //! it, so that this reaches the client with all its fields.
@@ -11,8 +11,9 @@ use std::sync::OnceLock;
 
 /// Who is told.
 pub struct Statements {
-    /// A statement begins that wants nobody connected to this database.
+    /// A statement begins that wants nobody connected to this database, or that drops or updates `extension` there.
     pub alone: fn(Oid),
+    pub extension: &'static CStr,
     /// A prepared transaction of this database has been committed.
     pub committed_prepared: fn(),
     /// There may be another database of some name, by the end of this transaction.
@@ -89,7 +90,9 @@ unsafe fn wants_database(statement: *mut pg_sys::PlannedStmt) -> bool {
     use pg_sys::NodeTag::*;
     // SAFETY: the caller's.
     let tag = unsafe { (*(*statement).utilityStmt).type_ };
-    matches!(tag, T_DropdbStmt | T_CreatedbStmt | T_AlterDatabaseStmt | T_RenameStmt)
+    let database =
+        matches!(tag, T_DropdbStmt | T_CreatedbStmt | T_AlterDatabaseStmt | T_RenameStmt);
+    database || matches!(tag, T_DropStmt | T_AlterExtensionStmt)
 }
 
 #[pg_guard]
@@ -102,6 +105,12 @@ unsafe extern "C-unwind" fn ended() {
 #[pg_guard]
 unsafe extern "C-unwind" fn begins(statement: *mut pg_sys::PlannedStmt) {
     let Some(statements) = STATEMENTS.get() else { return };
+    // SAFETY: as the caller's; a backend variable.
+    unsafe {
+        if names_extension((*statement).utilityStmt, statements.extension) {
+            return (statements.alone)(pg_sys::MyDatabaseId);
+        }
+    }
     // SAFETY: a utility statement of the kinds above; their fields are as the parser has set them.
     let name = unsafe {
         let node = (*statement).utilityStmt;
@@ -120,11 +129,12 @@ unsafe extern "C-unwind" fn begins(statement: *mut pg_sys::PlannedStmt) {
                 let alter = &*node.cast::<pg_sys::AlterDatabaseStmt>();
                 option(alter.options, c"tablespace").map(|_| alter.dbname)
             }
-            _ => {
+            pg_sys::NodeTag::T_RenameStmt => {
                 let rename = &*node.cast::<pg_sys::RenameStmt>();
                 let of_database = rename.renameType == pg_sys::ObjectType::OBJECT_DATABASE;
                 of_database.then_some(rename.subname)
             }
+            _ => None,
         }
     };
     let Some(name) = name.filter(|name| !name.is_null()) else { return };
@@ -134,6 +144,28 @@ unsafe extern "C-unwind" fn begins(statement: *mut pg_sys::PlannedStmt) {
         (statements.alone)(database);
     }
     (statements.databases)();
+}
+
+/// Whether a statement drops or updates this extension.
+///
+/// # Safety
+/// A utility statement.
+unsafe fn names_extension(node: *mut pg_sys::Node, extension: &CStr) -> bool {
+    // SAFETY: the caller's; the fields are as the parser has set them: a list of names, as nodes.
+    unsafe {
+        match (*node).type_ {
+            pg_sys::NodeTag::T_AlterExtensionStmt => {
+                CStr::from_ptr((*node.cast::<pg_sys::AlterExtensionStmt>()).extname) == extension
+            }
+            pg_sys::NodeTag::T_DropStmt => {
+                let drop = &*node.cast::<pg_sys::DropStmt>();
+                let names = PgList::<pg_sys::String>::from_pg(drop.objects);
+                drop.removeType == pg_sys::ObjectType::OBJECT_EXTENSION
+                    && names.iter_ptr().any(|name| CStr::from_ptr((*name).sval) == extension)
+            }
+            _ => false,
+        }
+    }
 }
 
 /// The option of this name.
