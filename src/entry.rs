@@ -2,6 +2,8 @@
 //!
 //! Invariant: knows everybody, and nobody knows it. What is kept for a transaction (`xact_state.rs`) follows its
 //! subtransactions exactly: gone with the one that made it, handed to the parent when it commits.
+//!
+//! Rules: B1.
 
 use crate::attach::ddl;
 use crate::pg::{Oid, backtrace, bgworker, catalog, shared, symbols, utility, xact};

@@ -225,10 +225,10 @@ fn tell_everybody() {
 /// The profiles that rows of a table lead to, by old and new values of its `columns`.
 pub fn enqueue_link_change(schema: &str, table: &str, columns: &[String], values: &[Vec<String>]) {
     xact_state::notify_all();
+    xact_state::leave_work();
     if xact_state::everything_is_pending() {
         return;
     }
-    xact_state::leave_work();
     let _us = as_ourselves();
     spi::run(
         "INSERT INTO profile_cache.pending_epoch (redefined, apply, reason, link_schema, link_table, link_columns, link_values, horizon) \

@@ -5,10 +5,12 @@
 
 use super::shared::wake_myself;
 use super::spi::ActiveSnapshot;
+use super::tuple::Turn;
 use super::xact::Failure;
 use super::{Oid, xact};
-use pgrx::pg_sys::{self, Datum, PgTryBuilder};
 use pgrx::pg_guard;
+use pgrx::pg_sys::GucContext::PGC_SUSET;
+use pgrx::pg_sys::{self, Datum, PgTryBuilder};
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::panic::AssertUnwindSafe;
 use std::sync::OnceLock;
@@ -89,7 +91,7 @@ pub fn start(number: usize, name: &str) -> Option<Started> {
         pg_sys::MemoryContextSwitchTo(context);
         there
     };
-    there.then_some(Started { handle })
+    there.then(|| Started { handle })
 }
 
 impl Started {
@@ -233,11 +235,9 @@ pub fn connect(database: Option<Oid>) {
             Some(oid) => {
                 pg_sys::BackgroundWorkerInitializeConnectionByOid(oid, Oid::INVALID, 0);
             }
-            None => pg_sys::BackgroundWorkerInitializeConnection(
-                std::ptr::null(),
-                std::ptr::null(),
-                0,
-            ),
+            None => {
+                pg_sys::BackgroundWorkerInitializeConnection(std::ptr::null(), std::ptr::null(), 0)
+            }
         }
     }
 }
@@ -251,7 +251,7 @@ pub fn set(settings: &[(&CStr, &CStr)]) {
                 pg_sys::SetConfigOption(
                     name.as_ptr(),
                     value.as_ptr(),
-                    pg_sys::GucContext::PGC_SUSET,
+                    PGC_SUSET,
                     pg_sys::GucSource::PGC_S_OVERRIDE,
                 );
             }
@@ -296,6 +296,13 @@ pub fn transaction<R>(what: &CStr, work: impl FnOnce() -> R) -> Result<R, Failur
     done
 }
 
+/// Whether another session waits for what this one holds as its turn: for DDL on what that is a lock of.
+pub fn turn_is_waited_for() -> bool {
+    let held = Turn::tag().filter(Turn::is_held);
+    // SAFETY: asked only of a lock that is held.
+    held.is_some_and(|tag| unsafe { pg_sys::LockHasWaiters(&tag, Turn::LOCK, true) })
+}
+
 /// The databases that can be connected to: names and numbers.
 pub fn databases() -> Vec<(String, Oid)> {
     let mut found = vec![];
@@ -305,7 +312,8 @@ pub fn databases() -> Vec<(String, Oid)> {
         let mode = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
         let table = pg_sys::table_open(pg_sys::DatabaseRelationId, mode);
         let none = std::ptr::null_mut();
-        let scan = pg_sys::systable_beginscan(table, Oid::INVALID, false, none, 0, std::ptr::null_mut());
+        let scan =
+            pg_sys::systable_beginscan(table, Oid::INVALID, false, none, 0, std::ptr::null_mut());
         loop {
             let tuple = pg_sys::systable_getnext(scan);
             if tuple.is_null() {

@@ -134,11 +134,11 @@ pub fn get(key: &Uuid) -> Option<Value> {
             Lookup::Nothing => return None,
             Lookup::Hit { document, .. } => return document,
             Lookup::Miss { looked, .. } => {
+                // Of a change that has no number yet nothing can be stored; what a key names is at the head of the queue.
+                looked.filter(|l| !l.named).iter().for_each(|_| wakeup::missed(key));
                 // By its number: what has its name by the time it is read may be another view.
                 tuple::lock_for_reading(a.document);
                 if !attachment::changed() {
-                    // Of a change that has no number yet nothing can be stored.
-                    looked.filter(|l| !l.named).iter().for_each(|_| wakeup::missed(key));
                     return live(&a, key);
                 }
             }

@@ -30,7 +30,8 @@ impl Course {
         let began = xact::clock();
         let done = work();
         let number = stored(&done) as i64;
-        self.size = next_size(number, xact::clock() - began, settings::batch()).unwrap_or(self.size);
+        self.size =
+            next_size(number, xact::clock() - began, settings::batch()).unwrap_or(self.size);
         done
     }
 }

@@ -11,8 +11,8 @@ use super::{ready, take_turn};
 use crate::attachment::{self, State};
 use crate::definition::Sql;
 use crate::failures;
+use crate::pg::bgworker;
 use crate::pg::spi::{self, Arg, Snapshot};
-use crate::pg::tuple::Turn;
 use crate::pg::value::Uuid;
 use crate::pg::xact;
 use crate::rights::{as_ourselves, as_owner, home};
@@ -25,7 +25,7 @@ pub fn is_attached() -> bool {
 
 /// Whether somebody waits for a lock that a refresh holds between its steps, as DROP EXTENSION does.
 pub fn is_in_the_way() -> bool {
-    Turn::is_waited_for()
+    bgworker::turn_is_waited_for()
 }
 
 /// Computes the first of these profiles, as many as a step takes, where what is stored is not to be trusted. How many are done

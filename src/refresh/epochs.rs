@@ -3,7 +3,7 @@
 //! Invariant: an epoch is gone only after a pass over its profiles that began when nobody was left who may have
 //! looked at the current epoch before this one had its number. Where it is known to concern only some, a pass goes over these.
 //!
-//! Rules: E2, E3, E5, E6, E7, E8, E9, E14, E15.
+//! Rules: E2, E3, E5, E6, E7, E8, E9, E14, E15, B9.
 
 use super::batch::{LOOK, at_most, read_keys, window};
 use super::course::Course;

@@ -53,7 +53,8 @@ pub fn launcher() {
                 *started = begin(slot, number);
             }
         }
-        let ends = board.slots.iter().zip(&started).filter(|(_, w)| w.is_none()).map(|(s, _)| due_at(s));
+        let ends =
+            board.slots.iter().zip(&started).filter(|(_, w)| w.is_none()).map(|(s, _)| due_at(s));
         let again = if missing { looked_at + MISSING } else { i64::MAX };
         let next = ends.chain([again]).min().filter(|at| *at < i64::MAX);
         wait(next.map(until));
@@ -119,8 +120,7 @@ fn begin(slot: &Slot, number: usize) -> Option<Started> {
 fn look_at_list(board: &Board, started: &[Option<Started>; SLOTS]) -> bool {
     let list = settings::databases().unwrap_or_default();
     let list = names(&list);
-    let there =
-        bgworker::transaction(c"profile_cache: looks for databases", bgworker::databases);
+    let there = bgworker::transaction(c"profile_cache: looks for databases", bgworker::databases);
     let there = there.unwrap_or_else(|failure| failure.raise());
     let number = |name: &String| there.iter().find(|(n, _)| n == name).map(|(_, oid)| *oid);
     let found: Vec<Option<Oid>> = list.iter().map(number).collect();

@@ -458,7 +458,9 @@ def test_synchronous_standby_gone(preloaded, database):
         with Session(preloaded, database) as waits:
             waits.begin("UPDATE role SET permissions = '[2]' WHERE name = 'member'")
             wait_for(preloaded, "postgres", "a commit that waits", "SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event = 'SyncRep'")
-            preloaded.sql(database, change)
+            # Another row, as that one is locked until then.
+            preloaded.sql(database, "SET synchronous_commit = off; UPDATE subscription_plan SET display_name = display_name || '!'")
+            wait_for(preloaded, database, "everything else is fresh", FRESH)
             preloaded.sql("postgres", "ALTER SYSTEM RESET synchronous_standby_names")
             preloaded.sql("postgres", "SELECT pg_reload_conf()")
             waits.end()
@@ -482,7 +484,7 @@ def test_view_raises(preloaded, database):
     # Its next attempt is known, and nobody waits for it there.
     wait_for(preloaded, "postgres", "nobody is connected", WORKERS, "0")
     preloaded.sql(database, "CREATE OR REPLACE VIEW fails AS SELECT supabase_user_id, jsonb_build_object('n', 1) AS document FROM user_profile")
-    fresh(preloaded, database)
+    fresh(preloaded, database, VERIFY)
     # Where everything fails: one line in the log, and one in status.
     log = len(preloaded.log())
     preloaded.sql(database, "ALTER TABLE profile_cache.last_refresh RENAME COLUMN looked_to TO nowhere")
@@ -494,7 +496,7 @@ def test_view_raises(preloaded, database):
         expect("it tries again", preloaded.sql(database, again), "t")
         time.sleep(0.1)
     preloaded.sql(database, "ALTER TABLE profile_cache.last_refresh RENAME COLUMN nowhere TO looked_to")
-    fresh(preloaded, database)
+    fresh(preloaded, database, VERIFY)
     expect("lines in the log", preloaded.log()[log:].count("profile_cache worker: "), 1)
 
 
@@ -517,7 +519,7 @@ def test_settings_of_others(preloaded, database):
         ALTER ROLE postgres IN DATABASE {database} SET session_replication_role = replica;""",
     )
     try:
-        plain = "SET statement_timeout = 0; SET search_path = public; SET transaction_read_only = off; SET lock_timeout = 0;\n"
+        plain = "SET statement_timeout = 0; SET search_path = public; SET default_transaction_read_only = off; SET lock_timeout = 0;\n"
         preloaded.sql(database, plain + "SELECT profile_cache.invalidate_all()")
         listed(preloaded, database)
         wait_for(preloaded, database, "everything fresh", plain + FRESH)
