@@ -29,28 +29,27 @@ pub fn is_in_the_way() -> bool {
 }
 
 /// Computes the first of these profiles, as many as a step takes, where what is stored is not to be trusted. How many are done
-/// with.
-pub fn missed(keys: &[Uuid], course: &mut Course) -> usize {
+/// with, and how many of them were stored.
+pub fn missed(keys: &[Uuid], course: &mut Course) -> (usize, u64) {
     if !is_attached() {
-        return keys.len();
+        return (keys.len(), 0);
     }
     take_turn();
     let a = attachment::managed(attachment::required);
     let Some((current, first)) = a.epochs.latest().zip(a.trusted_from) else {
-        return keys.len();
+        return (keys.len(), 0);
     };
     if a.degraded.is_some() || xact::has_one_snapshot() {
-        return keys.len();
+        return (keys.len(), 0);
     }
     // Those that are in the way may be so for long; a refresh comes to these profiles too.
-    let Ok(a) = ready(&a) else { return keys.len() };
+    let Ok(a) = ready(&a) else { return (keys.len(), 0) };
     let (now, _) = keys.split_at(keys.len().min(course.size(i32::MAX) as usize));
     let failed: HashSet<Uuid> = failures::failures().into_iter().map(|f| f.0).collect();
-    let now_alive: Vec<Uuid> = now.iter().copied().filter(|key| !failed.contains(key)).collect();
-    let args = [Arg::uuids(&now_alive), Arg::int8(Some(first)), Arg::int8(Some(current))];
+    let alive: Vec<Uuid> = now.iter().copied().filter(|key| !failed.contains(key)).collect();
+    let args = [Arg::uuids(&alive), Arg::int8(Some(first)), Arg::int8(Some(current))];
     let stale = read_keys(&a, spi::planned_anew(&a.sql.among(Sql::UNTRUSTED_OR_OLD)), &args);
-    course.by_key(&a, &stale);
-    now.len()
+    (now.len(), course.by_key(&a, &stale))
 }
 
 /// What a refresh has left.

@@ -79,7 +79,8 @@ pub fn worker(number: usize) {
     let Some(slot) = board().and_then(|board| board.slots.get(number)) else { return };
     let Some(database) = slot.database().filter(|_| slot.worker.enter()) else { return };
     bgworker::at_exit(left_slot, number);
-    let mut worker = Worker { slot, database, waits: 0, hot: Course::default() };
+    let mut worker =
+        Worker { slot, database, waits: 0, hot: Course::default(), vain: 0, hot_after: 0 };
     if worker.is_to_leave() {
         return worker.leave(Leave::Told);
     }
@@ -104,8 +105,10 @@ struct Worker {
     database: crate::pg::Oid,
     /// How many refreshes in a row have left something pending.
     waits: u32,
-    /// Of what readers have missed.
+    /// Of what readers have missed; how often in a row nothing of that was to be stored, and until when that is not asked again.
     hot: Course,
+    vain: u32,
+    hot_after: i64,
 }
 
 impl Worker {
@@ -186,21 +189,33 @@ impl Worker {
         }
     }
 
-    /// Computes what readers have missed, which comes first.
+    /// Computes what readers have missed, which comes first. Where that is again and again what cannot be stored, as of a
+    /// profile that another transaction holds, it is asked after a pause that grows.
     fn serve_missed(&mut self) -> Result<(), Leave> {
-        while self.slot.noted.load(SeqCst) {
+        while self.slot.noted.load(SeqCst) && self.hot_after <= xact::clock() {
             let keys: Vec<Uuid> =
                 self.slot.take_keys().into_iter().map(u128::to_be_bytes).collect();
-            let mut rest = &keys[..];
+            let (mut rest, mut stored) = (&keys[..], 0);
             while !rest.is_empty() {
                 let mut hot = std::mem::take(&mut self.hot);
                 let step = || refresh::missed(rest, &mut hot);
-                let done = self.transaction(c"profile_cache: computes what was missed", step)?;
+                let (done, more) =
+                    self.transaction(c"profile_cache: computes what was missed", step)?;
                 self.hot = hot;
+                stored += more;
                 rest = rest.get(done.max(1)..).unwrap_or_default();
             }
+            self.vain = if stored > 0 { 0 } else { self.vain + 1 };
+            let rest = if stored > 0 { 0 } else { pause(10_000, self.vain, 1_000_000) };
+            self.hot_after = xact::clock() + rest;
         }
         Ok(())
+    }
+
+    /// Waits until then, or until it is woken, or until what is missed can be computed.
+    fn wait(&self, end: i64) {
+        let noted = self.slot.noted.load(SeqCst);
+        wait(Some(until(if noted { end.min(self.hot_after) } else { end })));
     }
 
     /// Leaves the app what it has not used of its time: naps so many microseconds. What has been made pending meanwhile does not
@@ -213,7 +228,7 @@ impl Worker {
             if self.slot.wanted.load(SeqCst) {
                 return Ok(end - xact::clock());
             }
-            wait(Some(until(end)));
+            self.wait(end);
         }
         Ok(0)
     }
@@ -228,10 +243,10 @@ impl Worker {
             if self.slot.wanted.load(SeqCst) || next <= now {
                 return Ok(true);
             }
-            if end <= now {
+            if end <= now && !self.slot.noted.load(SeqCst) {
                 return Ok(false);
             }
-            wait(Some(until(end.min(next))));
+            self.wait(if now < end { end } else { self.hot_after }.min(next));
         }
     }
 

@@ -74,6 +74,14 @@ def warm(server, database, users=300):
     wait_for(server, database, "a slot", "SELECT worker IN ('idle', 'refreshing') FROM profile_cache.status")
 
 
+def attached(server, database, users=300):
+    """The same without a refresh: whose worker is there does that."""
+    for file in ("tables.sql", "data.sql"):
+        done = server.psql(database, "-v", f"users={users}", "-f", DEMO / file, capture_output=True)
+        expect(f"psql's status for {file}", done.returncode, 0)
+    server.sql(database, "CREATE EXTENSION profile_cache; SELECT profile_cache.attach();")
+
+
 def fresh(server, database, wrong=WRONG):
     wait_for(server, database, "everything fresh", FRESH)
     expect("wrong", server.sql(database, wrong), 0)
@@ -143,10 +151,7 @@ def test_fills(preloaded, database):
     preloaded.drop(database)
     listed(preloaded, database, "restored, \"by\" it")
     preloaded.create(database)
-    for file in ("tables.sql", "data.sql"):
-        done = preloaded.psql(database, "-v", "users=300", "-f", DEMO / file, capture_output=True)
-        expect(f"psql's status for {file}", done.returncode, 0)
-    preloaded.sql(database, "CREATE EXTENSION profile_cache; SELECT profile_cache.attach();")
+    attached(preloaded, database)
     fresh(preloaded, database)
     preloaded.sql(database, "SELECT profile_cache.invalidate(supabase_user_id) FROM user_profile WHERE id < 5")
     fresh(preloaded, database)
@@ -293,8 +298,7 @@ def test_not_to_be_connected(preloaded, database):
     began = len(preloaded.log())
     listed(preloaded, "nowhere", "closed", "template0", database, "postgres")
     wait_for(preloaded, "postgres", "no worker where nothing is attached", WORKERS, "0")
-    fill(preloaded, database)
-    preloaded.sql(database, "SELECT profile_cache.invalidate_all()")
+    attached(preloaded, database)
     fresh(preloaded, database)
     # Opened, and closed while nobody is connected.
     preloaded.sql("postgres", f"ALTER DATABASE {database} ALLOW_CONNECTIONS false")
