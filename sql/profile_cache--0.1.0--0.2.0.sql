@@ -39,3 +39,6 @@ SELECT profile_cache.set_rights();
 
 -- Every session looks again.
 UPDATE profile_cache.attachment SET problem = problem;
+
+COMMENT ON COLUMN profile_cache.status.preloaded IS 'whether the server has preloaded the library, as the background worker needs';
+COMMENT ON COLUMN profile_cache.status.worker IS 'what the background worker of this database does, or why there is none';

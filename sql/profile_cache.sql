@@ -353,8 +353,8 @@ COMMENT ON COLUMN profile_cache.status.held_up_by IS 'transactions whose end the
 COMMENT ON COLUMN profile_cache.status.disabled_triggers IS 'triggers that are missing or not ENABLE ALWAYS';
 COMMENT ON COLUMN profile_cache.status.failures IS 'profiles whose document could not be computed or written (at most 1000 are remembered)';
 COMMENT ON COLUMN profile_cache.status.enabled IS 'profile_cache.enabled in this session';
-COMMENT ON COLUMN profile_cache.status.preloaded IS 'whether the library was preloaded; this version has no use for it';
-COMMENT ON COLUMN profile_cache.status.worker IS 'the background worker''s state';
+COMMENT ON COLUMN profile_cache.status.preloaded IS 'whether the server has preloaded the library, as the background worker needs';
+COMMENT ON COLUMN profile_cache.status.worker IS 'what the background worker of this database does, or why there is none';
 COMMENT ON COLUMN profile_cache.status.last_refresh IS 'when refresh last came through; null: never';
 COMMENT ON COLUMN profile_cache.status.last_refresh_outcome IS 'what its last call left undone, and why';
 COMMENT ON COLUMN profile_cache.status.warnings IS 'what wants attention, and what to do';

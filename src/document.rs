@@ -20,6 +20,7 @@ use crate::pg::value::{Uuid, Value, array};
 use crate::pg::xact::Failure;
 use crate::pg::{Oid, catalog, xact};
 use crate::rights::as_owner;
+use crate::xact_state;
 use pgrx::pg_sys::ItemPointerData;
 use std::collections::HashMap;
 
@@ -278,6 +279,7 @@ fn prepare<'l>(a: &Attached, rows: impl Iterator<Item = &'l Locked> + Clone) -> 
         let stored = match c {
             Computed::Document { document, valid_until } => {
                 prepared.trusted += u64::from(stamp.is_some());
+                valid_until.into_iter().for_each(xact_state::expires);
                 if late {
                     prepared.late.push(key);
                 }

@@ -2,10 +2,12 @@
 //!
 //! Invariant: knows everybody, and nobody knows it. What is kept for a transaction (`xact_state.rs`) follows its
 //! subtransactions exactly: gone with the one that made it, handed to the parent when it commits.
+//!
+//! Rules: B1.
 
 use crate::attach::ddl;
-use crate::pg::{Oid, backtrace, catalog, symbols, xact};
-use crate::{api, attachment, rights, settings, write, xact_state};
+use crate::pg::{Oid, backtrace, bgworker, catalog, shared, symbols, utility, xact};
+use crate::{api, attachment, rights, settings, wakeup, worker, write, xact_state};
 
 /// Once in each backend that loads the library.
 pub fn init() {
@@ -33,12 +35,42 @@ pub fn init() {
     xact::register_callbacks(xact::Callbacks {
         before_commit_or_prepare,
         before_commit: write::announce,
-        ended: xact_state::transaction_ended,
+        committed,
+        ended,
         subtransaction_aborted: xact_state::subtransaction_aborted,
         subtransaction_committed: xact_state::subtransaction_committed,
         relation_changed,
     });
     settings::define();
+    if bgworker::preloading() {
+        shared::request();
+        bgworker::register(bgworker::Entrances {
+            launcher: worker::launcher,
+            worker: worker::worker,
+        });
+        utility::watch(utility::Statements {
+            alone: wakeup::let_go,
+            extension: c"profile_cache",
+            committed_prepared: wakeup::wake,
+            databases: wakeup::databases_change,
+        });
+    }
+}
+
+/// Others see what it did: now the worker finds it.
+fn committed() {
+    let (leaves_work, expires_at) = xact_state::for_the_worker();
+    if let Some(at) = expires_at {
+        wakeup::expires(at);
+    }
+    if leaves_work {
+        wakeup::wake();
+    }
+}
+
+fn ended() {
+    xact_state::transaction_ended();
+    wakeup::transaction_ended();
 }
 
 fn before_commit_or_prepare() {

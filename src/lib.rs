@@ -21,6 +21,8 @@ mod read;
 mod refresh;
 mod rights;
 mod settings;
+mod wakeup;
+mod worker;
 mod write;
 mod xact_state;
 

@@ -2,10 +2,14 @@
 
 use crate::pg::guard;
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting};
+use std::ffi::CString;
 
 static ENABLED: GucSetting<bool> = GucSetting::<bool>::new(true);
 static NOTIFY: GucSetting<bool> = GucSetting::<bool>::new(false);
 static MAX_IMMEDIATE: GucSetting<i32> = GucSetting::<i32>::new(1000);
+static DATABASES: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
+static BATCH_MS: GucSetting<i32> = GucSetting::<i32>::new(100);
+static FILL_SHARE: GucSetting<i32> = GucSetting::<i32>::new(50);
 
 /// Registers the settings; once, from `_PG_init`.
 pub fn define() {
@@ -36,6 +40,50 @@ pub fn define() {
         GucContext::Suset,
         GucFlags::default(),
     );
+    GucRegistry::define_string_guc(
+        c"profile_cache.databases",
+        c"Databases that a background worker keeps refreshed, separated by commas.",
+        c"The library must be in shared_preload_libraries. A name with a comma in it is written in double quotes.",
+        &DATABASES,
+        GucContext::Sighup,
+        GucFlags::default(),
+    );
+    GucRegistry::define_int_guc(
+        c"profile_cache.batch_ms",
+        c"How long a step of refresh may take, and so keep its profiles' rows locked.",
+        c"The next step takes as many profiles as the last one shows to fit.",
+        &BATCH_MS,
+        10,
+        10_000,
+        GucContext::Sighup,
+        GucFlags::UNIT_MS,
+    );
+    GucRegistry::define_int_guc(
+        c"profile_cache.fill_share",
+        c"Percentage of its time that the background worker spends on filling.",
+        c"Filling is computing what has never been computed, or everybody anew. What an edit concerns, and what is read, does not wait.",
+        &FILL_SHARE,
+        1,
+        100,
+        GucContext::Sighup,
+        GucFlags::default(),
+    );
+}
+
+/// `profile_cache.databases`, where it is not empty.
+pub fn databases() -> Option<String> {
+    let list = DATABASES.get()?;
+    Some(list.to_string_lossy().into_owned()).filter(|list| !list.trim().is_empty())
+}
+
+/// `profile_cache.batch_ms`, in microseconds.
+pub fn batch() -> i64 {
+    i64::from(BATCH_MS.get()) * 1000
+}
+
+/// `profile_cache.fill_share`, in percent.
+pub fn fill_share() -> i64 {
+    i64::from(FILL_SHARE.get())
 }
 
 /// `profile_cache.enabled`.

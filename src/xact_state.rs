@@ -52,6 +52,10 @@ struct Session {
     settling: bool,
     /// Epochs have been assigned in this transaction.
     assigned: bool,
+    /// It leaves work for the background worker, also where a part of it is rolled back; and when the first of the documents
+    /// that it has stored expires.
+    leaves_work: bool,
+    expires_at: Option<i64>,
 }
 
 impl Session {
@@ -221,6 +225,21 @@ pub fn notify_all() {
 /// The profiles that may have changed; None for any of them.
 pub fn changed() -> Option<BTreeSet<Uuid>> {
     with(|s| (!s.many).then(|| std::mem::take(&mut s.computed))).flatten()
+}
+
+/// This transaction leaves something to be refreshed.
+pub fn leave_work() {
+    with(|s| s.leaves_work = true);
+}
+
+/// It stores a document that expires then.
+pub fn expires(at: i64) {
+    with(|s| s.expires_at = Some(s.expires_at.map_or(at, |first| first.min(at))));
+}
+
+/// Whether it leaves something to be refreshed, and when the first document expires that it has stored.
+pub fn for_the_worker() -> (bool, Option<i64>) {
+    with(|s| (s.leaves_work, s.expires_at)).unwrap_or_default()
 }
 
 /// Records that this transaction deleted the profile whose `columns` held `values`.

@@ -45,7 +45,7 @@ KEYS = {"guard", "rule", "search", "replace", "tests", "part", "pg"}
 # The test of that name in a part, for pytest.
 NODES = {
     "regress": "tests/regress/test_regress.py::test_regress[{}]", "isolation": "tests/isolation/test_isolation.py::test_isolation[{}]",
-    "catalogue": "tests/catalogue/test_catalogue.py::test_catalogue[{}]", "servers": "tests/servers/test_servers.py::test_{}",
+    "catalogue": "tests/catalogue/test_catalogue.py::test_catalogue[{}]",
 }  # fmt: skip
 # Where that test stands.
 FILES = {"regress": "regress/sql/{}.sql", "isolation": "isolation/specs/{}.spec", "catalogue": "catalogue/accepted/{}.sql"}
@@ -69,10 +69,22 @@ def load():
     return mutants
 
 
+def of_servers(test):
+    """The file of tests/servers with a test of that name; None where there is none."""
+    files = sorted((ROOT / "tests/servers").glob("test_*.py"))
+    return next((path for path in files if f"\ndef test_{test}(" in path.read_text()), None)
+
+
+def node(part, test):
+    if part == "servers":
+        return f"tests/servers/{of_servers(test).name}::test_{test}"
+    return NODES[part].format(test)
+
+
 def there(part, test):
     """Whether a part has a test of that name."""
     if part == "servers":
-        return any(f"\ndef test_{test}(" in path.read_text() for path in (ROOT / "tests/servers").glob("test_*.py"))
+        return of_servers(test) is not None
     return (ROOT / "tests" / FILES[part].format(test)).exists()
 
 
@@ -133,7 +145,7 @@ def run(library, part, tests, pg):
     # Said outright: the library's folder, an argument too, would have pytest look for its root above both.
     root = ["-c", SOURCE / "pytest.ini", "--rootdir", SOURCE]
     command = [ROOT / "tests" / ".venv/bin/python", "-m", "pytest", *root, "--library", library, "--step-timeout", STEP_TIMEOUT, "--pg", pg]
-    command += [NODES[part].format(test) for test in tests]
+    command += [node(part, test) for test in tests]
     done = subprocess.run([str(c) for c in command], cwd=SOURCE, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     if done.returncode not in (0, 1):  # it was not the tests that failed
         sys.exit(done.stdout)

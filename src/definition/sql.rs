@@ -208,6 +208,29 @@ impl Sql {
           AND p.cached_profile_valid_until OPERATOR(pg_catalog.>) p.profile_cache_updated_at \
          OR p.profile_cache_updated_at OPERATOR(pg_catalog.>) pg_catalog.now()";
 
+    /// The same of a row of [`Sql::among`], or that a stamp is not of the current epoch: $2, $3.
+    pub const UNTRUSTED_OR_OLD: &str = "p.cached_profile_epoch IS DISTINCT FROM $3 OR p.cached_profile_epoch OPERATOR(pg_catalog.<) $2 \
+         OR p.cached_profile_valid_until OPERATOR(pg_catalog.<=) pg_catalog.now() \
+          AND p.cached_profile_valid_until OPERATOR(pg_catalog.>) p.profile_cache_updated_at";
+
+    /// $1: keys. Those of which `wanted` holds.
+    pub fn among(&self, wanted: &str) -> String {
+        format!(
+            "SELECT p.{key} FROM {table} AS p WHERE p.{key} OPERATOR(pg_catalog.=) ANY ($1) AND ({wanted})",
+            key = self.key,
+            table = self.profile,
+        )
+    }
+
+    /// When the next document expires of those that have not.
+    pub fn next_to_expire(&self) -> String {
+        format!(
+            "SELECT p.cached_profile_valid_until FROM {table} AS p \
+             WHERE p.cached_profile_valid_until OPERATOR(pg_catalog.>) pg_catalog.now() ORDER BY 1 LIMIT 1",
+            table = self.profile,
+        )
+    }
+
     /// $1: last key or NULL, $2: how many. The next keys, and whether `wanted` holds.
     pub fn window(&self, wanted: &str) -> String {
         format!(

@@ -11,6 +11,7 @@ use crate::error::{Error, check_interrupts};
 use crate::pg::value::Value;
 use crate::pg::{catalog, tuple};
 use crate::settings;
+use crate::wakeup;
 
 /// What is attached, and whether its profile table could be locked for reading: who asks what is the matter
 /// must not be made to wait for it.
@@ -81,9 +82,7 @@ pub fn status() -> Vec<Option<Value>> {
         int(waiting.failures),
         Some(Value::bool(settings::enabled())),
         Some(Value::bool(settings::preloaded())),
-        Value::text(
-            "none: this version has no background worker; schedule CALL profile_cache.refresh()",
-        ),
+        Value::text(&wakeup::status()),
         refreshed.completed_at.map(Value::timestamptz),
         refreshed.outcome.as_deref().and_then(Value::text),
         Value::texts(&warnings),

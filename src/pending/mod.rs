@@ -168,6 +168,7 @@ pub fn redefined(reason: &str) {
 /// objects. More than one row in a transaction, since each may turn out to concern nobody.
 pub fn unseen(about: &[Oid]) {
     xact_state::notify_all();
+    xact_state::leave_work();
     {
         let _us = as_ourselves();
         spi::run(
@@ -203,6 +204,7 @@ struct Everything {
 }
 
 fn insert_everything(reason: &str, Everything { redefined, apply }: Everything) {
+    xact_state::leave_work();
     let _us = as_ourselves();
     spi::run(
         "INSERT INTO profile_cache.pending_epoch (redefined, apply, reason, horizon) VALUES ($1, $2, $3, $4)",
@@ -225,6 +227,7 @@ pub fn enqueue_link_change(
     values: &[Vec<String>],
 ) {
     xact_state::notify_all();
+    xact_state::leave_work();
     if xact_state::everything_is_pending() {
         return;
     }
@@ -375,6 +378,7 @@ fn unnamed(naming: &Naming, values: impl Iterator<Item = Vec<String>>) -> Vec<Ve
 }
 
 fn insert_keys(naming: &Naming, values: &[Vec<String>], reason: &str) {
+    xact_state::leave_work();
     let hashes: Vec<i64> = values.iter().map(|v| naming.hash(v).hash).collect();
     let _us = as_ourselves();
     spi::run(

@@ -8,16 +8,19 @@
 #![allow(unsafe_code)]
 
 pub mod backtrace;
+pub mod bgworker;
 pub mod catalog;
 pub mod ddl;
 pub mod fmgr;
 pub mod guard;
 pub mod parse_tree;
 pub mod scan;
+pub mod shared;
 pub mod spi;
 pub mod symbols;
 pub mod trigger;
 pub mod tuple;
+pub mod utility;
 pub mod value;
 pub mod xact;
 

@@ -104,9 +104,9 @@ unsafe extern "C-unwind" fn session_ends(_code: i32, _arg: Datum) {
 }
 
 impl Turn {
-    const LOCK: i32 = pg_sys::ShareUpdateExclusiveLock as i32;
+    pub(super) const LOCK: i32 = pg_sys::ShareUpdateExclusiveLock as i32;
 
-    fn tag() -> Option<pg_sys::LOCKTAG> {
+    pub(super) fn tag() -> Option<pg_sys::LOCKTAG> {
         let view = super::catalog::relation("profile_cache", "pending")?;
         // SAFETY: a backend variable.
         let database = unsafe { pg_sys::MyDatabaseId };
@@ -145,7 +145,7 @@ impl Turn {
         }
     }
 
-    fn is_held(tag: &pg_sys::LOCKTAG) -> bool {
+    pub(super) fn is_held(tag: &pg_sys::LOCKTAG) -> bool {
         // SAFETY: looks into this session's own table of locks.
         unsafe {
             #[cfg(any(feature = "pg15", feature = "pg16"))]

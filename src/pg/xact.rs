@@ -5,8 +5,8 @@
 
 use super::Oid;
 use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
-use pgrx::pg_sys::{self, PgTryBuilder, panic::CaughtError};
-use pgrx::{PgSqlErrorCode, pg_guard};
+use pgrx::pg_sys::{self, PgTryBuilder, panic::CaughtError, panic::ErrorReport};
+use pgrx::{PgLogLevel, PgSqlErrorCode, pg_guard};
 use std::ffi::{CStr, CString, c_void};
 use std::panic::AssertUnwindSafe;
 use std::sync::OnceLock;
@@ -17,6 +17,8 @@ pub struct Callbacks {
     pub before_commit_or_prepare: fn(),
     /// Before it commits, after the above.
     pub before_commit: fn(),
+    /// It has been committed, and others see what it did.
+    pub committed: fn(),
     /// It has been committed, aborted or prepared.
     pub ended: fn(),
     pub subtransaction_aborted: fn(pg_sys::SubTransactionId),
@@ -59,6 +61,9 @@ unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _arg:
     }
     if event == XACT_EVENT_PRE_COMMIT {
         (callbacks.before_commit)();
+    }
+    if event == XACT_EVENT_COMMIT {
+        (callbacks.committed)();
     }
     if matches!(event, XACT_EVENT_COMMIT | XACT_EVENT_ABORT | XACT_EVENT_PREPARE) {
         (callbacks.ended)();
@@ -145,6 +150,36 @@ pub struct Failure {
 }
 
 impl Failure {
+    /// Of an error that has rolled back what raised it.
+    pub(super) fn of(error: CaughtError) -> Failure {
+        let code = match &error {
+            CaughtError::PostgresError(e) | CaughtError::ErrorReport(e) => e.sql_error_code(),
+            CaughtError::RustPanic { ereport, .. } => ereport.sql_error_code(),
+        };
+        Failure { sqlstate: sqlstate(code), error: Box::new(error) }
+    }
+
+    fn report(&self) -> &pg_sys::panic::ErrorReportWithLevel {
+        let (CaughtError::PostgresError(e)
+        | CaughtError::ErrorReport(e)
+        | CaughtError::RustPanic { ereport: e, .. }) = &*self.error;
+        e
+    }
+
+    /// Writes it into the server's log: what failed, and why.
+    pub fn log(&self, what: &str) {
+        let e = self.report();
+        let message = format!("{what}: {}", e.message());
+        let mut report = ErrorReport::new(e.sql_error_code(), message, "");
+        if let Some(detail) = e.detail() {
+            report = report.set_detail(detail);
+        }
+        if let Some(hint) = e.hint() {
+            report = report.set_hint(hint);
+        }
+        report.report(PgLogLevel::LOG);
+    }
+
     /// Passes the error on as it was.
     pub fn raise(self) -> ! {
         (*self.error).rethrow()
@@ -155,10 +190,7 @@ impl Failure {
     /// that a view calls may raise the same SQLSTATEs; it does so elsewhere.
     fn is_server_s(&self) -> bool {
         const SOURCES: [&str; 3] = ["postgres.c", "predicate.c", "deadlock.c"];
-        let (CaughtError::PostgresError(e)
-        | CaughtError::ErrorReport(e)
-        | CaughtError::RustPanic { ereport: e, .. }) = &*self.error;
-        let file = e.file().rsplit('/').next().unwrap_or_default();
+        let file = self.report().file().rsplit('/').next().unwrap_or_default();
         matches!(&self.sqlstate[..2], "40" | "57") && SOURCES.contains(&file)
     }
 }
@@ -213,17 +245,13 @@ fn within<R>(f: impl FnOnce() -> R, undo: bool) -> Result<R, Failure> {
         Ok(r)
     }))
     .catch_others(move |error| {
-        let code = match &error {
-            CaughtError::PostgresError(e) | CaughtError::ErrorReport(e) => e.sql_error_code(),
-            CaughtError::RustPanic { ereport, .. } => ereport.sql_error_code(),
-        };
-        let sqlstate = sqlstate(code);
+        let failure = Failure::of(error);
         // Also before passing an error on: whoever catches it ends the subtransaction that is
         // current then, and must find its own.
         // SAFETY: the failed subtransaction is the current one.
         unsafe { pg_sys::RollbackAndReleaseCurrentSubTransaction() };
         restore();
-        Err(Failure { sqlstate, error: Box::new(error) })
+        Err(failure)
     })
     .execute()
 }
@@ -249,7 +277,17 @@ pub fn sleep(milliseconds: i64) {
 
 /// The five characters of an SQLSTATE (elog.h's MAKE_SQLSTATE, six bits a character).
 pub fn sqlstate(code: PgSqlErrorCode) -> String {
-    let mut n = code as i32;
+    sqlstate_of(code as u32)
+}
+
+/// The number of an SQLSTATE.
+pub fn sqlstate_number(sqlstate: &str) -> u32 {
+    let bits = |c: u8| u32::from(c.wrapping_sub(b'0') & 0x3f);
+    sqlstate.bytes().rev().fold(0, |n, c| n << 6 | bits(c))
+}
+
+/// The SQLSTATE of a number.
+pub fn sqlstate_of(mut n: u32) -> String {
     (0..5)
         .map(|_| {
             let c = char::from(((n & 0x3f) as u8) + b'0');

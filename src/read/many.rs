@@ -62,7 +62,8 @@ fn documents(keys: &[Option<Uuid>]) -> Vec<Option<Value>> {
 }
 
 fn missed((key, found): (&Option<Uuid>, &Option<Lookup>)) -> Option<Uuid> {
-    key.filter(|_| matches!(found, Some(Lookup::Miss { .. })))
+    let Some(Lookup::Miss { reason, .. }) = found else { return None };
+    key.inspect(|key| reason.note(key))
 }
 
 /// What `look` finds for each key. What a policy's code changes meanwhile, the active snapshot does not show.

@@ -29,6 +29,7 @@ use crate::pg::value::{Uuid, Value};
 use crate::pg::{catalog, tuple};
 use crate::rights::{as_caller, as_owner};
 use crate::settings;
+use crate::wakeup;
 use crate::xact_state;
 use rule::Miss;
 
@@ -139,13 +140,24 @@ pub fn get(key: &Uuid) -> Option<Value> {
         match look(&a, key, false) {
             Lookup::Nothing => return None,
             Lookup::Hit { document, .. } => return document,
-            Lookup::Miss { .. } => {
+            Lookup::Miss { reason, .. } => {
+                reason.note(key);
                 // By its number: what has its name by the time it is read may be another view.
                 tuple::lock_for_reading(a.document);
                 if !attachment::changed() {
                     return live(&a, key);
                 }
             }
+        }
+    }
+}
+
+impl Miss {
+    /// Tells the background worker whom to compute first. Not where a change has no number yet, since nothing that is stored
+    /// now would be trusted; nor where a pending key names him, which is the first thing that a refresh looks at.
+    pub(super) fn note(self, key: &Uuid) {
+        if matches!(self, Miss::Null | Miss::OtherAttachment | Miss::Expired | Miss::InPass) {
+            wakeup::missed(key);
         }
     }
 }
@@ -240,7 +252,7 @@ fn why(
         Miss::Future => (None, "read in a new transaction"),
         Miss::OtherAttachment => (None, REFRESH),
         Miss::Expired => (looked.and_then(|l| l.valid_until), REFRESH),
-        Miss::Pending => (pending_since(a, key, looked), REFRESH),
+        Miss::Pending | Miss::InPass => (pending_since(a, key, looked), REFRESH),
         Miss::Null => {
             if let Some((sqlstate, at)) = failures::failure(key) {
                 let advice = format!(

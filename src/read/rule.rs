@@ -71,6 +71,8 @@ pub enum Miss {
     Future,
     /// A change is pending that may concern it.
     Pending,
+    /// The same, and refresh is about to follow it: what is computed now would be trusted.
+    InPass,
 }
 
 impl Miss {
@@ -83,7 +85,7 @@ impl Miss {
             Miss::OtherAttachment => "other attachment",
             Miss::Expired => "expired",
             Miss::Future => "from the future",
-            Miss::Pending => "pending",
+            Miss::Pending | Miss::InPass => "pending",
         }
     }
 }
@@ -121,10 +123,15 @@ impl Pending {
             let to = e.epoch.and_then(|epoch| beside.passed_xmin(epoch));
             to.is_some_and(|to| full_xid(l.xmin, next_xid) < to)
         };
-        if l.named || self.epochs.iter().any(|e| unseen(e) && leads(e) && !passed(e)) {
+        if l.named {
             return Err(Miss::Pending);
         }
-        Ok(())
+        let concern = |e: &&PendingEpoch| unseen(e) && leads(e) && !passed(e);
+        match self.epochs.iter().find(concern) {
+            None => Ok(()),
+            Some(PendingEpoch { epoch: None, .. }) => Err(Miss::Pending),
+            Some(_) => Err(Miss::InPass),
+        }
     }
 }
 
@@ -212,25 +219,25 @@ mod tests {
         assert_eq!(with(None, None), Err(Miss::Pending));
         // Without a number it has had no pass.
         assert_eq!(with(None, Some(101)), Err(Miss::Pending));
-        assert_eq!(with(Some(11), None), Err(Miss::Pending));
+        assert_eq!(with(Some(11), None), Err(Miss::InPass));
         assert_eq!(with(Some(10), None), Ok(()));
         assert_eq!(with(Some(11), Some(101)), Ok(()));
-        assert_eq!(with(Some(11), Some(100)), Err(Miss::Pending));
+        assert_eq!(with(Some(11), Some(100)), Err(Miss::InPass));
         assert_eq!(judge(&pending(&[]), &CachedRow { named: true, ..OK }), Err(Miss::Pending));
     }
 
     #[test]
     fn a_change_concerns_those_to_whom_it_leads() {
-        for epoch in [None, Some(11)] {
+        for (epoch, miss) in [(None, Miss::Pending), (Some(11), Miss::InPass)] {
             let mut p = pending(&[epoch]);
             let told = |leads| Told { passed: None, leads };
             let values = Rc::new(HashSet::from(["1".to_owned()]));
             p.epochs[0].change = Some(LinkChange { links: vec![(0, 0)], values });
             assert_eq!(p.judge(&OK, Some(8), 50, 1000, &told(false)), Ok(()));
-            assert_eq!(p.judge(&OK, Some(8), 50, 1000, &told(true)), Err(Miss::Pending));
+            assert_eq!(p.judge(&OK, Some(8), 50, 1000, &told(true)), Err(miss));
             // Another that names nothing concerns everybody.
             p.epochs.push(PendingEpoch { epoch, change: None });
-            assert_eq!(p.judge(&OK, Some(8), 50, 1000, &told(false)), Err(Miss::Pending));
+            assert_eq!(p.judge(&OK, Some(8), 50, 1000, &told(false)), Err(miss));
         }
     }
 

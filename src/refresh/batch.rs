@@ -13,6 +13,7 @@ use crate::pg::spi::{self, Arg, Snapshot};
 use crate::pg::value::{Uuid, Value};
 use crate::pg::xact;
 use crate::rights::as_owner;
+use crate::settings;
 
 impl Course {
     /// [`by_key`], measured.
@@ -29,7 +30,8 @@ impl Course {
         let began = xact::clock();
         let done = work();
         let number = stored(&done) as i64;
-        self.size = next_size(number, xact::clock() - began).unwrap_or(self.size);
+        self.size =
+            next_size(number, xact::clock() - began, settings::batch()).unwrap_or(self.size);
         done
     }
 }

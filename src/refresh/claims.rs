@@ -84,14 +84,15 @@ pub(super) fn take(pass: &Uuid, from: Option<&Uuid>, size: i32) -> Vec<Uuid> {
     keys
 }
 
-/// The passes under way, by their epochs.
-pub(super) fn passes() -> Vec<(i64, Uuid)> {
+/// The passes under way, by their epochs, and whether they are over everybody.
+pub(super) fn passes() -> Vec<(i64, Uuid, bool)> {
     let _us = as_ourselves();
     spi::all(
-        "SELECT d.epoch, d.pass FROM profile_cache.epoch_progress AS d WHERE d.running ORDER BY 1",
+        "SELECT d.epoch, d.pass, EXISTS (SELECT FROM profile_cache.pending_epoch AS p WHERE p.epoch = d.epoch AND p.link_schema IS NULL) \
+         FROM profile_cache.epoch_progress AS d WHERE d.running ORDER BY 1",
         Snapshot::New,
         &[],
-        |r| r.int8(1).zip(r.uuid(2)),
+        |r| Some((r.int8(1)?, r.uuid(2)?, r.bool(3) != Some(false))),
     )
     .into_iter()
     .flatten()

@@ -38,10 +38,11 @@ pub struct Course {
     pub(super) looked: bool,
     /// How long, in microseconds, this call has looked through the table.
     pub(super) looking: i64,
+    /// The last step was one of a pass over everybody, or of what has expired, and nothing else waits.
+    #[serde(skip)]
+    pub(super) filling: bool,
 }
 
-/// How long the rows of a step may stay locked, in microseconds: a writer of theirs waits no longer.
-pub(super) const STEP: i64 = 100_000;
 /// With how many profiles it begins.
 const FIRST: i32 = 10;
 /// Pending keys that could not be dealt with are looked at again after this time, in microseconds.
@@ -65,6 +66,11 @@ impl Course {
         self.nap
     }
 
+    /// Whether the last step can be followed by a rest: nothing that somebody has changed waits for the next one.
+    pub fn is_filling(&self) -> bool {
+        self.filling
+    }
+
     /// How many profiles the next step takes, of `most`.
     pub(super) fn size(&self, most: i32) -> i32 {
         let first = if self.size == 0 { FIRST } else { self.size };
@@ -73,12 +79,12 @@ impl Course {
 }
 
 /// How many profiles take a step's time, where so many took `took` microseconds. A few say little of many: it
-/// grows by steps, and shrinks at once.
-pub(super) fn next_size(number: i64, took: i64) -> Option<i32> {
+/// grows by steps, and shrinks at once. `step`: how long the rows of one may stay locked, since a writer of theirs waits.
+pub(super) fn next_size(number: i64, took: i64, step: i64) -> Option<i32> {
     if number == 0 {
         return None;
     }
-    let size = number.saturating_mul(STEP) / took.max(1);
+    let size = number.saturating_mul(step) / took.max(1);
     i32::try_from(size.clamp(1, number.saturating_mul(4))).ok()
 }
 
@@ -89,11 +95,11 @@ mod tests {
     #[test]
     fn a_step_takes_as_many_as_its_time_allows() {
         // 5,000 took a second: 500 take 100 ms.
-        assert_eq!(next_size(5000, 1_000_000), Some(500));
-        assert_eq!(next_size(1, 3_000_000), Some(1));
-        assert_eq!(next_size(100, 1000), Some(400));
-        assert_eq!(next_size(100, 0), Some(400));
-        assert_eq!(next_size(0, 1000), None);
+        assert_eq!(next_size(5000, 1_000_000, 100_000), Some(500));
+        assert_eq!(next_size(1, 3_000_000, 100_000), Some(1));
+        assert_eq!(next_size(100, 1000, 100_000), Some(400));
+        assert_eq!(next_size(100, 0, 100_000), Some(400));
+        assert_eq!(next_size(0, 1000, 100_000), None);
         let course = Course { size: 4000, ..Course::default() };
         assert_eq!(course.size(1000), 1000);
         assert_eq!(Course::default().size(5000), FIRST);

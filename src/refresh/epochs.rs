@@ -4,10 +4,10 @@
 //! looked at the current epoch before this one had its number. Where it is known to concern only some, a pass goes over these.
 //! A pass is complete when all its profiles have been listed into claims, and none of these is left.
 //!
-//! Rules: E2, E3, E5, E6, E7, E8, E9, E14, E15, E21.
+//! Rules: E2, E3, E5, E6, E7, E8, E9, E14, E15, E21, B9.
 
 use super::batch::{LOOK, at_most, read_keys, window};
-use super::course::{Course, STEP};
+use super::course::Course;
 use super::holders::{self, RUN};
 use super::{Done, claims, ready, ready_at_once};
 use crate::attachment::Attached;
@@ -18,6 +18,7 @@ use crate::pg::spi::{self, Arg, Snapshot};
 use crate::pg::value::Uuid;
 use crate::pg::xact;
 use crate::rights::{as_ourselves, as_owner};
+use crate::settings;
 use crate::xact_state;
 use std::rc::Rc;
 
@@ -57,6 +58,7 @@ pub(super) fn epochs(a: &Rc<Attached>, course: &mut Course, most: i32) -> Done {
     let mut all = drains();
     let later = all.iter().take_while(|d| d.epoch <= course.epoch).count();
     all.rotate_left(later);
+    let alone = all.len() == 1;
     for d in all {
         check_interrupts();
         course.epoch = d.epoch;
@@ -65,6 +67,7 @@ pub(super) fn epochs(a: &Rc<Attached>, course: &mut Course, most: i32) -> Done {
             return Done::stored(0);
         };
         if d.running {
+            course.filling = d.everyone && alone && course.key.is_none();
             let now = match ready(a) {
                 Ok(now) => now,
                 Err(by) => return Done::held_up(by),
@@ -237,15 +240,17 @@ fn take(a: &Attached, pass: &Uuid, course: &mut Course, most: i32) -> Option<u64
 /// but in the hands of others, or a table is locked.
 pub(super) fn help(a: &Attached, course: &mut Course, most: i32) -> Option<u64> {
     let mut passes = claims::passes();
-    passes.retain(|(_, pass)| claims::any(pass, course.from(pass).as_ref()));
+    passes.retain(|(_, pass, _)| claims::any(pass, course.from(pass).as_ref()));
+    let alone = passes.len() == 1;
     if passes.is_empty() {
         return None;
     }
     let a = ready_at_once(a)?;
-    let later = passes.iter().take_while(|(epoch, _)| *epoch <= course.epoch).count();
+    let later = passes.iter().take_while(|(epoch, ..)| *epoch <= course.epoch).count();
     passes.rotate_left(later);
-    for (epoch, pass) in passes {
+    for (epoch, pass, everyone) in passes {
         course.epoch = epoch;
+        course.filling = everyone && alone;
         let stored = take(&a, &pass, course, most);
         if stored.is_some() {
             return stored;
@@ -266,7 +271,8 @@ fn list(a: &Attached, d: &EpochProgress, pass: &Uuid) -> (usize, bool) {
                 let (keys, next) = old(a, d.epoch, from, LOOK);
                 added += claims::add(pass, &keys);
                 from = next;
-                let enough = added as i64 >= claims::AHEAD || xact::clock() - began >= STEP;
+                let enough =
+                    added as i64 >= claims::AHEAD || xact::clock() - began >= settings::batch();
                 if from.is_none() || enough {
                     break;
                 }

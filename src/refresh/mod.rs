@@ -11,6 +11,7 @@
 #![doc = include_str!("README.md")]
 
 mod batch;
+mod beside;
 mod claims;
 mod course;
 mod epochs;
@@ -18,6 +19,7 @@ mod holders;
 mod keys;
 mod stale;
 
+pub use beside::{Left, is_attached, is_in_the_way, left, missed};
 pub use course::Course;
 pub use holders::RUN;
 
@@ -96,6 +98,7 @@ impl Done {
 /// All that one transaction of a refresh does; the caller commits after it. Whose turn is next, and how many documents
 /// were stored. The course says where to go on.
 pub fn transaction(phase: Phase, course: &mut Course, most: i32) -> (Phase, u64) {
+    course.filling = false;
     if std::mem::take(&mut course.nap) {
         xact::sleep(NAP);
     }

@@ -6,7 +6,7 @@
 //! Rules: E19.
 
 use super::batch::{LOOK, at_most, read_keys, window};
-use super::course::{Course, STEP};
+use super::course::Course;
 use super::{Done, ready};
 use crate::attachment::Attached;
 use crate::definition::Sql;
@@ -15,6 +15,7 @@ use crate::pg::spi::{self, Arg, Snapshot};
 use crate::pg::value::Uuid;
 use crate::pg::xact;
 use crate::rights::{as_ourselves, as_owner};
+use crate::settings;
 use std::rc::Rc;
 
 /// One step of the documents that no reader trusts although nothing pending speaks of them: what has expired, what
@@ -34,6 +35,7 @@ pub(super) fn stale(a: &Rc<Attached>, course: &mut Course, most: i32) -> Done {
         course.none_expired = found.len() < size as usize;
         if let Some(last) = found.last() {
             course.expired = Some(*last);
+            course.filling = course.key.is_none();
             let keys: Vec<Uuid> = found.iter().map(|(_, key)| *key).collect();
             return Done::stored(course.by_key(&a, &keys));
         }
@@ -56,7 +58,7 @@ pub(super) fn stale(a: &Rc<Attached>, course: &mut Course, most: i32) -> Done {
     let done = look_through(&a, course, first, current, most);
     course.looking += xact::clock() - began;
     // Where nothing else finds what has expired, a longer look.
-    let more = a.definition.expires && !a.expiry_indexed && course.looking < STEP / 2;
+    let more = a.definition.expires && !a.expiry_indexed && course.looking < settings::batch() / 2;
     course.looked |= !more;
     done
 }
@@ -101,6 +103,7 @@ fn look_through(a: &Attached, course: &mut Course, first: i64, current: i64, mos
     // At its end: once more from the beginning, if that was not where this call began.
     course.looked = next.is_none() && position.is_none();
     let stored = course.by_key(a, &keys);
+    course.filling = stored > 0 && course.key.is_none();
     let _us = as_ourselves();
     spi::run("UPDATE profile_cache.last_refresh SET looked_to = $1", &[Arg::uuid(next.as_ref())]);
     Done { stored, worked: !keys.is_empty() || !course.looked, held_up: None }

@@ -82,5 +82,7 @@ pub fn after_statement(call: &Call) -> Datum {
 pub fn attachment_changed(call: &Call) -> Datum {
     let firing = TriggerCall::new(call, "profile_cache.attachment_changed()", false, false);
     catalog::invalidate(firing.relation());
+    // A restored dump brings with it what is pending.
+    xact_state::leave_work();
     Datum::null()
 }

@@ -1,0 +1,242 @@
+//! What sessions, background workers and their launcher tell each other through shared memory.
+//!
+//! Invariant: atomics alone, which no process can leave half written. Each is a hint: one that is lost, late or torn costs time
+//! and nothing else. All zero is the beginning: nobody is there, nothing is wanted. Only where the server has preloaded the
+//! library is there any of it.
+
+use super::Oid;
+use pgrx::{pg_guard, pg_sys};
+use std::cell::Cell;
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicPtr, AtomicU32, AtomicU64};
+
+/// How many databases there is place for.
+pub const SLOTS: usize = 16;
+/// How many keys a slot holds.
+pub const PLACES: usize = 1024;
+
+/// All of it.
+#[repr(C)]
+pub struct Board {
+    pub launcher: Process,
+    /// The launcher is to look at the list of databases anew, and when a session last asked for that.
+    pub look: AtomicBool,
+    pub asked_at: AtomicI64,
+    pub slots: [Slot; SLOTS],
+}
+
+/// A background process that others wake.
+#[repr(C)]
+pub struct Process {
+    pid: AtomicI32,
+    latch: AtomicPtr<pg_sys::Latch>,
+}
+
+/// What there is of one database. Times are PostgreSQL's microseconds.
+#[repr(C)]
+pub struct Slot {
+    database: AtomicU32,
+    pub worker: Process,
+    /// Something has been made pending, or is left to do.
+    pub wanted: AtomicBool,
+    /// When there will be something to do, as far as is known.
+    pub next_at: AtomicI64,
+    /// No worker is to begin before.
+    pub not_before: AtomicI64,
+    /// Nobody is to be connected until then.
+    pub let_go_until: AtomicI64,
+    /// What the worker does, by its own numbers; with which SQLSTATE it failed last, and how often in a row.
+    pub state: AtomicU32,
+    pub sqlstate: AtomicU32,
+    pub failures: AtomicU32,
+    /// Some keys are noted, and where.
+    pub noted: AtomicBool,
+    keys: [[AtomicU64; 2]; PLACES],
+}
+
+static BOARD: AtomicPtr<Board> = AtomicPtr::new(std::ptr::null_mut());
+
+/// None where the server has not preloaded the library.
+pub fn board() -> Option<&'static Board> {
+    // SAFETY: null, or the segment that `startup` has attached, which is there as long as the process.
+    unsafe { BOARD.load(SeqCst).as_ref() }
+}
+
+thread_local! {
+    static BEFORE: Cell<(pg_sys::shmem_request_hook_type, pg_sys::shmem_startup_hook_type)> = const { Cell::new((None, None)) };
+}
+
+/// Asks for the memory; once, while the server preloads the library.
+pub fn request() {
+    // SAFETY: the postmaster has one thread; the hooks that were there are called by ours.
+    unsafe {
+        BEFORE.set((pg_sys::shmem_request_hook, pg_sys::shmem_startup_hook));
+        pg_sys::shmem_request_hook = Some(reserve);
+        pg_sys::shmem_startup_hook = Some(startup);
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn reserve() {
+    // SAFETY: called by the server where memory may be asked for.
+    unsafe {
+        if let Some(before) = BEFORE.get().0 {
+            before();
+        }
+        pg_sys::RequestAddinShmemSpace(size_of::<Board>());
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn startup() {
+    // SAFETY: called by the server once the memory is there; the lock is AddinShmemInitLock (lwlocknames.h). All zero is a
+    // valid Board.
+    unsafe {
+        if let Some(before) = BEFORE.get().1 {
+            before();
+        }
+        let lock = &raw mut (*pg_sys::MainLWLockArray.add(21)).lock;
+        let mut found = false;
+        pg_sys::LWLockAcquire(lock, pg_sys::LWLockMode::LW_EXCLUSIVE);
+        let memory =
+            pg_sys::ShmemInitStruct(c"profile_cache".as_ptr(), size_of::<Board>(), &mut found)
+                .cast::<Board>();
+        if !found {
+            std::ptr::write_bytes(memory, 0, 1);
+        }
+        BOARD.store(memory, SeqCst);
+        pg_sys::LWLockRelease(lock);
+    }
+}
+
+// storage/latch.h. Not by way of pgrx: from a signal handler, and at every commit that wakes somebody.
+unsafe extern "C-unwind" {
+    fn SetLatch(latch: *mut pg_sys::Latch);
+}
+
+unsafe extern "C" {
+    fn kill(pid: i32, signal: i32) -> i32;
+}
+
+/// Sets this process's own latch; from a signal handler too.
+pub(super) fn wake_myself() {
+    // SAFETY: a backend variable; the latch is this process's as long as that lives.
+    unsafe { SetLatch(pg_sys::MyLatch) };
+}
+
+impl Process {
+    /// This process is the one. False where another is.
+    pub fn enter(&self) -> bool {
+        // SAFETY: backend variables.
+        let (pid, latch) = unsafe { (pg_sys::MyProcPid, pg_sys::MyLatch) };
+        if self.pid.compare_exchange(0, pid, SeqCst, SeqCst).is_err() {
+            return false;
+        }
+        self.latch.store(latch, SeqCst);
+        true
+    }
+
+    /// And no longer, if it was.
+    pub fn leave(&self) {
+        if self.is_me() {
+            self.latch.store(std::ptr::null_mut(), SeqCst);
+            self.pid.store(0, SeqCst);
+        }
+    }
+
+    /// Wakes it; false where nobody is there. To wake who has just left is harmless.
+    pub fn wake(&self) -> bool {
+        let latch = self.latch.load(SeqCst);
+        if !latch.is_null() {
+            // SAFETY: a latch of the server's own array of processes, in shared memory as long as the server runs.
+            unsafe { SetLatch(latch) };
+        }
+        !latch.is_null()
+    }
+
+    /// Has it end, whatever it does, as PostgreSQL has an autovacuum worker end that is in the way.
+    pub fn terminate(&self) {
+        let pid = self.pid.load(SeqCst);
+        // SAFETY: asks for the process of that number, which is one of the server's; SIGTERM is what any of them ends by.
+        unsafe {
+            if pid != 0 && !pg_sys::BackendPidGetProc(pid).is_null() {
+                kill(pid, pg_sys::SIGTERM as i32);
+            }
+        }
+    }
+
+    pub fn is_there(&self) -> bool {
+        self.pid.load(SeqCst) != 0
+    }
+
+    pub fn is_me(&self) -> bool {
+        // SAFETY: a backend variable.
+        self.pid.load(SeqCst) == unsafe { pg_sys::MyProcPid }
+    }
+}
+
+impl Board {
+    /// The slot of a database.
+    pub fn of(&self, database: Oid) -> Option<&Slot> {
+        self.slots.iter().find(|s| s.is_of(database))
+    }
+
+    /// That of this session's.
+    pub fn mine(&self) -> Option<&Slot> {
+        // SAFETY: a backend variable.
+        let database = unsafe { pg_sys::MyDatabaseId };
+        if database == Oid::INVALID { None } else { self.of(database) }
+    }
+}
+
+impl Slot {
+    /// None where it is free.
+    pub fn database(&self) -> Option<Oid> {
+        Some(Oid::from_u32(self.database.load(SeqCst))).filter(|oid| *oid != Oid::INVALID)
+    }
+
+    pub fn is_of(&self, database: Oid) -> bool {
+        self.database.load(SeqCst) == database.to_u32()
+    }
+
+    /// Gives it to a database, as if that had never had one; it has something to do.
+    pub fn give_to(&self, database: Oid) {
+        self.next_at.store(i64::MAX, SeqCst);
+        for number in [&self.not_before, &self.let_go_until] {
+            number.store(0, SeqCst);
+        }
+        for number in [&self.state, &self.sqlstate, &self.failures] {
+            number.store(0, SeqCst);
+        }
+        self.take_keys();
+        self.wanted.store(true, SeqCst);
+        self.database.store(database.to_u32(), SeqCst);
+    }
+
+    /// It is free. A worker that is still there leaves.
+    pub fn free(&self) {
+        self.database.store(0, SeqCst);
+        self.worker.terminate();
+    }
+
+    /// Notes a key, each at its own place, so that one that is noted a thousand times is there once, and nobody waits for
+    /// anybody. Another key of the same place goes. True where nobody has been told of any yet.
+    pub fn note(&self, key: u128) -> bool {
+        let (high, low) = ((key >> 64) as u64, key as u64);
+        let place = (high ^ low).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 54;
+        let Some([h, l]) = self.keys.get(place as usize) else { return false };
+        if h.load(SeqCst) != high || l.load(SeqCst) != low {
+            h.store(high, SeqCst);
+            l.store(low, SeqCst);
+        }
+        !self.noted.load(SeqCst) && !self.noted.swap(true, SeqCst)
+    }
+
+    /// The noted keys, which are forgotten. One that is being written meanwhile may come out mixed with another.
+    pub fn take_keys(&self) -> Vec<u128> {
+        self.noted.store(false, SeqCst);
+        let halves = self.keys.iter().map(|[h, l]| (h.swap(0, SeqCst), l.swap(0, SeqCst)));
+        let keys = halves.map(|(h, l)| u128::from(h) << 64 | u128::from(l));
+        keys.filter(|key| *key != 0).collect()
+    }
+}

@@ -1,0 +1,91 @@
+//! What the background worker asks of refresh beside its steps: documents that readers have missed, and when there will be work.
+//!
+//! Invariant: what is missed is computed by the rules of a step, and only where no reader would trust what is stored; a key that
+//! nobody has is nobody's.
+//!
+//! Rules: B4, B5.
+
+use super::batch::read_keys;
+use super::course::Course;
+use super::{ready, take_turn};
+use crate::attachment::{self, State};
+use crate::definition::Sql;
+use crate::failures;
+use crate::pg::bgworker;
+use crate::pg::spi::{self, Arg, Snapshot};
+use crate::pg::value::Uuid;
+use crate::pg::xact;
+use crate::rights::{as_ourselves, as_owner, home};
+use std::collections::HashSet;
+
+/// Whether there is anything to refresh in this database.
+pub fn is_attached() -> bool {
+    home().is_some() && !matches!(attachment::load(), State::None)
+}
+
+/// Whether somebody waits for a lock that a refresh holds between its steps, as DROP EXTENSION does.
+pub fn is_in_the_way() -> bool {
+    bgworker::turn_is_waited_for()
+}
+
+/// Computes the first of these profiles, as many as a step takes, where what is stored is not to be trusted. How many are done
+/// with, and how many of them were stored.
+pub fn missed(keys: &[Uuid], course: &mut Course) -> (usize, u64) {
+    if !is_attached() {
+        return (keys.len(), 0);
+    }
+    take_turn();
+    let a = attachment::managed(attachment::required);
+    let Some((current, first)) = a.epochs.latest().zip(a.trusted_from) else {
+        return (keys.len(), 0);
+    };
+    if a.degraded.is_some() || xact::has_one_snapshot() {
+        return (keys.len(), 0);
+    }
+    // Those that are in the way may be so for long; a refresh comes to these profiles too.
+    let Ok(a) = ready(&a) else { return (keys.len(), 0) };
+    let (now, _) = keys.split_at(keys.len().min(course.size(i32::MAX) as usize));
+    let failed: HashSet<Uuid> = failures::failures().into_iter().map(|f| f.0).collect();
+    let alive: Vec<Uuid> = now.iter().copied().filter(|key| !failed.contains(key)).collect();
+    let args = [Arg::uuids(&alive), Arg::int8(Some(first)), Arg::int8(Some(current))];
+    let stale = read_keys(&a, spi::planned_anew(&a.sql.among(Sql::UNTRUSTED_OR_OLD)), &args);
+    (now.len(), course.by_key(&a, &stale))
+}
+
+/// What a refresh has left.
+pub struct Left {
+    /// Something is pending that had to wait for others.
+    pub pending: bool,
+    /// When a document expires, or a failure is to be tried again, if one does.
+    pub next_at: Option<i64>,
+}
+
+/// Without an index that finds the next document to expire: how long until the next look, in microseconds.
+const UNINDEXED: i64 = 60_000_000;
+
+pub fn left() -> Left {
+    let State::Ready(a) = attachment::load() else {
+        return Left { pending: false, next_at: None };
+    };
+    let (pending, retry_at) = {
+        let _us = as_ourselves();
+        spi::one(
+            "SELECT EXISTS (SELECT FROM profile_cache.pending_key) OR EXISTS (SELECT FROM profile_cache.pending_epoch), \
+              (SELECT min(f.retry_at) FROM profile_cache.failure AS f)",
+            Snapshot::New,
+            &[],
+            |r| (r.bool(1) != Some(false), r.timestamptz(2)),
+        )
+        .unwrap_or_default()
+    };
+    let expires_at = if !a.definition.expires {
+        None
+    } else if a.expiry_indexed {
+        let _owner = as_owner(a.owner);
+        let sql = a.sql.next_to_expire();
+        spi::one(spi::planned_anew(&sql), Snapshot::New, &[], |r| r.timestamptz(1)).flatten()
+    } else {
+        Some(xact::clock() + UNINDEXED)
+    };
+    Left { pending, next_at: [retry_at, expires_at].into_iter().flatten().min() }
+}

@@ -1,0 +1,235 @@
+//! What a session tells the background worker of its database: that something is pending, which documents it had to compute,
+//! when one will expire; and what it knows of it.
+//!
+//! Invariant: nothing here takes a lock, waits, or raises; where the server has not preloaded the library, nothing is done. A
+//! word that is lost costs time: what is to be done stands in tables, and the worker looks there.
+//!
+//! Rules: B1, B2, B4, B5.
+
+use crate::iso8601::iso8601;
+use crate::pg::bgworker::{database_name, in_recovery};
+use crate::pg::shared::{Board, Slot, board};
+use crate::pg::value::Uuid;
+use crate::pg::{Oid, xact};
+use crate::settings;
+use std::cell::Cell;
+use std::sync::atomic::Ordering::SeqCst;
+
+/// What a worker does, as its slot says.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Doing {
+    Nothing,
+    Starting,
+    Refreshing,
+    /// The last refresh has failed.
+    Failed,
+    /// What is left waits for others.
+    HeldUp,
+    NothingAttached,
+    /// The server has no room for one more process.
+    NoRoom,
+}
+
+const DOINGS: [Doing; 7] = [
+    Doing::Nothing,
+    Doing::Starting,
+    Doing::Refreshing,
+    Doing::Failed,
+    Doing::HeldUp,
+    Doing::NothingAttached,
+    Doing::NoRoom,
+];
+
+pub fn set_doing(slot: &Slot, doing: Doing) {
+    let number = DOINGS.iter().position(|d| *d == doing).unwrap_or(0);
+    slot.state.store(number as u32, SeqCst);
+}
+
+pub fn doing(slot: &Slot) -> Doing {
+    let number = slot.state.load(SeqCst) as usize;
+    DOINGS.get(number).copied().unwrap_or(Doing::Nothing)
+}
+
+/// Something is pending in this database that others see now. By whoever has committed it.
+pub fn wake() {
+    let Some(board) = board() else { return };
+    match board.mine() {
+        // It does not wake itself: what it leaves pending would be begun anew for ever.
+        Some(slot) if slot.worker.is_me() => {}
+        Some(slot) => {
+            if !slot.wanted.swap(true, SeqCst) {
+                call(board, slot);
+            }
+        }
+        None => ask(board),
+    }
+}
+
+/// A document had to be computed for a reader, as none was stored that can be trusted.
+pub fn missed(key: &Uuid) {
+    if let Some(board) = board()
+        && let Some(slot) = board.mine()
+        && slot.note(u128::from_be_bytes(*key))
+    {
+        call(board, slot);
+    }
+}
+
+/// A document has been stored that expires then.
+pub fn expires(at: i64) {
+    if let Some(board) = board()
+        && let Some(slot) = board.mine()
+        && at < slot.next_at.load(SeqCst)
+        && at > xact::clock()
+        && at < slot.next_at.fetch_min(at, SeqCst)
+        && !slot.worker.is_me()
+    {
+        call(board, slot);
+    }
+}
+
+/// Wakes the worker, or who starts one.
+fn call(board: &Board, slot: &Slot) {
+    if !slot.worker.wake() {
+        board.launcher.wake();
+    }
+}
+
+/// The launcher is to look whether there is a database now that has been missing; once a second, for what is not in its list
+/// may ask again and again.
+fn ask(board: &Board) {
+    let now = xact::clock();
+    if now - board.asked_at.load(SeqCst) > 1_000_000 && settings::databases().is_some() {
+        board.asked_at.store(now, SeqCst);
+        look_again(board);
+    }
+}
+
+fn look_again(board: &Board) {
+    board.look.store(true, SeqCst);
+    board.launcher.wake();
+}
+
+/// How long nobody is connected for a statement that wants a database for itself, should that not say that it is over, in
+/// microseconds.
+const ALONE: i64 = 60_000_000;
+
+thread_local! {
+    /// The database that a statement of this transaction wants for itself, and until when; and whether there may be another one.
+    static ALONE_WITH: Cell<Option<(Oid, i64)>> = const { Cell::new(None) };
+    static DATABASES: Cell<bool> = const { Cell::new(false) };
+}
+
+/// A statement of this transaction wants nobody connected to a database: its worker leaves, and none begins.
+pub fn let_go(database: Oid) {
+    let Some(slot) = board().and_then(|board| board.of(database)) else { return };
+    let until = xact::clock() + ALONE;
+    slot.let_go_until.store(until, SeqCst);
+    slot.worker.terminate();
+    ALONE_WITH.set(Some((database, until)));
+}
+
+/// There may be another database of some name when this transaction has ended.
+pub fn databases_change() {
+    DATABASES.set(true);
+}
+
+/// The transaction has ended, and with it what it wanted a database for.
+pub fn transaction_ended() {
+    let alone = ALONE_WITH.take();
+    let changed = DATABASES.take();
+    let Some(board) = board().filter(|_| alone.is_some() || changed) else { return };
+    if let Some((database, until)) = alone
+        && let Some(slot) = board.of(database)
+    {
+        // Unless another statement wants the same meanwhile.
+        let _ = slot.let_go_until.compare_exchange(until, 0, SeqCst, SeqCst);
+    }
+    look_again(board);
+}
+
+/// What the worker of this database does, for `status`.
+pub fn status() -> String {
+    let Some(board) = board() else {
+        return "off: not in shared_preload_libraries".into();
+    };
+    if in_recovery() {
+        return "off: a standby has none; it begins when this one is promoted".into();
+    }
+    let Some(slot) = board.mine() else {
+        let listed = settings::databases().unwrap_or_default();
+        let listed = names(&listed);
+        return match database_name() {
+            Some(name) if !listed.contains(&name) => {
+                "off: this database is not in profile_cache.databases".into()
+            }
+            _ if !board.launcher.is_there() => {
+                "off: its launcher does not run: is max_worker_processes too low?".into()
+            }
+            _ => "starting".into(),
+        };
+    };
+    let (begins, next) = (slot.not_before.load(SeqCst), slot.next_at.load(SeqCst));
+    match doing(slot) {
+        Doing::Failed => {
+            let code = xact::sqlstate_of(slot.sqlstate.load(SeqCst));
+            format!("waiting until {}: SQLSTATE {code}", iso8601(begins))
+        }
+        Doing::NoRoom => "no free worker slot: is max_worker_processes too low?".into(),
+        Doing::Refreshing => "refreshing".into(),
+        Doing::Starting => "starting".into(),
+        _ if slot.wanted.load(SeqCst) => "starting".into(),
+        Doing::HeldUp if next < i64::MAX => {
+            format!("waiting until {}: others are in the way", iso8601(next))
+        }
+        _ => "idle".into(),
+    }
+}
+
+/// The names in a list, separated by commas; in double quotes where they hold a comma, a quote (twice) or blanks at their ends.
+pub fn names(list: &str) -> Vec<String> {
+    let (mut names, mut name, mut quoted, mut was_quoted) = (vec![], String::new(), false, false);
+    let mut letters = list.chars().chain([',']).peekable();
+    while let Some(letter) = letters.next() {
+        match letter {
+            '"' if quoted && letters.peek() == Some(&'"') => {
+                letters.next();
+                name.push('"');
+            }
+            '"' if quoted || name.trim().is_empty() => {
+                (quoted, was_quoted) = (!quoted, true);
+                if quoted {
+                    name.clear();
+                }
+            }
+            ',' if !quoted => {
+                let found = std::mem::take(&mut name);
+                let found = if was_quoted { found } else { found.trim().to_owned() };
+                was_quoted = false;
+                if !found.is_empty() && !names.contains(&found) {
+                    names.push(found);
+                }
+            }
+            // Behind a quoted name there is nothing but blanks.
+            _ if was_quoted && !quoted => {}
+            _ => name.push(letter),
+        }
+    }
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::names;
+
+    #[test]
+    fn a_list_is_read_as_it_is_written() {
+        assert_eq!(names(""), Vec::<String>::new());
+        assert_eq!(names(" , ,"), Vec::<String>::new());
+        assert_eq!(names("app"), ["app"]);
+        assert_eq!(names(" App , b-2 ,app,App"), ["App", "b-2", "app"]);
+        assert_eq!(names(r#""a, b" , "c ""d""" ,e"#), ["a, b", r#"c "d""#, "e"]);
+        assert_eq!(names(r#"" x ""#), [" x "]);
+        assert_eq!(names("my db"), ["my db"]);
+    }
+}

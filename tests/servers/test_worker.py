@@ -1,0 +1,573 @@
+"""The background worker: a server that has preloaded the library, and what others found to go wrong with such workers.
+
+Each test has a database of its own, which it gives to the worker when it wants to. A wait has a limit that no slow machine
+reaches; nothing is expected after a sleep. After each test the server's log must not say that a worker ended but by itself.
+"""
+
+import re
+import subprocess
+import time
+
+import pytest
+
+from lib.cluster import Cluster
+from lib.filled import DEMO, VERIFY, WRONG, Session, expect, fill, survive, wait_for
+
+WORKERS = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'profile_cache worker'"
+LAUNCHERS = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'profile_cache launcher'"
+STATUS = "SELECT worker FROM profile_cache.status"
+FRESH = "SELECT stale = 0 AND pending_keys = 0 AND pending_epochs = 0 FROM profile_cache.status"
+# How soon it leaves a database that somebody wants for himself: PostgreSQL itself waits five seconds.
+SOON = 4
+
+# A document that is computed once the advisory lock 42 can be shared: who holds it keeps the worker computing.
+GATED = """CREATE FUNCTION gate(lock bigint) RETURNS int IMMUTABLE LANGUAGE internal AS 'pg_advisory_xact_lock_shared_int8';
+CREATE VIEW gated AS SELECT supabase_user_id, jsonb_build_object('id', id, 'n', gate(42 + 0 * id)) AS document FROM user_profile;
+"""
+
+
+class Preloaded(Cluster):
+    def start(self, data="data", port=None, **more):
+        super().start(data, port, **({"shared_preload_libraries": "profile_cache"} | more))
+
+
+@pytest.fixture(scope="module")
+def preloaded(pytestconfig, install):
+    major, library = pytestconfig.getoption("--pg"), pytestconfig.getoption("--library")
+    install(major)
+    with Preloaded(major, library) as cluster:
+        yield cluster
+
+
+def listed(server, *names):
+    """These are the worker's databases."""
+    quoted = ", ".join('"' + name.replace('"', '""') + '"' for name in names).replace("'", "''")
+    server.sql("postgres", f"ALTER SYSTEM SET profile_cache.databases = '{quoted}';\nSELECT pg_reload_conf();")
+
+
+@pytest.fixture
+def database(preloaded, request):
+    """The name of an empty database, the test's own. Nobody's but its worker may run during the test."""
+    name = request.node.name.removeprefix("test_")
+    began = len(preloaded.log())
+    preloaded.create(name)
+    yield name
+    if not preloaded.running():
+        preloaded.start()
+    preloaded.sql("postgres", "ALTER SYSTEM RESET profile_cache.databases;\nSELECT pg_reload_conf();")
+    wait_for(preloaded, "postgres", "workers leave that are no longer listed", WORKERS, "0")
+    log = preloaded.log()[began:]
+    if bad := re.findall(r".*profile_cache worker.*exited with exit code.*|.*PANIC:.*|.*TRAP:.*", log):
+        raise RuntimeError("\n".join(bad))
+    if "kill" not in name and (bad := re.findall(r".*terminated by signal.*", log)):
+        raise RuntimeError("\n".join(bad))
+
+
+def of(database):
+    return f"{WORKERS} AND datname = '{database}'"
+
+
+def warm(server, database, users=300):
+    """Filled, attached, and the worker's."""
+    fill(server, database, users)
+    listed(server, database)
+    wait_for(server, database, "a slot", "SELECT worker IN ('idle', 'refreshing') FROM profile_cache.status")
+
+
+def attached(server, database, users=300):
+    """The same without a refresh: whose worker is there does that."""
+    for file in ("tables.sql", "data.sql"):
+        done = server.psql(database, "-v", f"users={users}", "-f", DEMO / file, capture_output=True)
+        expect(f"psql's status for {file}", done.returncode, 0)
+    server.sql(database, "CREATE EXTENSION profile_cache; SELECT profile_cache.attach();")
+
+
+def fresh(server, database, wrong=WRONG):
+    wait_for(server, database, "everything fresh", FRESH)
+    expect("wrong", server.sql(database, wrong), 0)
+
+
+class Gate:
+    """Keeps the worker computing from when it is entered to when it is left."""
+
+    def __init__(self, server, database):
+        self.server, self.database = server, database
+        self.session = Session(server, database)
+
+    def __enter__(self):
+        self.session.do("SELECT pg_advisory_lock(42)")
+        return self
+
+    def __exit__(self, *_):
+        self.session.__exit__()
+
+    def wait(self):
+        """Until it is computing."""
+        blocked = f"SELECT count(*) > 0 FROM pg_stat_activity WHERE backend_type = 'profile_cache worker' AND datname = '{self.database}' AND wait_event = 'advisory'"
+        wait_for(self.server, "postgres", "the worker computes", blocked)
+
+
+def gated(server, database):
+    """A database whose documents are computed through the gate."""
+    fill(server, database)
+    server.sql(database, GATED + "SELECT profile_cache.attach(document => 'gated');")
+    listed(server, database)
+
+
+def test_woken(preloaded, database):
+    """B1: Whoever commits something pending wakes it, whatever it is, and in whatever way it comes. B2: nothing pending, nobody there."""
+    warm(preloaded, database)
+    for change in (
+        "UPDATE role SET permissions = '[1]' WHERE name = 'member'",
+        "SELECT profile_cache.invalidate(supabase_user_id) FROM user_profile WHERE id = 7",
+        "SELECT profile_cache.invalidate_all()",
+        "ALTER TABLE user_profile ADD COLUMN more text DEFAULT 'x'; SELECT profile_cache.attach()",
+        "ALTER TABLE role RENAME COLUMN name TO named; ALTER TABLE role RENAME COLUMN named TO name",
+        "SET profile_cache.max_immediate = 0; UPDATE user_subscription SET status = 'trialing' WHERE user_id < 10",
+        "BEGIN; SAVEPOINT s; UPDATE role SET permissions = '[2]' WHERE name = 'member'; RELEASE s; COMMIT",
+        "TRUNCATE user_role",
+    ):
+        # Both with the worker there and with nobody there.
+        preloaded.sql(database, change)
+        fresh(preloaded, database)
+    wait_for(preloaded, "postgres", "nobody is connected to an idle database", of(database), "0")
+    expect("status", preloaded.sql(database, STATUS), "idle")
+    preloaded.sql(database, "UPDATE role SET permissions = '[3]' WHERE name = 'member'")
+    fresh(preloaded, database)
+    expect("verify", preloaded.sql(database, VERIFY), 0)
+
+
+def test_commit_prepared(preloaded, database):
+    """B1: Of a prepared transaction whoever commits it wakes the worker."""
+    warm(preloaded, database)
+    preloaded.sql(database, "BEGIN; UPDATE role SET permissions = '[1]' WHERE name = 'member'; PREPARE TRANSACTION 'p';")
+    wait_for(preloaded, "postgres", "nobody is connected to an idle database", of(database), "0")
+    preloaded.sql(database, "COMMIT PREPARED 'p'")
+    fresh(preloaded, database)
+
+
+def test_fills(preloaded, database):
+    """After attach and after a restore it fills without being asked, and a database that comes later is found."""
+    preloaded.drop(database)
+    listed(preloaded, database, "restored, \"by\" it")
+    preloaded.create(database)
+    attached(preloaded, database)
+    fresh(preloaded, database)
+    preloaded.sql(database, "SELECT profile_cache.invalidate(supabase_user_id) FROM user_profile WHERE id < 5")
+    fresh(preloaded, database)
+    other = 'restored, "by" it'
+    preloaded.sql("postgres", "CREATE DATABASE \"restored, \"\"by\"\" it\" TEMPLATE template0")
+    dump = subprocess.run([preloaded.bindir / "pg_dump", "-d", database], env=preloaded.env, text=True, capture_output=True, check=True)
+    done = preloaded.psql(other, "-f", "-", input=dump.stdout, capture_output=True)
+    expect("psql's status for the dump", (done.returncode, done.stderr), (0, ""))
+    fresh(preloaded, other)
+    preloaded.sql("postgres", "DROP DATABASE \"restored, \"\"by\"\" it\"")
+
+
+def test_missed(preloaded, database):
+    """B4: What a reader had to compute comes first: a profile is stored while the pass is far from it."""
+    fill(preloaded, database, 3000)
+    preloaded.sql("postgres", "ALTER SYSTEM SET profile_cache.fill_share = 1; SELECT pg_reload_conf()")
+    try:
+        last = preloaded.sql(database, "SELECT max(supabase_user_id::text) FROM user_profile")
+        preloaded.sql(database, "SELECT profile_cache.invalidate_all()")
+        listed(preloaded, database)
+        wait_for(preloaded, database, "it fills", "SELECT count(*) = 1 FROM profile_cache.epoch_progress WHERE running")
+        explained = f"SELECT profile_cache.explain('{last}') ->> 'served_from'"
+        preloaded.sql(database, f"SELECT get_profile('{last}')")
+        wait_for(preloaded, database, "the missed profile is stored", explained, "cache")
+        behind = "SELECT stale > 500 FROM profile_cache.status"
+        expect("others are not", preloaded.sql(database, behind), "t")
+        # What nobody has is nobody's.
+        preloaded.sql(database, "SELECT get_profile(gen_random_uuid())")
+    finally:
+        preloaded.sql("postgres", "ALTER SYSTEM RESET profile_cache.fill_share; SELECT pg_reload_conf()")
+    fresh(preloaded, database)
+
+
+def test_paced(preloaded, database):
+    """B9: A fill leaves the app most of the time, and an edit does not wait for the fill's naps."""
+    fill(preloaded, database, 3000)
+    preloaded.sql("postgres", "ALTER SYSTEM SET profile_cache.fill_share = 2; SELECT pg_reload_conf()")
+    try:
+        preloaded.sql(database, "SELECT profile_cache.invalidate_all()")
+        listed(preloaded, database)
+        wait_for(preloaded, database, "it fills", "SELECT count(*) = 1 FROM profile_cache.epoch_progress WHERE position IS NOT NULL")
+        naps = "SELECT wait_event IS NOT DISTINCT FROM 'Extension' FROM pg_stat_activity WHERE backend_type = 'profile_cache worker'"
+        seen = []
+        for _ in range(40):
+            seen.append(preloaded.sql("postgres", naps))
+            time.sleep(0.02)
+        if seen.count("t") < 25:
+            raise RuntimeError(f"it naps {seen.count('t')} times of 40")
+        preloaded.sql(database, "SELECT profile_cache.invalidate(supabase_user_id) FROM user_profile WHERE id = 7")
+        wait_for(preloaded, database, "a key", "SELECT count(*) FROM profile_cache.pending_key", "0")
+        expect("the fill goes on", preloaded.sql(database, "SELECT stale > 0 FROM profile_cache.status"), "t")
+    finally:
+        preloaded.sql("postgres", "ALTER SYSTEM RESET profile_cache.fill_share; SELECT pg_reload_conf()")
+    fresh(preloaded, database)
+
+
+EXPIRED = "SELECT count(*) FROM user_profile WHERE cached_profile_valid_until <= now() AND profile_cache_updated_at < cached_profile_valid_until"
+
+
+def test_expiry(preloaded, database):
+    """B5: A document that expires is computed anew when its moment has come: one that was there before, and one that a commit
+    has brought, though nobody is connected by then; and many at once."""
+    warm(preloaded, database)
+    wait_for(preloaded, "postgres", "nobody is connected to an idle database", of(database), "0")
+    for users in ("user_id = 7", "user_id BETWEEN 1 AND 250"):
+        preloaded.sql(database, f"UPDATE user_subscription SET status = 'active', current_period_end = now() + interval '3 s' WHERE {users}")
+        ends = "SELECT count(*) > 0 AND bool_and(current_period_end < now()) FROM user_subscription WHERE " + users
+        wait_for(preloaded, database, "their moment", ends)
+        wait_for(preloaded, database, "they are computed anew", EXPIRED, "0")
+        fresh(preloaded, database)
+        wait_for(preloaded, "postgres", "nobody is connected", of(database), "0")
+    # Known from the tables alone, after the server's restart.
+    preloaded.sql(database, "CREATE INDEX ON user_profile (cached_profile_valid_until)")
+    preloaded.sql(database, "UPDATE user_subscription SET current_period_end = now() + interval '9 s' WHERE user_id = 8")
+    preloaded.stop("fast")
+    preloaded.start()
+    wait_for(preloaded, database, "its moment", "SELECT current_period_end < now() FROM user_subscription WHERE user_id = 8")
+    wait_for(preloaded, database, "it is computed anew", EXPIRED, "0")
+    fresh(preloaded, database)
+
+
+def statement(server, sql, database="postgres", limit=60):
+    """How long it takes; raises what it raises."""
+    began = time.monotonic()
+    server.psql(database, "-c", sql, check=True, capture_output=True, timeout=limit)
+    return time.monotonic() - began
+
+
+# A document that takes ten minutes.
+SLOW = """CREATE FUNCTION slow(seconds double precision) RETURNS int IMMUTABLE LANGUAGE internal AS 'pg_sleep';
+CREATE VIEW slowly AS SELECT supabase_user_id, jsonb_build_object('id', id, 'n', slow(600 + 0 * id)) AS document FROM user_profile;
+"""
+SLEEPS = "SELECT count(*) > 0 FROM pg_stat_activity WHERE backend_type = 'profile_cache worker' AND wait_event = 'PgSleep'"
+
+
+def slow(server, database):
+    """The worker computes one document in this database, for ten minutes."""
+    fill(server, database)
+    survive(server, database)
+    server.sql(database, SLOW + "SELECT profile_cache.attach(document => 'slowly');")
+    listed(server, database)
+    wait_for(server, "postgres", "the worker computes", SLEEPS)
+
+
+def test_databases(preloaded, database):
+    """B2, B3: Whoever wants a database for himself gets it while the worker computes there: as a template, under another name, to drop
+    it, with FORCE and without. The worker of another one is in nobody's way."""
+    slow(preloaded, database)
+    for sql in (
+        f"CREATE DATABASE {database}_copy TEMPLATE {database}",
+        f"CREATE DATABASE {database}_file TEMPLATE {database} STRATEGY file_copy",
+        f"DROP DATABASE {database}_copy",
+        f"DROP DATABASE {database}_file WITH (FORCE)",
+        f"ALTER DATABASE {database} SET TABLESPACE pg_default",
+    ):
+        wait_for(preloaded, "postgres", "the worker computes", SLEEPS)
+        took = statement(preloaded, sql)
+        if took > SOON:
+            raise RuntimeError(f"{sql} took {took:.1f} s")
+    wait_for(preloaded, "postgres", "it comes back", SLEEPS)
+    statement(preloaded, f"ALTER DATABASE {database} RENAME TO {database}_2")
+    # Its new name is not in the list.
+    wait_for(preloaded, "postgres", "no worker", WORKERS, "0")
+    listed(preloaded, f"{database}_2")
+    wait_for(preloaded, "postgres", "the worker computes under the new name", SLEEPS)
+    # One that fails, and one that is rolled back: the worker comes back.
+    refused = preloaded.psql("postgres", "-c", f"CREATE DATABASE postgres TEMPLATE {database}_2", capture_output=True)
+    expect("refused", refused.returncode != 0, True)
+    wait_for(preloaded, "postgres", "it comes back", SLEEPS)
+    statement(preloaded, f"BEGIN; ALTER DATABASE {database}_2 RENAME TO x; ROLLBACK")
+    wait_for(preloaded, "postgres", "it comes back", SLEEPS)
+    statement(preloaded, f"DROP DATABASE {database}_2")
+    preloaded.create(database)
+    slow(preloaded, database)
+    statement(preloaded, f"DROP DATABASE {database} WITH (FORCE)")
+    wait_for(preloaded, "postgres", "no worker", WORKERS, "0")
+    preloaded.create(database)
+
+
+def test_not_to_be_connected(preloaded, database):
+    """B8: A database that is not there, has nothing attached or allows no connections takes no worker; template databases are
+    left alone."""
+    preloaded.sql("postgres", "CREATE DATABASE closed TEMPLATE template0;\nALTER DATABASE closed ALLOW_CONNECTIONS false;")
+    began = len(preloaded.log())
+    listed(preloaded, "nowhere", "closed", "template0", database, "postgres")
+    wait_for(preloaded, "postgres", "no worker where nothing is attached", WORKERS, "0")
+    attached(preloaded, database)
+    fresh(preloaded, database)
+    # Opened, and closed while nobody is connected.
+    preloaded.sql("postgres", f"ALTER DATABASE {database} ALLOW_CONNECTIONS false")
+    wait_for(preloaded, "postgres", "nobody", WORKERS, "0")
+    preloaded.sql("postgres", f"ALTER DATABASE {database} ALLOW_CONNECTIONS true")
+    preloaded.sql(database, "SELECT profile_cache.invalidate_all()")
+    fresh(preloaded, database)
+    preloaded.sql("postgres", "DROP DATABASE closed")
+    if "FATAL" in preloaded.log()[began:]:
+        raise RuntimeError(preloaded.log()[began:])
+
+
+def test_detached_under_it(preloaded, database):
+    """B3: detach(), DROP EXTENSION and DROP SCHEMA come through while it computes; and it begins anew when something is attached."""
+    gated(preloaded, database)
+    preloaded.sql(database, "SELECT profile_cache.invalidate_all()")
+    with Gate(preloaded, database) as gate:
+        preloaded.sql(database, "SELECT profile_cache.invalidate_all()")
+        gate.wait()
+        with Session(preloaded, database) as dba:
+            dba.begin("DROP EXTENSION profile_cache CASCADE")
+            gate.session.do("SELECT pg_advisory_unlock(42)")
+            said = dba.end()
+            expect("errors", "ERROR" in said and said, False)
+    expect("extensions", preloaded.sql(database, "SELECT count(*) FROM pg_extension WHERE extname = 'profile_cache'"), 0)
+    wait_for(preloaded, "postgres", "no worker", WORKERS, "0")
+    preloaded.sql(database, "CREATE EXTENSION profile_cache; SELECT profile_cache.attach()")
+    fresh(preloaded, database)
+    preloaded.sql(database, "SELECT profile_cache.invalidate_all()")
+    preloaded.sql(database, "SELECT profile_cache.detach()")
+    wait_for(preloaded, "postgres", "no worker", WORKERS, "0")
+    preloaded.sql(database, "SELECT profile_cache.attach()")
+    fresh(preloaded, database)
+
+
+def test_shutdowns(preloaded, database):
+    """B3: Smart, fast and immediate shutdown end it while it computes; after each it goes on."""
+    slow(preloaded, database)
+    for mode in ("smart", "fast", "immediate"):
+        began = time.monotonic()
+        preloaded.stop(mode)
+        if (took := time.monotonic() - began) > 30:
+            raise RuntimeError(f"a {mode} shutdown takes {took:.0f} s")
+        preloaded.start()
+        wait_for(preloaded, "postgres", "the worker computes", SLEEPS)
+
+
+def test_terminated(preloaded, database):
+    """Whoever is ended comes back: the worker, the launcher. A cancelled step is an error as any other."""
+    gated(preloaded, database)
+    with Gate(preloaded, database) as gate:
+        preloaded.sql(database, "SELECT profile_cache.invalidate_all()")
+        for kind in ("worker", "launcher", "worker"):
+            gate.wait()
+            preloaded.sql("postgres", f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'profile_cache {kind}'")
+            wait_for(preloaded, "postgres", "the launcher", LAUNCHERS, "1")
+        gate.wait()
+        preloaded.sql("postgres", "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE backend_type = 'profile_cache worker'")
+        wait_for(preloaded, database, "status", "SELECT worker ~ '^waiting until .*: SQLSTATE 57014$' FROM profile_cache.status")
+    fresh(preloaded, database, VERIFY)
+
+
+def test_killed(preloaded, database):
+    """SIGKILL of the worker: the server starts anew, and so does it."""
+    slow(preloaded, database)
+    pid = preloaded.sql("postgres", "SELECT pid FROM pg_stat_activity WHERE backend_type = 'profile_cache worker'")
+    subprocess.run(["kill", "-KILL", pid], check=True)
+    for _ in range(600):
+        done = preloaded.psql("postgres", "-Atc", SLEEPS, capture_output=True)
+        if done.stdout.strip() == "t":
+            return
+        time.sleep(0.1)
+    raise RuntimeError("the worker does not come back")
+
+
+def test_too_few_processes(preloaded, database):
+    """B6: Without room for one more process it waits, says so, and begins when there is one."""
+    fill(preloaded, database)
+    preloaded.create("other_" + database, database)
+    preloaded.stop("fast")
+    # The launcher, logical replication's, and one.
+    preloaded.start(max_worker_processes=3)
+    try:
+        preloaded.sql("other_" + database, SLOW + "SELECT profile_cache.attach(document => 'slowly');")
+        listed(preloaded, "other_" + database)
+        wait_for(preloaded, "postgres", "the worker computes", SLEEPS)
+        preloaded.sql(database, "SELECT profile_cache.invalidate_all()")
+        listed(preloaded, "other_" + database, database)
+        says = "SELECT worker LIKE 'no free worker slot%' FROM profile_cache.status"
+        wait_for(preloaded, database, "it says that there is no room", says)
+        preloaded.drop("other_" + database)
+        wait_for(preloaded, database, "everything fresh", FRESH)
+    finally:
+        preloaded.stop("fast")
+        preloaded.start(max_worker_processes=0)
+        status = preloaded.sql(database, STATUS)
+        preloaded.stop("fast")
+        preloaded.start()
+    expect("without a launcher", status.partition(":")[0], "off")
+
+
+def test_standby(preloaded, database):
+    """A standby has none, and reads there say so to nobody; on promotion it begins."""
+    warm(preloaded, database)
+    base = [preloaded.bindir / "pg_basebackup", "-D", preloaded.dir / "standby", "-R", "-X", "stream", "-c", "fast", "--no-sync"]
+    preloaded.run_server_command(*base)
+    preloaded.start("standby", port="5433")
+    standby = Standby(preloaded)
+    try:
+        listed(preloaded)
+        preloaded.sql(database, "SELECT profile_cache.invalidate_all()")
+        wait_for(standby, database, "the change", "SELECT count(*) > 0 FROM profile_cache.pending")
+        expect("wrong", standby.sql(database, WRONG), 0)
+        expect("launchers", standby.sql("postgres", LAUNCHERS), 0)
+        expect("status", standby.sql(database, STATUS).partition(":")[0], "off")
+        standby.sql("postgres", "SELECT pg_promote()")
+        fresh(standby, database)
+    finally:
+        preloaded.stop("fast", "standby")
+
+
+class Standby:
+    """The second server in the folder of another."""
+
+    def __init__(self, server):
+        self.server, self.env = server, dict(server.env, PGPORT="5433")
+
+    def sql(self, database, sql):
+        command = [self.server.bindir / "psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-d", database, "-c", sql]
+        return subprocess.run(command, env=self.env, text=True, capture_output=True, check=True).stdout.strip()
+
+
+def test_binary_upgrade(preloaded, database):
+    """pg_upgrade's own servers have none."""
+    warm(preloaded, database)
+    preloaded.stop("fast")
+    options = " ".join(f"-c {n}='{v}'" for n, v in ({"listen_addresses": "", "unix_socket_directories": preloaded.dir, "port": preloaded.port, "shared_preload_libraries": "profile_cache"} | preloaded.library).items())
+    preloaded.run_server_command(
+        preloaded.bindir / "pg_ctl", "start", "-w", "-D", preloaded.dir / "data", "-l", preloaded.dir / "log", "-o", "-b " + options
+    )
+    try:
+        expect("launchers", preloaded.sql("postgres", LAUNCHERS), 0)
+        expect("status", preloaded.sql(database, STATUS).partition(":")[0], "off")
+    finally:
+        preloaded.stop("fast")
+        preloaded.start()
+    fresh(preloaded, database)
+
+
+def test_synchronous_standby_gone(preloaded, database):
+    """B7: A commit that waits for a synchronous standby that is gone holds up its session alone; the worker goes on."""
+    warm(preloaded, database)
+    preloaded.sql(database, f"ALTER DATABASE {database} SET synchronous_commit = on")
+    preloaded.sql("postgres", "ALTER SYSTEM SET synchronous_standby_names = 'gone'")
+    preloaded.sql("postgres", "SELECT pg_reload_conf()")
+    try:
+        # The session's own commits do not wait, so that the test goes on.
+        change = "SET synchronous_commit = off; UPDATE role SET permissions = '[1]' WHERE name = 'member'"
+        preloaded.sql(database, change)
+        wait_for(preloaded, database, "everything fresh", FRESH)
+        with Session(preloaded, database) as waits:
+            waits.begin("UPDATE role SET permissions = '[2]' WHERE name = 'member'")
+            wait_for(preloaded, "postgres", "a commit that waits", "SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event = 'SyncRep'")
+            # Another row, as that one is locked until then.
+            preloaded.sql(database, "SET synchronous_commit = off; UPDATE subscription_plan SET display_name = display_name || '!'")
+            wait_for(preloaded, database, "everything else is fresh", FRESH)
+            preloaded.sql("postgres", "ALTER SYSTEM RESET synchronous_standby_names")
+            preloaded.sql("postgres", "SELECT pg_reload_conf()")
+            waits.end()
+    finally:
+        preloaded.sql("postgres", "ALTER SYSTEM RESET synchronous_standby_names")
+        preloaded.sql("postgres", "SELECT pg_reload_conf()")
+    fresh(preloaded, database)
+
+
+def test_view_raises(preloaded, database):
+    """B6: A view that raises for some profiles keeps nobody else from being refreshed; what cannot be refreshed at all is tried
+    again after a pause that grows, and status says so."""
+    warm(preloaded, database)
+    preloaded.sql(
+        database,
+        """CREATE VIEW fails AS SELECT supabase_user_id, jsonb_build_object('n', 1 / nullif(id - 7, -7)) AS document FROM user_profile;
+        SELECT profile_cache.attach(document => 'fails');""",
+    )
+    wait_for(preloaded, database, "all but one", "SELECT stale = 1 AND failures = 1 AND pending_epochs = 0 FROM profile_cache.status")
+    expect("failures", preloaded.sql(database, "SELECT string_agg(sqlstate, ' ') FROM profile_cache.failure"), "22012")
+    # Its next attempt is known, and nobody waits for it there.
+    wait_for(preloaded, "postgres", "nobody is connected", WORKERS, "0")
+    preloaded.sql(database, "CREATE OR REPLACE VIEW fails AS SELECT supabase_user_id, jsonb_build_object('n', 1) AS document FROM user_profile")
+    fresh(preloaded, database, VERIFY)
+    # Where everything fails: one line in the log, and one in status.
+    log = len(preloaded.log())
+    preloaded.sql(database, "ALTER TABLE profile_cache.last_refresh RENAME COLUMN looked_to TO nowhere")
+    preloaded.sql(database, "SELECT profile_cache.invalidate_all()")
+    says = "SELECT worker ~ '^waiting until .*: SQLSTATE 42703$' FROM profile_cache.status"
+    wait_for(preloaded, database, "it says what is wrong", says)
+    again = "SELECT worker ~ '^(waiting until .*: SQLSTATE 42703|starting|refreshing)$' FROM profile_cache.status"
+    for _ in range(20):
+        expect("it tries again", preloaded.sql(database, again), "t")
+        time.sleep(0.1)
+    preloaded.sql(database, "ALTER TABLE profile_cache.last_refresh RENAME COLUMN nowhere TO looked_to")
+    fresh(preloaded, database, VERIFY)
+    expect("lines in the log", preloaded.log()[log:].count("profile_cache worker: "), 1)
+
+
+def test_settings_of_others(preloaded, database):
+    """B7: What a database, a role or the configuration sets for sessions does not concern it: timeouts, isolation, read only, a
+    search_path with other people's functions."""
+    fill(preloaded, database)
+    preloaded.sql(
+        database,
+        f"""CREATE SCHEMA theirs;
+        CREATE FUNCTION theirs.now() RETURNS timestamptz LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''theirs''; END';
+        CREATE FUNCTION theirs.eq(uuid, uuid) RETURNS boolean LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''theirs''; END';
+        CREATE OPERATOR theirs.= (LEFTARG = uuid, RIGHTARG = uuid, FUNCTION = theirs.eq);
+        ALTER DATABASE {database} SET search_path = theirs, pg_catalog;
+        ALTER DATABASE {database} SET statement_timeout = 1;
+        ALTER ROLE ALL SET lock_timeout = 1;
+        ALTER ROLE postgres SET default_transaction_isolation = 'serializable';
+        ALTER DATABASE {database} SET default_transaction_read_only = on;
+        ALTER ROLE postgres IN DATABASE {database} SET idle_in_transaction_session_timeout = 1;
+        ALTER ROLE postgres IN DATABASE {database} SET session_replication_role = replica;""",
+    )
+    try:
+        plain = "SET statement_timeout = 0; SET search_path = public; SET default_transaction_read_only = off; SET lock_timeout = 0;\n"
+        preloaded.sql(database, plain + "SELECT profile_cache.invalidate_all()")
+        listed(preloaded, database)
+        wait_for(preloaded, database, "everything fresh", plain + FRESH)
+    finally:
+        preloaded.sql("postgres", "ALTER ROLE ALL RESET ALL; ALTER ROLE postgres RESET ALL")
+    expect("wrong", preloaded.sql(database, plain + WRONG), 0)
+
+
+def test_other_layout(preloaded, database):
+    """B6: SQL objects that this library does not know, as after an update of the extension beside a library that is still loaded:
+    the worker waits, and status says so."""
+    warm(preloaded, database)
+    layout = preloaded.sql(database, "SELECT pg_get_functiondef('profile_cache.layout'::regproc)")
+    number = re.search(r"SELECT (\d+)|RETURN (\d+)", layout)
+    newer = layout.replace(number[0], number[0].replace(number[1] or number[2], "999"))
+    preloaded.sql(database, "SELECT profile_cache.invalidate_all()")
+    preloaded.sql(database, newer)
+    wait_for(preloaded, "postgres", "nobody is connected", WORKERS, "0")
+    preloaded.sql(database, layout)
+    preloaded.sql(database, "SELECT profile_cache.invalidate_all()")
+    fresh(preloaded, database)
+
+
+def test_reload(preloaded, database):
+    """SIGHUP: the list is read anew while it is there, a database that is no longer in it is left, and one step's time is another."""
+    warm(preloaded, database)
+    preloaded.sql(database, "UPDATE role SET permissions = '[1]' WHERE name = 'member'")
+    listed(preloaded)
+    wait_for(preloaded, "postgres", "no worker", WORKERS, "0")
+    says = "off: this database is not in profile_cache.databases"
+    wait_for(preloaded, database, "status", STATUS, says)
+    preloaded.sql(database, "UPDATE role SET permissions = '[2]' WHERE name = 'member'")
+    listed(preloaded, "postgres", database)
+    fresh(preloaded, database)
+
+
+def test_beside_refresh(preloaded, database):
+    """Beside CALL refresh() and an idle writer: what has to wait is tried again by itself."""
+    warm(preloaded, database)
+    with Session(preloaded, database) as writer:
+        writer.do("BEGIN; UPDATE user_profile SET phone = '1' WHERE id = 1")
+        preloaded.sql(database, "UPDATE role SET permissions = '[5]' WHERE name = 'member'")
+        preloaded.sql(database, "SELECT profile_cache.invalidate(supabase_user_id) FROM user_profile WHERE id = 1")
+        preloaded.sql(database, "CALL profile_cache.refresh()")
+        wait_for(preloaded, database, "it says that others are in the way", "SELECT worker LIKE 'waiting until %: others are in the way' FROM profile_cache.status")
+        writer.do("COMMIT")
+    fresh(preloaded, database)
