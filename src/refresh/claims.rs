@@ -24,17 +24,25 @@ pub(super) fn there() -> bool {
 
 /// Adds keys of a pass, which are in their order and behind all that were added before. How many claims that makes.
 pub(super) fn add(pass: &Uuid, keys: &[Uuid]) -> usize {
-    let _us = as_ourselves();
-    for keys in keys.chunks(SIZE) {
-        // A long list is no more in memory than its rows are.
-        scratch(|| {
-            spi::run(
-                "INSERT INTO profile_cache.claim (pass, up_to, keys) VALUES ($1, $2, $3)",
-                &[Arg::uuid(Some(pass)), Arg::uuid(keys.last()), Arg::uuids(keys)],
-            )
-        });
+    let number = keys.len().div_ceil(SIZE);
+    if number == 0 {
+        return 0;
     }
-    keys.len().div_ceil(SIZE)
+    let _us = as_ourselves();
+    // A long list is no more in memory than its rows are.
+    scratch(|| {
+        spi::run(
+            "INSERT INTO profile_cache.claim (pass, up_to, keys) SELECT $1, c.keys[cardinality(c.keys)], c.keys \
+             FROM generate_series(1, $3::int4) AS n, LATERAL (SELECT $2[(n - 1) * $4::int4 + 1:n * $4::int4] AS keys) AS c",
+            &[
+                Arg::uuid(Some(pass)),
+                Arg::uuids(keys),
+                Arg::int8(Some(number as i64)),
+                Arg::int8(Some(SIZE as i64)),
+            ],
+        )
+    });
+    number
 }
 
 /// How many there are of a pass, whoever has them in hand, from the one with `from` on; no more than are kept ahead.
