@@ -457,8 +457,8 @@ def test_binary_upgrade(preloaded, database):
 
 def test_synchronous_standby_gone(preloaded, database):
     """B7: A commit that waits for a synchronous standby that is gone holds up its session alone; the worker goes on."""
+    preloaded.sql("postgres", f"ALTER DATABASE {database} SET synchronous_commit = on")
     warm(preloaded, database)
-    preloaded.sql(database, f"ALTER DATABASE {database} SET synchronous_commit = on")
     preloaded.sql("postgres", "ALTER SYSTEM SET synchronous_standby_names = 'gone'")
     preloaded.sql("postgres", "SELECT pg_reload_conf()")
     try:
@@ -529,14 +529,15 @@ def test_settings_of_others(preloaded, database):
         ALTER ROLE postgres IN DATABASE {database} SET idle_in_transaction_session_timeout = 1;
         ALTER ROLE postgres IN DATABASE {database} SET session_replication_role = replica;""",
     )
+    # The sessions of this test set it off, before anything is run in them.
+    preloaded.env["PGOPTIONS"] = "-c statement_timeout=0 -c lock_timeout=0 -c default_transaction_read_only=off -c search_path=public"
     try:
-        plain = "SET statement_timeout = 0; SET search_path = public; SET default_transaction_read_only = off; SET lock_timeout = 0;\n"
-        preloaded.sql(database, plain + "SELECT profile_cache.invalidate_all()")
+        preloaded.sql(database, "SELECT profile_cache.invalidate_all()")
         listed(preloaded, database)
-        wait_for(preloaded, database, "everything fresh", plain + FRESH)
+        fresh(preloaded, database)
     finally:
         preloaded.sql("postgres", "ALTER ROLE ALL RESET ALL; ALTER ROLE postgres RESET ALL")
-    expect("wrong", preloaded.sql(database, plain + WRONG), 0)
+        del preloaded.env["PGOPTIONS"]
 
 
 def test_other_layout(preloaded, database):
