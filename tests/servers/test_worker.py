@@ -165,10 +165,17 @@ def test_fills(preloaded, database):
     preloaded.sql("postgres", "DROP DATABASE \"restored, \"\"by\"\" it\"")
 
 
+def slowly(server, share):
+    """It fills in many small steps, with this share of its time; None: as ever."""
+    for name, value in (("batch_ms", 10), ("fill_share", share)):
+        server.sql("postgres", f"ALTER SYSTEM SET profile_cache.{name} = {value}" if share else f"ALTER SYSTEM RESET profile_cache.{name}")
+    server.sql("postgres", "SELECT pg_reload_conf()")
+
+
 def test_missed(preloaded, database):
     """B4: What a reader had to compute comes first: a profile is stored while the pass is far from it."""
     fill(preloaded, database, 3000)
-    preloaded.sql("postgres", "ALTER SYSTEM SET profile_cache.fill_share = 1; SELECT pg_reload_conf()")
+    slowly(preloaded, 1)
     try:
         last = preloaded.sql(database, "SELECT max(supabase_user_id::text) FROM user_profile")
         preloaded.sql(database, "SELECT profile_cache.invalidate_all()")
@@ -182,14 +189,14 @@ def test_missed(preloaded, database):
         # What nobody has is nobody's.
         preloaded.sql(database, "SELECT get_profile(gen_random_uuid())")
     finally:
-        preloaded.sql("postgres", "ALTER SYSTEM RESET profile_cache.fill_share; SELECT pg_reload_conf()")
+        slowly(preloaded, None)
     fresh(preloaded, database)
 
 
 def test_paced(preloaded, database):
     """B9: A fill leaves the app most of the time, and an edit does not wait for the fill's naps."""
     fill(preloaded, database, 3000)
-    preloaded.sql("postgres", "ALTER SYSTEM SET profile_cache.fill_share = 2; SELECT pg_reload_conf()")
+    slowly(preloaded, 2)
     try:
         preloaded.sql(database, "SELECT profile_cache.invalidate_all()")
         listed(preloaded, database)
@@ -205,7 +212,7 @@ def test_paced(preloaded, database):
         wait_for(preloaded, database, "a key", "SELECT count(*) FROM profile_cache.pending_key", "0")
         expect("the fill goes on", preloaded.sql(database, "SELECT stale > 0 FROM profile_cache.status"), "t")
     finally:
-        preloaded.sql("postgres", "ALTER SYSTEM RESET profile_cache.fill_share; SELECT pg_reload_conf()")
+        slowly(preloaded, None)
     fresh(preloaded, database)
 
 
