@@ -2,6 +2,8 @@
 //!
 //! Invariant: the statement itself is called as if this were not here. No frame of ours that would catch its error lies around
 //! it, so that this reaches the client with all its fields.
+//!
+//! Rules: B1, B2.
 
 use super::Oid;
 use pgrx::{PgList, pg_guard, pg_sys};

@@ -148,7 +148,7 @@ def test_commit_prepared(preloaded, database):
 
 
 def test_fills(preloaded, database):
-    """After attach and after a restore it fills without being asked, and a database that comes later is found."""
+    """B1: After attach and after a restore it fills without being asked, and a database that comes later is found."""
     preloaded.drop(database)
     listed(preloaded, database, "restored, \"by\" it")
     preloaded.create(database)
@@ -329,7 +329,7 @@ def test_not_to_be_connected(preloaded, database):
 
 
 def test_detached_under_it(preloaded, database):
-    """B3: detach(), DROP EXTENSION and DROP SCHEMA come through while it computes; and it begins anew when something is attached."""
+    """B2: DROP EXTENSION comes through while it computes, and detach() beside it; and it begins anew when something is attached."""
     gated(preloaded, database)
     preloaded.sql(database, "SELECT profile_cache.invalidate_all()")
     with Gate(preloaded, database) as gate:
@@ -361,7 +361,7 @@ def test_shutdowns(preloaded, database):
 
 
 def test_terminated(preloaded, database):
-    """Whoever is ended comes back: the worker, the launcher. A cancelled step is an error as any other."""
+    """B3: Whoever is ended comes back: the worker, the launcher. A cancelled step is an error as any other."""
     gated(preloaded, database)
     with Gate(preloaded, database) as gate:
         preloaded.sql(database, "SELECT profile_cache.invalidate_all()")
@@ -488,7 +488,7 @@ def test_synchronous_standby_gone(preloaded, database):
     fresh(preloaded, database)
 
 
-def test_view_raises(preloaded, database):
+def test_failing_view(preloaded, database):
     """B6: A view that raises for some profiles keeps nobody else from being refreshed; what cannot be refreshed at all is tried
     again after a pause that grows, and status says so."""
     warm(preloaded, database)
@@ -576,7 +576,7 @@ def test_reload(preloaded, database):
 
 
 def test_beside_refresh(preloaded, database):
-    """Beside CALL refresh() and an idle writer: what has to wait is tried again by itself."""
+    """B6: Beside CALL refresh() and an idle writer: what has to wait is tried again by itself."""
     warm(preloaded, database)
     with Session(preloaded, database) as writer:
         writer.do("BEGIN; UPDATE user_profile SET phone = '1' WHERE id = 1")
