@@ -2,6 +2,8 @@
 //!
 //! Invariant: SIGTERM cancels what a process does and lets it end by itself, with exit code 0 for a worker; every wait ends
 //! with the server, and what the server asks of all processes meanwhile (a barrier, invalidations, a reload) is done there.
+//!
+//! Rules: B3, B7, B8.
 
 use super::shared::wake_myself;
 use super::spi::ActiveSnapshot;

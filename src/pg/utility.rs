@@ -2,6 +2,8 @@
 //!
 //! Invariant: the statement itself is called as if this were not here. No frame of ours that would catch its error lies around
 //! it, so that this reaches the client with all its fields.
+//!
+//! Rules: B1, B2.
 
 use super::Oid;
 use pgrx::{PgList, pg_guard, pg_sys};
@@ -140,10 +142,30 @@ unsafe extern "C-unwind" fn begins(statement: *mut pg_sys::PlannedStmt) {
     let Some(name) = name.filter(|name| !name.is_null()) else { return };
     // SAFETY: a catalog look-up inside the statement's transaction, by a C string of its tree.
     let database = unsafe { pg_sys::get_database_oid(name, true) };
-    if database != Oid::INVALID {
+    // SAFETY: a statement with a tag; asks the catalogs.
+    if database != Oid::INVALID && unsafe { may_have((*(*statement).utilityStmt).type_, database) }
+    {
         (statements.alone)(database);
     }
     (statements.databases)();
+}
+
+/// Whether the current user may run a statement of this kind at all: nobody else has others leave.
+///
+/// # Safety
+/// Inside a transaction.
+unsafe fn may_have(kind: pg_sys::NodeTag, database: Oid) -> bool {
+    // SAFETY: catalog look-ups.
+    unsafe {
+        if kind == pg_sys::NodeTag::T_CreatedbStmt {
+            return pg_sys::have_createdb_privilege();
+        }
+        let user = pg_sys::GetUserId();
+        #[cfg(feature = "pg15")]
+        return pg_sys::pg_database_ownercheck(database, user);
+        #[cfg(not(feature = "pg15"))]
+        pg_sys::object_ownercheck(pg_sys::DatabaseRelationId, database, user)
+    }
 }
 
 /// Whether a statement drops or updates this extension.

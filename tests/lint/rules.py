@@ -84,7 +84,7 @@ def head_of(test):
             return "\n".join(lines)
     for path in sorted([*(ROOT / "tests").glob("server*.py"), *(ROOT / "tests").glob("server*/*.py")]):
         found = re.search(
-            rf"(?:^[ \t]*#.*\n|^@.*\n)*^(?:async )?def (?:test_)?{re.escape(test)}\(.*?:\n(?:[ \t]+(\"\"\".*?\"\"\"|#.*\n))?",
+            rf"(?:^[ \t]*#[^\n]*\n|^@[^\n]*\n)*^(?:async )?def (?:test_)?{re.escape(test)}\(.*?:\n(?:[ \t]+(\"\"\".*?\"\"\"|#[^\n]*\n))?",
             path.read_text(), re.M | re.S,
         )  # fmt: skip
         if found:
