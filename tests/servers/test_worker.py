@@ -200,7 +200,7 @@ def test_paced(preloaded, database):
     try:
         preloaded.sql(database, "SELECT profile_cache.invalidate_all()")
         listed(preloaded, database)
-        wait_for(preloaded, database, "it fills", "SELECT count(*) = 1 FROM profile_cache.epoch_progress WHERE position IS NOT NULL")
+        wait_for(preloaded, database, "it fills", "SELECT count(*) = 1 FROM profile_cache.epoch_progress WHERE running AND listed IS NOT NULL")
         naps = "SELECT wait_event IS NOT DISTINCT FROM 'Extension' FROM pg_stat_activity WHERE backend_type = 'profile_cache worker'"
         seen = []
         for _ in range(40):
