@@ -1,6 +1,7 @@
 //! The settings, as `SHOW` and `postgresql.conf` know them.
 
 use crate::pg::guard;
+use crate::pg::shared::HELPERS;
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting};
 use std::ffi::CString;
 
@@ -9,6 +10,7 @@ static NOTIFY: GucSetting<bool> = GucSetting::<bool>::new(false);
 static MAX_IMMEDIATE: GucSetting<i32> = GucSetting::<i32>::new(1000);
 static DATABASES: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 static BATCH_MS: GucSetting<i32> = GucSetting::<i32>::new(100);
+static REFRESH_WORKERS: GucSetting<i32> = GucSetting::<i32>::new(1);
 static FILL_SHARE: GucSetting<i32> = GucSetting::<i32>::new(50);
 
 /// Registers the settings; once, from `_PG_init`.
@@ -59,6 +61,16 @@ pub fn define() {
         GucFlags::UNIT_MS,
     );
     GucRegistry::define_int_guc(
+        c"profile_cache.refresh_workers",
+        c"How many background workers refresh one database where there is much to do.",
+        c"Each takes one of max_worker_processes while it works.",
+        &REFRESH_WORKERS,
+        1,
+        HELPERS as i32 + 1,
+        GucContext::Sighup,
+        GucFlags::default(),
+    );
+    GucRegistry::define_int_guc(
         c"profile_cache.fill_share",
         c"Percentage of its time that the background worker spends on filling.",
         c"Filling is computing what has never been computed, or everybody anew. What an edit concerns, and what is read, does not wait.",
@@ -68,6 +80,11 @@ pub fn define() {
         GucContext::Sighup,
         GucFlags::default(),
     );
+}
+
+/// `profile_cache.refresh_workers`, in processes.
+pub fn refresh_workers() -> usize {
+    usize::try_from(REFRESH_WORKERS.get()).unwrap_or(1)
 }
 
 /// `profile_cache.databases`, where it is not empty.

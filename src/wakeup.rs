@@ -55,7 +55,7 @@ pub fn wake() {
     let Some(board) = board() else { return };
     match board.mine() {
         // It does not wake itself: what it leaves pending would be begun anew for ever.
-        Some(slot) if slot.worker.is_me() => {}
+        Some(slot) if slot.is_mine() => {}
         Some(slot) => {
             if !slot.wanted.swap(true, SeqCst) {
                 call(board, slot);
@@ -82,7 +82,7 @@ pub fn expires(at: i64) {
         && at < slot.next_at.load(SeqCst)
         && at > xact::clock()
         && at < slot.next_at.fetch_min(at, SeqCst)
-        && !slot.worker.is_me()
+        && !slot.is_mine()
     {
         call(board, slot);
     }
@@ -125,7 +125,7 @@ pub fn let_go(database: Oid) {
     let Some(slot) = board().and_then(|board| board.of(database)) else { return };
     let until = xact::clock() + ALONE;
     slot.let_go_until.store(until, SeqCst);
-    slot.worker.terminate();
+    slot.terminate();
     ALONE_WITH.set(Some((database, until)));
 }
 

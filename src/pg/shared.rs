@@ -12,6 +12,8 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicPtr, AtomicU32, 
 
 /// How many databases there is place for.
 pub const SLOTS: usize = 16;
+/// How many processes a database may have beside its worker.
+pub const HELPERS: usize = 7;
 /// How many keys a slot holds.
 pub const PLACES: usize = 1024;
 
@@ -37,6 +39,8 @@ pub struct Process {
 pub struct Slot {
     database: AtomicU32,
     pub worker: Process,
+    /// Those that share its work while there is much of it.
+    pub helpers: [Process; HELPERS],
     /// Something has been made pending, or is left to do.
     pub wanted: AtomicBool,
     /// When there will be something to do, as far as is known.
@@ -155,7 +159,7 @@ impl Process {
     }
 
     /// Has it end, whatever it does, as PostgreSQL has an autovacuum worker end that is in the way.
-    pub fn terminate(&self) {
+    fn terminate(&self) {
         let pid = self.pid.load(SeqCst);
         // SAFETY: asks for the process of that number, which is one of the server's; SIGTERM is what any of them ends by.
         unsafe {
@@ -213,10 +217,24 @@ impl Slot {
         self.database.store(database.to_u32(), SeqCst);
     }
 
-    /// It is free. A worker that is still there leaves.
+    /// It is free. Whoever is still there leaves.
     pub fn free(&self) {
         self.database.store(0, SeqCst);
-        self.worker.terminate();
+        self.terminate();
+    }
+
+    fn processes(&self) -> impl Iterator<Item = &Process> {
+        std::iter::once(&self.worker).chain(&self.helpers)
+    }
+
+    /// Has its worker and those that help it end.
+    pub fn terminate(&self) {
+        self.processes().for_each(Process::terminate);
+    }
+
+    /// Whether this process is one of them.
+    pub fn is_mine(&self) -> bool {
+        self.processes().any(Process::is_me)
     }
 
     /// Notes a key, each at its own place, so that one that is noted a thousand times is there once, and nobody waits for

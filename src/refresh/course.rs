@@ -41,6 +41,9 @@ pub struct Course {
     /// The last step was one of a pass over everybody, or of what has expired, and nothing else waits.
     #[serde(skip)]
     pub(super) filling: bool,
+    /// The last step has listed more than one session's work.
+    #[serde(skip)]
+    pub(super) shared: bool,
 }
 
 /// With how many profiles it begins.
@@ -64,6 +67,11 @@ impl Course {
         }
         self.nap = now - self.idle < PATIENCE;
         self.nap
+    }
+
+    /// Whether others would find something to do now.
+    pub fn is_shared(&self) -> bool {
+        self.shared
     }
 
     /// Whether the last step can be followed by a rest: nothing that somebody has changed waits for the next one.

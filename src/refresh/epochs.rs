@@ -204,8 +204,12 @@ fn pass(a: &Attached, d: &EpochProgress, course: &mut Course, most: i32) -> Opti
         (added, all) = list(a, d, &pass);
         // Others may take them when this has been committed. One alone is no use to them.
         if added > 1 {
+            course.shared = true;
             return Some(0);
         }
+    } else {
+        // More than one claim was there, or there is more to be listed.
+        course.shared = true;
     }
     let stored = take(a, &pass, course, most);
     if !all {

@@ -98,7 +98,7 @@ impl Done {
 /// All that one transaction of a refresh does; the caller commits after it. Whose turn is next, and how many documents
 /// were stored. The course says where to go on.
 pub fn transaction(phase: Phase, course: &mut Course, most: i32) -> (Phase, u64) {
-    course.filling = false;
+    (course.filling, course.shared) = (false, false);
     if std::mem::take(&mut course.nap) {
         xact::sleep(NAP);
     }

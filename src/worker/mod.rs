@@ -5,7 +5,7 @@
 //! the guards that everybody's SQL of ours runs in. Between two of them it can be told to leave, and in one of them it can be
 //! cancelled; either way nothing is lost, and what is left is written in its slot as wanted.
 //!
-//! Rules: B1, B2, B3, B5, B6, B7, B9.
+//! Rules: B1, B2, B3, B5, B6, B7, B9, B10.
 #![doc = include_str!("README.md")]
 
 mod launcher;
@@ -13,7 +13,7 @@ mod launcher;
 pub use launcher::launcher;
 
 use crate::pg::bgworker::{self, is_terminated, until, wait};
-use crate::pg::shared::{Slot, board};
+use crate::pg::shared::{HELPERS, Process, SLOTS, Slot, board};
 use crate::pg::value::Uuid;
 use crate::pg::xact::{self, Failure};
 use crate::refresh::{self, Course, Left, Phase};
@@ -51,6 +51,9 @@ const NOTHING_THERE: i64 = 600_000_000;
 /// How long whoever waits for a lock of its is left alone with it.
 const MAKE_WAY: i64 = 1_000_000;
 
+/// How long until a helper that is not there is started again.
+const AGAIN: i64 = 1_000_000;
+
 /// Why it leaves.
 enum Leave {
     /// It has been told to, or somebody else needs what it has; the work is not done.
@@ -74,13 +77,20 @@ extern "C-unwind" fn left_slot(_code: i32, number: Datum) {
     }
 }
 
-/// All that the worker of the slot of this number does, from beginning to end.
+/// The number of a process that helps the worker of a slot: `nth` from 1 on.
+fn helper_number(slot: usize, nth: usize) -> usize {
+    slot + SLOTS * nth
+}
+
+/// All that the process of this number does, from beginning to end: a slot's worker, or one that helps it.
 pub fn worker(number: usize) {
+    if number >= SLOTS {
+        return helper(number);
+    }
     let Some(slot) = board().and_then(|board| board.slots.get(number)) else { return };
     let Some(database) = slot.database().filter(|_| slot.worker.enter()) else { return };
     bgworker::at_exit(left_slot, number);
-    let mut worker =
-        Worker { slot, database, waits: 0, hot: Course::default(), vain: 0, hot_after: 0 };
+    let mut worker = Worker::new(number, slot, database);
     if worker.is_to_leave() {
         return worker.leave(Leave::Told);
     }
@@ -100,7 +110,40 @@ pub fn worker(number: usize) {
     worker.leave(why);
 }
 
+#[pgrx::pg_guard]
+extern "C-unwind" fn helper_left(_code: i32, number: Datum) {
+    if let Some(process) = helper_of(number.value()) {
+        process.leave();
+    }
+}
+
+fn helper_of(number: usize) -> Option<&'static Process> {
+    board()?.slots.get(number % SLOTS)?.helpers.get((number / SLOTS).checked_sub(1)?)
+}
+
+/// All that a helper does: a share of the refresh that is under way, for as long as there is any.
+fn helper(number: usize) {
+    let Some(slot) = board().and_then(|board| board.slots.get(number % SLOTS)) else { return };
+    let Some(process) = helper_of(number) else { return };
+    let Some(database) = slot.database().filter(|_| process.enter()) else { return };
+    bgworker::at_exit(helper_left, number);
+    let worker = Worker::new(number % SLOTS, slot, database);
+    if worker.is_to_leave() {
+        return;
+    }
+    bgworker::connect(Some(database));
+    bgworker::set(&SETTINGS);
+    if let Err(Leave::Failed(failure)) = worker.help() {
+        // The worker meets the same error, or another one, and counts.
+        let code = xact::sqlstate_number(&failure.sqlstate);
+        if slot.sqlstate.swap(code, SeqCst) != code {
+            failure.log("profile_cache worker");
+        }
+    }
+}
+
 struct Worker {
+    number: usize,
     slot: &'static Slot,
     database: crate::pg::Oid,
     /// How many refreshes in a row have left something pending.
@@ -109,9 +152,57 @@ struct Worker {
     hot: Course,
     vain: u32,
     hot_after: i64,
+    /// When each of its helpers was last started.
+    helped_at: [i64; HELPERS],
 }
 
 impl Worker {
+    fn new(number: usize, slot: &'static Slot, database: crate::pg::Oid) -> Worker {
+        Worker {
+            number,
+            slot,
+            database,
+            waits: 0,
+            hot: Course::default(),
+            vain: 0,
+            hot_after: 0,
+            helped_at: [0; HELPERS],
+        }
+    }
+
+    /// Has others come who share the work, as many as `profile_cache.refresh_workers` allows and the server has room for.
+    fn call_helpers(&mut self) {
+        let now = xact::clock();
+        let helpers = self.slot.helpers.iter().zip(&mut self.helped_at).enumerate();
+        for (i, (process, at)) in helpers.take(settings::refresh_workers() - 1) {
+            if !process.is_there() && now - *at > AGAIN {
+                *at = now;
+                let name = format!("profile_cache helper {} for database {}", i + 1, self.database);
+                // Where there is no room the worker does it alone.
+                let _ = bgworker::start(helper_number(self.number, i + 1), &name);
+            }
+        }
+    }
+
+    /// A share of what is listed by the refresh under way, as long as there is any.
+    fn help(&self) -> Result<(), Leave> {
+        let (mut phase, mut course) = (Phase::Help, Course::default());
+        while phase != Phase::Done {
+            let step = || refresh::transaction(phase, &mut course, MOST).0;
+            let began = xact::clock();
+            phase = self.transaction(c"profile_cache: helps to refresh", step)?;
+            let rest = share(xact::clock() - began, settings::fill_share());
+            if course.is_filling() && rest > 0 {
+                let end = xact::clock() + rest.min(2_000_000);
+                while xact::clock() < end {
+                    self.look_up()?;
+                    wait(Some(until(end)));
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Whether it has been told to leave: by SIGTERM, by a statement that wants the database for itself, or since the database
     /// is no longer in the list.
     fn is_to_leave(&self) -> bool {
@@ -161,6 +252,9 @@ impl Worker {
                 return Err(Leave::Told);
             };
             phase = next;
+            if course.is_shared() {
+                self.call_helpers();
+            }
             if course.is_filling() {
                 owed += share(xact::clock() - step_began, settings::fill_share());
                 owed = self.nap(owed)?;

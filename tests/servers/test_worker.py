@@ -216,6 +216,27 @@ def test_paced(preloaded, database):
     fresh(preloaded, database)
 
 
+def test_helpers(preloaded, database):
+    """B10: Two workers share a fill, no more than the setting says; both leave when somebody wants the database, and when there
+    is nothing left."""
+    fill(preloaded, database, 3000)
+    slowly(preloaded, 10)
+    preloaded.sql("postgres", "ALTER SYSTEM SET profile_cache.refresh_workers = 2;\nSELECT pg_reload_conf()")
+    try:
+        preloaded.sql(database, "SELECT profile_cache.invalidate_all()")
+        listed(preloaded, database)
+        wait_for(preloaded, "postgres", "two workers", of(database), "2")
+        preloaded.sql("postgres", f"ALTER DATABASE {database} RENAME TO {database}_2")
+        preloaded.sql("postgres", f"ALTER DATABASE {database}_2 RENAME TO {database}")
+        wait_for(preloaded, "postgres", "two workers again", of(database), "2")
+        expect("pending", preloaded.sql(database, "SELECT count(*) > 0 FROM profile_cache.pending_epoch"), "t")
+    finally:
+        slowly(preloaded, None)
+        preloaded.sql("postgres", "ALTER SYSTEM RESET profile_cache.refresh_workers;\nSELECT pg_reload_conf()")
+    fresh(preloaded, database)
+    wait_for(preloaded, "postgres", "nobody is connected to an idle database", of(database), "0")
+
+
 EXPIRED = "SELECT count(*) FROM user_profile WHERE cached_profile_valid_until <= now() AND profile_cache_updated_at < cached_profile_valid_until"
 
 
