@@ -1,6 +1,9 @@
 -- From 0.1.0 to 0.2.0. The tables are only added to, so that sessions that have loaded the library of 0.1.0 go on. What they
 -- know of a pass under way (running, position) stays true for them: they do once more what the other library has in claims.
 
+-- No step of a refresh is under way, which would go on from this table to one of those below.
+LOCK TABLE profile_cache.epoch_progress IN SHARE UPDATE EXCLUSIVE MODE;
+
 COMMENT ON TABLE profile_cache.failure IS 'profiles whose document could not be computed or written, so that reads use the view until it can';
 
 ALTER TABLE profile_cache.pending_epoch ADD COLUMN definition pg_catalog.int8;

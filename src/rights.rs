@@ -106,7 +106,8 @@ pub enum Revoke {
     /// From everybody, whom default privileges may have given it.
     All,
     /// From those to whom this function has given it, and who own neither the extension nor the tables
-    /// any more. What a superuser has granted to others, he has granted knowingly.
+    /// any more. What a superuser has granted to others, he has granted knowingly; but for what lets them write our tables or
+    /// put triggers on them, which nobody is to have, since what we write runs them as the extension's owner.
     FormerOwners,
 }
 
@@ -135,7 +136,7 @@ pub fn set(tables_owner: Option<Oid>, revoke: Revoke) {
 }
 
 /// $1: the tables' owner. A row where set_rights() is granted to whom it should be, and our triggers to the
-/// tables' owner, and so all else.
+/// tables' owner, and so all else; and nobody may do more with our tables than read them.
 const AS_WANTED: &str = "WITH reader(role) AS (SELECT e.extowner FROM pg_extension AS e WHERE e.extname = 'profile_cache' \
    UNION SELECT $1 WHERE $1 <> 0), \
   given(role) AS (SELECT x.grantee FROM pg_proc AS f CROSS JOIN LATERAL aclexplode(f.proacl) AS x \
@@ -143,7 +144,10 @@ const AS_WANTED: &str = "WITH reader(role) AS (SELECT e.extowner FROM pg_extensi
  SELECT FROM pg_proc AS f WHERE f.oid = 'profile_cache.set_rights'::regproc AND f.proacl IS NOT NULL \
   AND ($1 = 0 OR has_function_privilege($1, 'profile_cache.after_statement()', 'EXECUTE')) \
   AND NOT EXISTS (SELECT r.role FROM reader AS r WHERE r.role <> f.proowner EXCEPT SELECT g.role FROM given AS g) \
-  AND NOT EXISTS (SELECT g.role FROM given AS g EXCEPT SELECT r.role FROM reader AS r)";
+  AND NOT EXISTS (SELECT g.role FROM given AS g EXCEPT SELECT r.role FROM reader AS r) \
+  AND NOT EXISTS (SELECT FROM pg_extension AS e JOIN pg_depend AS d ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid \
+    AND d.deptype = 'e' AND d.classid = 'pg_class'::regclass JOIN pg_class AS c ON c.oid = d.objid CROSS JOIN LATERAL aclexplode(c.relacl) AS x \
+   WHERE e.extname = 'profile_cache' AND x.grantee <> c.relowner AND x.privilege_type <> 'SELECT')";
 
 /// $1: the tables' owner; $2: whether to revoke from all. The statements that make what is granted what is
 /// wanted. Whoever has been granted `set_rights()` is one to whom this has given rights.
@@ -170,7 +174,8 @@ const RIGHTS: &str = "WITH extension AS (SELECT e.oid, e.extowner FROM pg_extens
   given(class, oid, role, privilege) AS (SELECT o.class, o.oid, x.grantee, x.privilege_type \
     FROM object AS o, aclexplode(o.acl) AS x WHERE x.grantee <> o.owner), \
   change(class, oid, role, privilege, gives) AS ( \
-    SELECT g.*, false FROM given AS g WHERE ($2 OR g.role IN (SELECT m.role FROM given AS m JOIN object AS o USING (class, oid) WHERE o.bare = 'set_rights' \
+    SELECT g.*, false FROM given AS g JOIN object AS o USING (class, oid) WHERE ($2 OR o.kind = 'TABLE' AND g.privilege <> 'SELECT' \
+      OR g.role IN (SELECT m.role FROM given AS m JOIN object AS o USING (class, oid) WHERE o.bare = 'set_rights' \
       EXCEPT SELECT r.role FROM reader AS r)) AND (g.class, g.oid, g.role, g.privilege) NOT IN (SELECT w.* FROM wanted AS w) \
     UNION ALL SELECT w.*, true FROM wanted AS w JOIN object AS o USING (class, oid) \
      WHERE w.role <> o.owner AND (w.class, w.oid, w.role, w.privilege) NOT IN (SELECT g.* FROM given AS g)) \

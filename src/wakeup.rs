@@ -12,7 +12,7 @@ use crate::pg::shared::{Board, Slot, board};
 use crate::pg::value::Uuid;
 use crate::pg::{Oid, xact};
 use crate::settings;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::sync::atomic::Ordering::SeqCst;
 
 /// What a worker does, as its slot says.
@@ -95,11 +95,11 @@ fn call(board: &Board, slot: &Slot) {
     }
 }
 
-/// The launcher is to look whether there is a database now that has been missing; once a second, for what is not in its list
-/// may ask again and again.
+/// The launcher is to look whether there is a database now that has been missing; every ten seconds at most, for what is not in
+/// its list may ask again and again.
 fn ask(board: &Board) {
     let now = xact::clock();
-    if now - board.asked_at.load(SeqCst) > 1_000_000 && settings::databases().is_some() {
+    if now - board.asked_at.load(SeqCst) > 10_000_000 && settings::databases().is_some() {
         board.asked_at.store(now, SeqCst);
         look_again(board);
     }
@@ -115,18 +115,21 @@ fn look_again(board: &Board) {
 const ALONE: i64 = 60_000_000;
 
 thread_local! {
-    /// The database that a statement of this transaction wants for itself, and until when; and whether there may be another one.
-    static ALONE_WITH: Cell<Option<(Oid, i64)>> = const { Cell::new(None) };
+    /// The databases that statements of this transaction want for themselves, and until when; and whether there may be another
+    /// one.
+    static ALONE_WITH: RefCell<Vec<(Oid, i64)>> = const { RefCell::new(Vec::new()) };
     static DATABASES: Cell<bool> = const { Cell::new(false) };
 }
 
-/// A statement of this transaction wants nobody connected to a database: its worker leaves, and none begins.
-pub fn let_go(database: Oid) {
-    let Some(slot) = board().and_then(|board| board.of(database)) else { return };
+/// A statement of this transaction wants nobody connected to a database: its worker leaves, and none begins. Who leaves.
+pub fn let_go(database: Oid) -> Vec<i32> {
+    let Some(slot) = board().and_then(|board| board.of(database)) else { return vec![] };
     let until = xact::clock() + ALONE;
     slot.let_go_until.store(until, SeqCst);
+    let pids = slot.pids();
     slot.terminate();
-    ALONE_WITH.set(Some((database, until)));
+    ALONE_WITH.with_borrow_mut(|alone| alone.push((database, until)));
+    pids
 }
 
 /// There may be another database of some name when this transaction has ended.
@@ -138,12 +141,12 @@ pub fn databases_change() {
 pub fn transaction_ended() {
     let alone = ALONE_WITH.take();
     let changed = DATABASES.take();
-    let Some(board) = board().filter(|_| alone.is_some() || changed) else { return };
-    if let Some((database, until)) = alone
-        && let Some(slot) = board.of(database)
-    {
-        // Unless another statement wants the same meanwhile.
-        let _ = slot.let_go_until.compare_exchange(until, 0, SeqCst, SeqCst);
+    let Some(board) = board().filter(|_| !alone.is_empty() || changed) else { return };
+    for (database, until) in alone {
+        if let Some(slot) = board.of(database) {
+            // Unless another statement wants the same meanwhile.
+            let _ = slot.let_go_until.compare_exchange(until, 0, SeqCst, SeqCst);
+        }
     }
     look_again(board);
 }
@@ -165,6 +168,12 @@ pub fn status() -> String {
             }
             _ if !board.launcher.is_there() => {
                 "off: its launcher does not run: is max_worker_processes too low?".into()
+            }
+            _ if board.slots.iter().all(|slot| slot.database().is_some()) => {
+                format!(
+                    "off: no free place: it serves the first {} databases of the list",
+                    board.slots.len()
+                )
             }
             _ => "starting".into(),
         };

@@ -214,8 +214,11 @@ pub fn wait(milliseconds: Option<i64>) {
     interrupts();
 }
 
-/// What the server asks of this process, between two transactions. True where settings have been read anew.
+/// What the server asks of this process, between two transactions. True where settings have been read anew. A cancel is of no
+/// query here, and would be an error that ends the process in the middle of what it has to write down.
 pub fn interrupts() -> bool {
+    // SAFETY: a backend variable.
+    unsafe { pg_sys::QueryCancelPending = 0 };
     crate::error::check_interrupts();
     // SAFETY: outside of a transaction.
     unsafe {

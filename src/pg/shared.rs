@@ -232,6 +232,11 @@ impl Slot {
         self.processes().for_each(Process::terminate);
     }
 
+    /// Their process ids.
+    pub fn pids(&self) -> Vec<i32> {
+        self.processes().map(|p| p.pid.load(SeqCst)).filter(|pid| *pid != 0).collect()
+    }
+
     /// Whether this process is one of them.
     pub fn is_mine(&self) -> bool {
         self.processes().any(Process::is_me)

@@ -13,8 +13,9 @@ use std::sync::OnceLock;
 
 /// Who is told.
 pub struct Statements {
-    /// A statement begins that wants nobody connected to this database, or that drops or updates `extension` there.
-    pub alone: fn(Oid),
+    /// A statement begins that wants nobody connected to this database, or that drops or updates `extension` there. Who has
+    /// been told to leave.
+    pub alone: fn(Oid) -> Vec<i32>,
     pub extension: &'static CStr,
     /// A prepared transaction of this database has been committed.
     pub committed_prepared: fn(),
@@ -110,7 +111,10 @@ unsafe extern "C-unwind" fn begins(statement: *mut pg_sys::PlannedStmt) {
     // SAFETY: as the caller's; a backend variable.
     unsafe {
         if names_extension((*statement).utilityStmt, statements.extension) {
-            return (statements.alone)(pg_sys::MyDatabaseId);
+            if owns_extension(statements.extension) {
+                (statements.alone)(pg_sys::MyDatabaseId);
+            }
+            return;
         }
     }
     // SAFETY: a utility statement of the kinds above; their fields are as the parser has set them.
@@ -143,11 +147,64 @@ unsafe extern "C-unwind" fn begins(statement: *mut pg_sys::PlannedStmt) {
     // SAFETY: a catalog look-up inside the statement's transaction, by a C string of its tree.
     let database = unsafe { pg_sys::get_database_oid(name, true) };
     // SAFETY: a statement with a tag; asks the catalogs.
-    if database != Oid::INVALID && unsafe { may_have((*(*statement).utilityStmt).type_, database) }
-    {
-        (statements.alone)(database);
+    unsafe {
+        let kind = (*(*statement).utilityStmt).type_;
+        if database != Oid::INVALID && may_have(kind, database) {
+            let told = (statements.alone)(database);
+            if kind == pg_sys::NodeTag::T_DropdbStmt {
+                await_end(told);
+            }
+        }
     }
     (statements.databases)();
+}
+
+/// Waits for the end of processes that have been told to end, as long as PostgreSQL waits for those that are connected. It does so
+/// itself, but for DROP DATABASE … WITH (FORCE), which first asks whether its caller may end whoever is connected.
+fn await_end(mut pids: Vec<i32>) {
+    for _ in 0..500 {
+        // SAFETY: looks into shared memory.
+        pids.retain(|pid| unsafe { !pg_sys::BackendPidGetProc(*pid).is_null() });
+        if pids.is_empty() {
+            return;
+        }
+        super::xact::sleep(10);
+    }
+}
+
+/// Whether the current user owns the extension: nobody else may drop or update it.
+///
+/// # Safety
+/// Inside a transaction.
+unsafe fn owns_extension(extension: &CStr) -> bool {
+    // SAFETY: catalog look-ups by a C string that lives through the calls.
+    unsafe {
+        let oid = pg_sys::get_extension_oid(extension.as_ptr(), true);
+        #[cfg(feature = "pg15")]
+        let owns = |user| pg_sys::pg_extension_ownercheck(oid, user);
+        #[cfg(not(feature = "pg15"))]
+        let owns = |user| pg_sys::object_ownercheck(pg_sys::ExtensionRelationId, oid, user);
+        oid != Oid::INVALID && owns(pg_sys::GetUserId())
+    }
+}
+
+/// Whether anybody may copy a database who may make one.
+///
+/// # Safety
+/// Inside a transaction.
+unsafe fn is_template(database: Oid) -> bool {
+    // SAFETY: the cache's entry is read while it is held.
+    unsafe {
+        let cache = pg_sys::SysCacheIdentifier::DATABASEOID as i32;
+        let tuple = pg_sys::SearchSysCache1(cache, pg_sys::Datum::from(database));
+        if tuple.is_null() {
+            return false;
+        }
+        let found =
+            (*pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_database>()).datistemplate;
+        pg_sys::ReleaseSysCache(tuple);
+        found
+    }
 }
 
 /// Whether the current user may run a statement of this kind at all: nobody else has others leave.
@@ -158,7 +215,12 @@ unsafe fn may_have(kind: pg_sys::NodeTag, database: Oid) -> bool {
     // SAFETY: catalog look-ups.
     unsafe {
         if kind == pg_sys::NodeTag::T_CreatedbStmt {
-            return pg_sys::have_createdb_privilege();
+            if !pg_sys::have_createdb_privilege() {
+                return false;
+            }
+            if is_template(database) {
+                return true;
+            }
         }
         let user = pg_sys::GetUserId();
         #[cfg(feature = "pg15")]

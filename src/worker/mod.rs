@@ -18,14 +18,15 @@ use crate::pg::value::Uuid;
 use crate::pg::xact::{self, Failure};
 use crate::refresh::{self, Course, Left, Phase};
 use crate::settings;
-use crate::wakeup::{Doing, set_doing};
+use crate::wakeup::{Doing, doing, set_doing};
 use pgrx::pg_sys::Datum;
 use std::ffi::CStr;
 use std::sync::atomic::Ordering::SeqCst;
 
 /// What a role's or a database's own settings would do to it. All else that matters is pinned where SQL of ours runs.
-const SETTINGS: [(&CStr, &CStr); 12] = [
+const SETTINGS: [(&CStr, &CStr); 13] = [
     (c"search_path", c"pg_catalog, pg_temp"),
+    (c"role", c"none"),
     // Its steps are short by themselves, and a wait of its own holds up nobody.
     (c"statement_timeout", c"0"),
     (c"lock_timeout", c"0"),
@@ -72,6 +73,12 @@ extern "C-unwind" fn left_slot(_code: i32, number: Datum) {
     if let Some(board) = board()
         && let Some(slot) = board.slots.get(number.value())
     {
+        // However it has come to this: what it was at is not done.
+        if doing(slot) == Doing::Refreshing {
+            set_doing(slot, Doing::Nothing);
+            slot.not_before.fetch_max(xact::clock() + MAKE_WAY, SeqCst);
+            slot.wanted.store(true, SeqCst);
+        }
         slot.worker.leave();
         board.launcher.wake();
     }
@@ -213,11 +220,9 @@ impl Worker {
 
     /// Between two transactions: what the server wants, and whether to go on.
     fn look_up(&self) -> Result<(), Leave> {
-        if self.is_to_leave() {
-            return Err(Leave::Told);
-        }
         bgworker::interrupts();
-        Ok(())
+        // After it: a SIGTERM that comes later cancels the transaction that follows.
+        if self.is_to_leave() { Err(Leave::Told) } else { Ok(()) }
     }
 
     fn transaction<R>(&self, what: &CStr, work: impl FnOnce() -> R) -> Result<R, Leave> {

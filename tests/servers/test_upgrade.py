@@ -62,13 +62,19 @@ def test_update(server, database, version, say):
         expect("status", server.sql(database, warned), f"the SQL objects are of version {version} and this session's library of {VERSION}: ALTER EXTENSION profile_cache UPDATE, or reconnect")
         server.sql(database, "UPDATE user_profile SET phone = '2' WHERE id = 5")
         loaded.do("BEGIN; UPDATE user_subscription SET plan_id = 'pro' WHERE user_id = 6")
+        # It adds to tables that each transaction which has read or written a profile has locked: as docs/operations.md says.
+        done = server.psql(database, "-c", "SET lock_timeout = '200ms'", "-c", "ALTER EXTENSION profile_cache UPDATE", capture_output=True)
+        if "lock timeout" not in done.stderr:
+            raise RuntimeError(f"beside an open transaction: {done.stderr!r}")
+        loaded.do("COMMIT")
+        server.sql(database, "COMMIT PREPARED 'upgrade'")
+        expect("wrong before the update", server.sql(database, WRONG), 0)
         before = collections.Counter(server.sql(database, KINDS).split(", "))
         server.sql(database, "ALTER EXTENSION profile_cache UPDATE")
         # The update itself is DDL on what the view calls.
         after = collections.Counter(server.sql(database, KINDS).split(", "))
         expect("pending before, and no longer", before - after, collections.Counter())
         expect("wrong after the update", server.sql(database, WRONG), 0)
-        loaded.do("COMMIT")
         expect("the old library's write", loaded.do("UPDATE user_profile SET phone = '3' WHERE id = 7"), "")
         expect("wrong after the old library's writes", server.sql(database, WRONG), 0)
         expect("wrong to the old library", loaded.do(WRONG), 0)
@@ -78,7 +84,6 @@ def test_update(server, database, version, say):
     differ = set(server.sql(database, OBJECTS).splitlines()) ^ set(server.sql(fresh, OBJECTS).splitlines())
     expect("objects, updated and fresh", sorted(differ), [])
     expect("warnings", server.sql(database, warned), "")
-    server.sql(database, "COMMIT PREPARED 'upgrade'")
     server.sql(database, "CALL profile_cache.refresh()")
     expect("pending at the end", server.sql(database, PENDING), 0)
     expect("stale at the end", server.sql(database, UNCACHED), 0)
@@ -86,6 +91,25 @@ def test_update(server, database, version, say):
     expect("verify", server.sql(database, VERIFY), 0)
     if library:
         pass_to_the_other(server, database, library)
+
+
+@pytest.mark.parametrize("version", [version for version in RELEASED if version != VERSION])
+def test_default_privileges(server, database, version):
+    """What default privileges give on an update's new objects is taken back: who may write a table of ours, or put a trigger on
+    it, would have his code run as the extension's owner."""
+    role = f"{database}_web".replace(".", "")
+    server.sql(database, f'CREATE ROLE "{role}"; ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO "{role}"')
+    try:
+        fill(server, database, version=version)
+        server.sql(database, "ALTER EXTENSION profile_cache UPDATE")
+        given = f"""SELECT DISTINCT c.relname FROM pg_class AS c CROSS JOIN LATERAL aclexplode(c.relacl) AS x JOIN pg_roles AS r ON r.oid = x.grantee
+            WHERE c.relnamespace = 'profile_cache'::regnamespace AND r.rolname = '{role}' AND x.privilege_type <> 'SELECT'"""
+        expect("what the role may write", server.sql(database, given), "")
+        # Whoever grants it afterwards has it taken back by the next refresh.
+        server.sql(database, f'GRANT INSERT, TRIGGER ON profile_cache.pending_epoch TO "{role}"; CALL profile_cache.refresh()')
+        expect("what the role may write", server.sql(database, given), "")
+    finally:
+        server.sql(database, f'DROP OWNED BY "{role}"; DROP ROLE "{role}"')
 
 
 @pytest.mark.parametrize("version", [version for version in RELEASED if version != VERSION])

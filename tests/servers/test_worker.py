@@ -216,6 +216,55 @@ def test_paced(preloaded, database):
     fresh(preloaded, database)
 
 
+def test_told_in_a_nap(preloaded, database):
+    """B3: Whoever ends the worker while it naps, or wants the database in vain, does not end its work: it is begun again without
+    anybody's commit. A cancel of nothing is nothing."""
+    fill(preloaded, database, 3000)
+    worker = f"FROM pg_stat_activity WHERE backend_type = 'profile_cache worker' AND datname = '{database}'"
+    filling = "SELECT count(*) = 1 FROM profile_cache.epoch_progress WHERE running AND listed IS NOT NULL"
+    slowly(preloaded, 1)
+    try:
+        preloaded.sql(database, "SELECT profile_cache.invalidate_all()")
+        listed(preloaded, database)
+        for end in (f"SELECT pg_cancel_backend(pid) {worker}", f"SELECT pg_terminate_backend(pid) {worker}", f"CREATE DATABASE {database}_copy TEMPLATE {database}"):
+            wait_for(preloaded, database, "it fills", filling)
+            wait_for(preloaded, "postgres", "it naps", f"SELECT count(*) > 0 {worker} AND wait_event = 'Extension'")
+            preloaded.sql("postgres", end)
+            wait_for(preloaded, "postgres", "it is there again", of(database), "1")
+        expect("not done yet", preloaded.sql(database, "SELECT stale > 0 FROM profile_cache.status"), "t")
+    finally:
+        slowly(preloaded, None)
+    fresh(preloaded, database)
+
+
+def test_owners(preloaded, database):
+    """B2: Whoever may drop a database may do so by force, though the worker is another's process; and who may not drop or copy a
+    database, or drop the extension, has no worker leave."""
+    role = f"{database}_boss"
+    preloaded.sql(database, f"CREATE ROLE {role} CREATEDB; CREATE ROLE {role}_nobody CREATEDB")
+    fill(preloaded, database, 3000)
+    preloaded.sql(database, f"ALTER DATABASE {database} SET role = {role}")
+    slowly(preloaded, 1)
+    worker = f"SELECT pid FROM pg_stat_activity WHERE backend_type = 'profile_cache worker' AND datname = '{database}'"
+    try:
+        preloaded.sql(database, "SET role = none; SELECT profile_cache.invalidate_all()")
+        listed(preloaded, database)
+        wait_for(preloaded, "postgres", "it fills", f"SELECT count(*) > 0 FROM ({worker} AND wait_event = 'Extension') AS w")
+        pid = preloaded.sql("postgres", worker)
+        for wish in ("DROP EXTENSION profile_cache", f"DROP DATABASE {database} WITH (FORCE)", f"CREATE DATABASE {database}_2 TEMPLATE {database}"):
+            place = "postgres" if "DATABASE" in wish else database
+            done = preloaded.psql(place, "-c", f"SET ROLE {role}_nobody", "-c", wish, capture_output=True)
+            if "must be owner" not in done.stderr and "permission denied" not in done.stderr:
+                raise RuntimeError(f"{wish}: {done.stderr}")
+        expect("whom nobody has had leave", preloaded.sql("postgres", worker), pid)
+        preloaded.sql("postgres", f"ALTER DATABASE {database} OWNER TO {role}")
+        done = preloaded.psql("postgres", "-c", f"SET ROLE {role}", "-c", f"DROP DATABASE {database} WITH (FORCE)", capture_output=True)
+        expect("what the owner is told", done.stderr, "")
+    finally:
+        slowly(preloaded, None)
+    preloaded.create(database)
+
+
 def test_helpers(preloaded, database):
     """B10: Two workers share a fill, no more than the setting says; both leave when somebody wants the database, and when there
     is nothing left."""
