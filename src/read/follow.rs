@@ -15,9 +15,9 @@ use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 use std::rc::Rc;
 
-/// How many bytes the values of one epoch may take, and how many epochs' are kept.
-const MOST_BYTES: usize = 64 * 1024;
-const KEPT: usize = 400;
+/// How many bytes the values of one epoch may take, and how many epochs' a session keeps: more than a read looks at.
+const MOST_BYTES: usize = 8 * 1024;
+const KEPT: usize = 250;
 /// How many rows are looked at on the way back from one profile.
 const MOST_ROWS: usize = 100;
 

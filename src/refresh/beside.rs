@@ -5,7 +5,7 @@
 //!
 //! Rules: B4, B5.
 
-use super::batch::read_keys;
+use super::batch::{compute, read_keys};
 use super::course::Course;
 use super::{ready, take_turn};
 use crate::attachment::{self, State};
@@ -43,13 +43,14 @@ pub fn missed(keys: &[Uuid], course: &mut Course) -> (usize, u64) {
         return (keys.len(), 0);
     }
     // Those that are in the way may be so for long; a refresh comes to these profiles too.
-    let Ok(a) = ready(&a) else { return (keys.len(), 0) };
+    let Ok(a) = ready(&a, false) else { return (keys.len(), 0) };
     let (now, _) = keys.split_at(keys.len().min(course.size(i32::MAX) as usize));
     let failed: HashSet<Uuid> = failures::failures().into_iter().map(|f| f.0).collect();
     let alive: Vec<Uuid> = now.iter().copied().filter(|key| !failed.contains(key)).collect();
     let args = [Arg::uuids(&alive), Arg::int8(Some(first)), Arg::int8(Some(current))];
     let stale = read_keys(&a, spi::planned_anew(&a.sql.among(Sql::UNTRUSTED_OR_OLD)), &args);
-    (now.len(), course.by_key(&a, &stale))
+    let stored = course.measured(|stored| *stored, || compute(&a, &stale, false));
+    (now.len(), stored)
 }
 
 /// What a refresh has left.

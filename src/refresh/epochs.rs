@@ -47,7 +47,7 @@ struct EpochProgress {
 /// whole table has come to its end.
 pub(super) fn epochs(a: &Rc<Attached>, course: &mut Course, most: i32) -> Done {
     note_appliers(a);
-    if assign() {
+    if !is_crowded() && assign() {
         return Done::stored(0);
     }
     if xact_state::assigned() {
@@ -68,7 +68,7 @@ pub(super) fn epochs(a: &Rc<Attached>, course: &mut Course, most: i32) -> Done {
         };
         if d.running {
             course.filling = d.everyone && alone && course.key.is_none();
-            let now = match ready(a) {
+            let now = match ready(a, !course.at_once) {
                 Ok(now) => now,
                 Err(by) => return Done::held_up(by),
             };
@@ -94,6 +94,21 @@ pub(super) fn epochs(a: &Rc<Attached>, course: &mut Course, most: i32) -> Done {
         }
     }
     Done::default()
+}
+
+/// Whether enough changes with values are under way, and nothing else waits for a number: those that come meanwhile get theirs
+/// together, and are followed in one pass. With a number each, in a stream of edits, none would come to its end.
+fn is_crowded() -> bool {
+    let _us = as_ourselves();
+    spi::one(
+        "SELECT FROM (SELECT FROM profile_cache.epoch_progress AS d WHERE d.passed_xmin IS NULL AND EXISTS \
+           (SELECT FROM profile_cache.pending_epoch AS p WHERE p.epoch = d.epoch AND p.link_schema IS NOT NULL) LIMIT 2) AS under_way \
+         WHERE NOT EXISTS (SELECT FROM profile_cache.pending_epoch AS p WHERE p.epoch IS NULL AND p.link_schema IS NULL) HAVING count(*) = 2",
+        Snapshot::New,
+        &[],
+        |_| (),
+    )
+    .is_some()
 }
 
 /// Where a table may no longer be a target of logical replication, or our own tables have been out of sight: notes who
@@ -268,7 +283,8 @@ pub(super) fn help(a: &Attached, course: &mut Course, most: i32) -> Option<u64> 
 fn list(a: &Attached, d: &EpochProgress, pass: &Uuid) -> (usize, bool) {
     let mut added = 0;
     let mut from = d.listed_to.filter(|_| d.listed == Some(*pass));
-    match concerned(a, d.epoch) {
+    // What has been begun by windows goes on so: claims of what lies before are still there.
+    match concerned(a, d.epoch).filter(|_| from.is_none()) {
         None => {
             let began = xact::clock();
             loop {

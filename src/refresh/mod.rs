@@ -32,7 +32,7 @@ use crate::pending;
 use crate::pg::guard::{current_user, setting};
 use crate::pg::spi::{self, Arg, Snapshot};
 use crate::pg::tuple::{self, Turn};
-use crate::pg::xact;
+use crate::pg::xact::{self, Failure};
 use crate::rights::{self, Revoke, as_ourselves, check_owner};
 use epochs::epochs;
 use keys::keys;
@@ -113,6 +113,8 @@ pub fn transaction(phase: Phase, course: &mut Course, most: i32) -> (Phase, u64)
     step(&a, phase, course, most)
 }
 
+/// How often a step that does not wait looks whether it can have the tables' locks.
+const TRIES: usize = 20;
 /// How long, in milliseconds, whoever has nothing to do waits before he looks again, with nothing in hand.
 const NAP: i64 = 10;
 
@@ -157,14 +159,25 @@ fn take_turn() {
 }
 
 /// Takes the tables' locks that computing needs, before any row's: whoever waited for one of them with rows
-/// locked would keep the app from these. For the profile table it waits, with nothing in hand; the others it
-/// tries, all or none. What is attached then; or who is in the way.
-fn ready(a: &Attached) -> Result<Rc<Attached>, Vec<String>> {
-    let locked = xact::attempt(|| {
-        if !document::lock_tables(a) {
-            Error::TablesBusy(vec![]).raise();
+/// locked would keep the app from these. For the profile table it waits, with nothing in hand but its turn, unless it is not to
+/// wait at all; then it looks again for a moment. The others it tries, all or none. What is attached then; or who is in the way.
+fn ready(a: &Attached, waits: bool) -> Result<Rc<Attached>, Vec<String>> {
+    let tried = || {
+        xact::attempt(|| {
+            if !document::lock_tables(a, waits) {
+                Error::TablesBusy(vec![]).raise();
+            }
+        })
+    };
+    let busy = |tried: &Result<(), Failure>| tried.as_ref().is_err_and(|f| f.sqlstate == "55P03");
+    let mut locked = tried();
+    for _ in 0..if waits { 0 } else { TRIES } {
+        if !busy(&locked) {
+            break;
         }
-    });
+        xact::sleep(NAP);
+        locked = tried();
+    }
     match locked {
         Ok(()) => {}
         Err(failure) if failure.sqlstate == "55P03" => {

@@ -445,6 +445,134 @@ def test_terminated(preloaded, database):
     fresh(preloaded, database, VERIFY)
 
 
+def test_interrupted_naps(preloaded, database):
+    """B3: Whoever is ended in a nap of a fill comes back to it, with nobody's commit: ended or cancelled by somebody, or made to leave for a
+    statement that fails. A cancel of a nap is no error."""
+    fill(preloaded, database, 3000)
+    slowly(preloaded, 1)
+    pid = "SELECT max(pid) FROM pg_stat_activity WHERE backend_type = 'profile_cache worker'"
+    napping = "SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'profile_cache worker' AND wait_event = 'Extension' AND state = 'idle'"
+    running = "SELECT count(*) = 1 FROM profile_cache.epoch_progress WHERE running AND listed IS NOT NULL"
+    try:
+        preloaded.sql(database, "SELECT profile_cache.invalidate_all()")
+        listed(preloaded, database)
+        wait_for(preloaded, database, "it fills", running)
+        log = len(preloaded.log())
+        for way in ("pg_terminate_backend", "pg_cancel_backend", "a copy", "pg_terminate_backend"):
+            wait_for(preloaded, "postgres", "a nap", napping)
+            before = preloaded.sql("postgres", pid)
+            if way == "a copy":
+                # Refused after the worker has been made to leave.
+                done = preloaded.psql("postgres", "-c", f"CREATE DATABASE postgres TEMPLATE {database}", capture_output=True)
+                expect("refused", done.returncode != 0, True)
+            else:
+                preloaded.sql("postgres", f"SELECT {way}({before})")
+            if way != "pg_cancel_backend":
+                wait_for(preloaded, "postgres", "another worker", f"SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'profile_cache worker' AND pid <> {before}")
+        expect("pending", preloaded.sql(database, "SELECT count(*) > 0 FROM profile_cache.pending_epoch"), "t")
+        expect("errors", re.findall(r"ERROR:  canceling.*", preloaded.log()[log:]), [])
+    finally:
+        slowly(preloaded, None)
+    fresh(preloaded, database)
+
+
+def test_owner_who_is_no_superuser(preloaded, database):
+    """B2: A database's owner drops it with FORCE while the worker computes, which runs as a superuser."""
+    preloaded.sql("postgres", "CREATE ROLE owns_it CREATEDB")
+    try:
+        for _ in range(3):
+            slow(preloaded, database)
+            preloaded.sql("postgres", f"ALTER DATABASE {database} OWNER TO owns_it;\nSET ROLE owns_it;\nDROP DATABASE {database} WITH (FORCE);")
+            preloaded.create(database)
+    finally:
+        preloaded.sql("postgres", f"DROP DATABASE IF EXISTS {database} WITH (FORCE)")
+        preloaded.sql("postgres", "DROP ROLE owns_it")
+        preloaded.create(database)
+
+
+def test_without_rights(preloaded, database):
+    """B2: Who may not run a statement makes nobody leave by it."""
+    slow(preloaded, database)
+    preloaded.sql("postgres", "CREATE ROLE may_create CREATEDB")
+    pid = f"SELECT string_agg(pid::text, ' ') FROM pg_stat_activity WHERE backend_type = 'profile_cache worker' AND datname = '{database}'"
+    before = preloaded.sql("postgres", pid)
+    try:
+        for statement in (
+            "DROP EXTENSION profile_cache CASCADE",
+            "ALTER EXTENSION profile_cache UPDATE",
+            f"CREATE DATABASE copied TEMPLATE {database}",
+            f"ALTER DATABASE {database} RENAME TO another",
+            f"DROP DATABASE {database}",
+        ):
+            refused = preloaded.psql(database, "-At", input=f"SET ROLE may_create;\n{statement};", capture_output=True)
+            if "must be owner" not in refused.stderr and "permission denied" not in refused.stderr:
+                raise RuntimeError(refused.stderr)
+            for _ in range(5):
+                expect(f"the worker's pid after {statement}", preloaded.sql("postgres", pid), before)
+                time.sleep(0.1)
+    finally:
+        preloaded.sql("postgres", "DROP ROLE may_create")
+    # A template is anybody's to copy who may create databases; so its worker leaves.
+    preloaded.sql("postgres", f"ALTER DATABASE {database} IS_TEMPLATE true;\nCREATE ROLE may_create CREATEDB")
+    try:
+        preloaded.sql("postgres", f"SET ROLE may_create;\nCREATE DATABASE copied TEMPLATE {database}")
+    finally:
+        preloaded.sql("postgres", f"ALTER DATABASE {database} IS_TEMPLATE false;\nDROP DATABASE IF EXISTS copied;\nDROP ROLE may_create")
+
+
+def test_two_let_go(preloaded, database):
+    """B2: Of two databases that one transaction has wanted for itself, both have their workers back when it is rolled back."""
+    slow(preloaded, database)
+    preloaded.sql("postgres", f"ALTER DATABASE {database} RENAME TO {database}_1")
+    preloaded.create(database)
+    preloaded.create(f"{database}_2", f"{database}_1")
+    listed(preloaded, f"{database}_1", f"{database}_2")
+    two = SLEEPS.replace("> 0", "= 2")
+    try:
+        wait_for(preloaded, "postgres", "both compute", two)
+        preloaded.sql("postgres", f"BEGIN;\nALTER DATABASE {database}_1 RENAME TO x;\nALTER DATABASE {database}_2 RENAME TO y;\nROLLBACK")
+        wait_for(preloaded, "postgres", "both come back", two)
+    finally:
+        for n in (1, 2):
+            preloaded.sql("postgres", f"DROP DATABASE IF EXISTS {database}_{n}")
+
+
+def test_no_place(preloaded, database):
+    """B8: Of more databases than there are places, the last says so, and the log does, once; it has a place when another goes."""
+    names = [f"place_{n}" for n in range(16)]
+    began = len(preloaded.log())
+    for name in names:
+        preloaded.create(name)
+    try:
+        listed(preloaded, *names, database)
+        attached(preloaded, database)
+        wait_for(preloaded, database, "it says that there is no place", STATUS, "off: profile_cache.databases has more databases than there are places: 16")
+        preloaded.create("another_one")
+        preloaded.drop("another_one")
+        preloaded.drop(names[0])
+        fresh(preloaded, database)
+        expect("lines in the log", preloaded.log()[began:].count("more databases than there are places"), 1)
+    finally:
+        listed(preloaded)
+        for name in names:
+            preloaded.sql("postgres", f"DROP DATABASE IF EXISTS {name}")
+
+
+def test_unlisted(preloaded, database):
+    """B8: What is committed in a database that is not in the list wakes nobody."""
+    fill(preloaded, database)
+    listed(preloaded, "postgres")
+    wait_for(preloaded, "postgres", "nobody is connected", WORKERS, "0")
+    looked = "SELECT state_change FROM pg_stat_activity WHERE backend_type = 'profile_cache launcher'"
+    # The launcher is told of a reload and of the worker's end.
+    time.sleep(1)
+    before = preloaded.sql("postgres", looked)
+    for n in range(20):
+        preloaded.sql(database, f"UPDATE role SET permissions = '[{n}]' WHERE name = 'member'")
+        time.sleep(0.1)
+    expect("when the launcher last looked", preloaded.sql("postgres", looked), before)
+
+
 def test_killed(preloaded, database):
     """SIGKILL of the worker: the server starts anew, and so does it."""
     slow(preloaded, database)
@@ -590,7 +718,7 @@ def test_failing_view(preloaded, database):
 
 def test_settings_of_others(preloaded, database):
     """B7: What a database, a role or the configuration sets for sessions does not concern it: timeouts, isolation, read only, a
-    search_path with other people's functions."""
+    search_path with other people's functions, a role."""
     fill(preloaded, database)
     preloaded.sql(
         database,
@@ -604,10 +732,13 @@ def test_settings_of_others(preloaded, database):
         ALTER ROLE postgres SET default_transaction_isolation = 'serializable';
         ALTER DATABASE {database} SET default_transaction_read_only = on;
         ALTER ROLE postgres IN DATABASE {database} SET idle_in_transaction_session_timeout = 1;
-        ALTER ROLE postgres IN DATABASE {database} SET session_replication_role = replica;""",
+        ALTER ROLE postgres IN DATABASE {database} SET session_replication_role = replica;
+        CREATE ROLE may_nothing;
+        ALTER DATABASE {database} SET role = may_nothing;
+        ALTER DATABASE {database} SET session_authorization = may_nothing;""",
     )
     # The sessions of this test set it off, before anything is run in them.
-    preloaded.env["PGOPTIONS"] = "-c statement_timeout=0 -c lock_timeout=0 -c default_transaction_read_only=off -c search_path=public"
+    preloaded.env["PGOPTIONS"] = "-c statement_timeout=0 -c lock_timeout=0 -c default_transaction_read_only=off -c search_path=public -c role=none"
     try:
         preloaded.sql(database, "SELECT profile_cache.invalidate_all()")
         listed(preloaded, database)

@@ -69,7 +69,7 @@ CREATE TABLE many AS SELECT n, 'tariff ' || n AS code FROM generate_series(1, 60
 INSERT INTO crm.tariff SELECT code, 'One of many' FROM many;
 SELECT state();
 CALL profile_cache.refresh();
-INSERT INTO crm.tariff SELECT 'more ' || code, 'One of many' FROM many WHERE n < 1000;
+INSERT INTO crm.tariff SELECT 'more ' || code, 'One of many' FROM many WHERE n < 300;
 SELECT state();
 DELETE FROM crm.tariff WHERE code LIKE '%tariff %';
 CALL profile_cache.refresh();
