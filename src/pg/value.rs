@@ -73,8 +73,18 @@ impl Value {
         Value { datum, oid: pg_sys::UUIDOID }
     }
 
-    /// The type's own text form, under the settings in force.
+    /// The type's own text form, under the settings in force. What is short is made here, as the type's output function makes it.
     pub fn to_text(self) -> String {
+        match self.oid {
+            pg_sys::INT8OID => return (self.datum.value() as i64).to_string(),
+            pg_sys::INT4OID => return (self.datum.value() as i32).to_string(),
+            pg_sys::INT2OID => return (self.datum.value() as i16).to_string(),
+            pg_sys::TEXTOID | pg_sys::VARCHAROID => {
+                let bytes = self.image(&TypeLayout { len: -1, by_value: false, align: 0 });
+                return String::from_utf8_lossy(&bytes).into_owned();
+            }
+            _ => {}
+        }
         let (mut out, mut varlena) = (Oid::INVALID, false);
         // SAFETY: `oid` is the type of `datum`; the output function returns a palloc'd C string.
         unsafe {

@@ -340,7 +340,7 @@ def pending(bench):
 
     hit(nothing)
     # Of plans and roles that none of these users has.
-    others = [f"INSERT INTO subscription_plan SELECT 'edited {n}', 'Edited', 5, 50, '{{}}'; INSERT INTO role (name) VALUES ('edited {n}')" for n in range(10)]
+    others = [f"INSERT INTO subscription_plan SELECT 'edited {n}', 'Edited', 5, 50, '{{}}'; INSERT INTO role (name, description, permissions) VALUES ('edited {n}', 'Edited', '[]')" for n in range(10)]
     server.sql(s.cached, others[0].partition(";")[0])
     hit("get_profile, one edit pending that concerns others", {nothing: "<= 1.5"})
     server.sql(s.cached, "; ".join([others[0].partition(";")[2], *others[1:]]))

@@ -66,7 +66,7 @@ impl Epochs {
             if !relation.is_null() {
                 match Size::of(relation) {
                     Size::Nothing => {}
-                    Size::Pages => match usable(self.index) {
+                    Size::Pages => match usable(self.index, pg_sys::AccessShareLock) {
                         Some(index) => {
                             let from = self.horizon_in(snapshot);
                             walk(relation, index, snapshot, from, |row| enough(row));

@@ -66,7 +66,7 @@ impl Keys {
                     });
                     found
                 }
-                _ => match usable(self.index) {
+                _ => match usable(self.index, pg_sys::AccessShareLock) {
                     Some(index) => {
                         let found = self.probe(relation, index, snapshot, sets, &names());
                         pg_sys::index_close(index, pg_sys::NoLock as i32);

@@ -129,14 +129,14 @@ fn scan(table: Oid, snapshot: pg_sys::Snapshot, mut enough: impl FnMut(&Scanned)
 /// beside. Its table is locked, so it stays.
 ///
 /// # Safety
-/// The caller closes it.
-unsafe fn usable(index: Oid) -> Option<pg_sys::Relation> {
+/// The caller closes it, and has it locked where `lock` is none.
+unsafe fn usable(index: Oid, lock: u32) -> Option<pg_sys::Relation> {
     // SAFETY: as said; with the table locked nobody drops an index of it any more.
     unsafe {
         if pg_sys::get_rel_relkind(index) != pg_sys::RELKIND_INDEX as std::ffi::c_char {
             return None;
         }
-        let relation = pg_sys::index_open(index, pg_sys::AccessShareLock as i32);
+        let relation = pg_sys::index_open(index, lock as i32);
         if !(*(*relation).rd_index).indisvalid {
             pg_sys::index_close(relation, pg_sys::NoLock as i32);
             return None;
@@ -180,7 +180,7 @@ impl UniqueIndexLookup {
             if relation.is_null() {
                 return None;
             }
-            let Some(index) = usable(self.index) else {
+            let Some(index) = usable(self.index, pg_sys::AccessShareLock) else {
                 pg_sys::table_close(relation, pg_sys::NoLock as i32);
                 return None;
             };
@@ -250,7 +250,10 @@ impl HeapRow {
 
     /// A copy of the column's value, in the current memory context; `oid` is its type.
     pub fn value(&self, column: i16, oid: Oid) -> Option<Value> {
-        Some(Value { datum: TypeLayout::of(oid).copy(self.get(column)?), oid })
+        let datum = self.get(column)?;
+        let by_value = matches!(oid, pg_sys::INT8OID | pg_sys::INT4OID | pg_sys::INT2OID);
+        let datum = if by_value { datum } else { TypeLayout::of(oid).copy(datum) };
+        Some(Value { datum, oid })
     }
 
     /// A copy of a jsonb as it is stored, in the current memory context.

@@ -51,7 +51,7 @@ impl RowsLookup {
             if relation.is_null() {
                 return None;
             }
-            let index = usable(self.index).filter(|index| {
+            let index = usable(self.index, pg_sys::NoLock).filter(|index| {
                 let fits = fits_snapshots(*index);
                 if !fits {
                     pg_sys::index_close(*index, pg_sys::NoLock as i32);
