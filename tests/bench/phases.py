@@ -338,6 +338,9 @@ def pending(bench):
         """The statement so many times, in transactions of their own."""
         server.sql(s.cached, f"DO $$ BEGIN FOR i IN 1 .. {rows} LOOP {statement}; COMMIT; END LOOP; END $$")
 
+    # As in life: there has been something.
+    server.sql(s.cached, EDIT)
+    server.refresh(s.cached)
     hit(nothing)
     # Of plans and roles that none of these users has.
     others = [f"INSERT INTO subscription_plan SELECT 'edited {n}', 'Edited', 5, 50, '{{}}'; INSERT INTO role (name, description, permissions) VALUES ('edited {n}', 'Edited', '[]')" for n in range(10)]
