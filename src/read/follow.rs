@@ -93,6 +93,10 @@ pub fn reached(a: &Attached, (t, l): (usize, usize), row: &HeapRow) -> Option<Ve
     let Some((last, first)) = hops.split_last() else {
         return Some(row.text(column, oid).into_iter().collect());
     };
+    // Whoever has taken a lock looks again: these may no longer be the columns.
+    if !hops.iter().all(|hop| hop.rows.lock()) || attachment::changed() {
+        return None;
+    }
     let mut left = MOST_ROWS;
     let mut values: Vec<Value> = row.value(column, oid).into_iter().collect();
     for hop in first {
@@ -116,8 +120,7 @@ pub fn reached(a: &Attached, (t, l): (usize, usize), row: &HeapRow) -> Option<Ve
         };
         last.rows.find(value, each)?;
     }
-    // Whoever has taken a lock looks again: these may no longer be the columns.
-    (left > 0 && !attachment::changed()).then_some(texts)
+    (left > 0).then_some(texts)
 }
 
 fn spend(left: &mut usize) -> ControlFlow<()> {

@@ -107,6 +107,9 @@ pub fn transaction(phase: Phase, course: &mut Course, most: i32) -> (Phase, u64)
         check_transaction(&a);
         return help(&a, course, most);
     }
+    if phase == Phase::Begin {
+        course.idle = 0;
+    }
     take_turn();
     let a = attachment::managed(attachment::required);
     check_transaction(&a);
@@ -138,9 +141,9 @@ fn help(a: &Rc<Attached>, course: &mut Course, most: i32) -> (Phase, u64) {
         return (Phase::Help, stored);
     }
     if pending::unpassed() {
-        if begin(a) {
-            course.idle = 0;
-            return (Phase::Keys, 0);
+        // In the next transaction, which has no table's lock yet: to begin may take a moment.
+        if who_has_the_turn().is_none() {
+            return (Phase::Begin, 0);
         }
         if course.look_on(xact::clock()) {
             return (Phase::Help, 0);

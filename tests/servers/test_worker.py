@@ -537,42 +537,6 @@ def test_two_let_go(preloaded, database):
             preloaded.sql("postgres", f"DROP DATABASE IF EXISTS {database}_{n}")
 
 
-def test_no_place(preloaded, database):
-    """B8: Of more databases than there are places, the last says so, and the log does, once; it has a place when another goes."""
-    names = [f"place_{n}" for n in range(16)]
-    began = len(preloaded.log())
-    for name in names:
-        preloaded.create(name)
-    try:
-        listed(preloaded, *names, database)
-        attached(preloaded, database)
-        wait_for(preloaded, database, "it says that there is no place", STATUS, "off: profile_cache.databases has more databases than there are places: 16")
-        preloaded.create("another_one")
-        preloaded.drop("another_one")
-        preloaded.drop(names[0])
-        fresh(preloaded, database)
-        expect("lines in the log", preloaded.log()[began:].count("more databases than there are places"), 1)
-    finally:
-        listed(preloaded)
-        for name in names:
-            preloaded.sql("postgres", f"DROP DATABASE IF EXISTS {name}")
-
-
-def test_unlisted(preloaded, database):
-    """B8: What is committed in a database that is not in the list wakes nobody."""
-    fill(preloaded, database)
-    listed(preloaded, "postgres")
-    wait_for(preloaded, "postgres", "nobody is connected", WORKERS, "0")
-    looked = "SELECT state_change FROM pg_stat_activity WHERE backend_type = 'profile_cache launcher'"
-    # The launcher is told of a reload and of the worker's end.
-    time.sleep(1)
-    before = preloaded.sql("postgres", looked)
-    for n in range(20):
-        preloaded.sql(database, f"UPDATE role SET permissions = '[{n}]' WHERE name = 'member'")
-        time.sleep(0.1)
-    expect("when the launcher last looked", preloaded.sql("postgres", looked), before)
-
-
 def test_killed(preloaded, database):
     """SIGKILL of the worker: the server starts anew, and so does it."""
     slow(preloaded, database)
@@ -734,8 +698,7 @@ def test_settings_of_others(preloaded, database):
         ALTER ROLE postgres IN DATABASE {database} SET idle_in_transaction_session_timeout = 1;
         ALTER ROLE postgres IN DATABASE {database} SET session_replication_role = replica;
         CREATE ROLE may_nothing;
-        ALTER DATABASE {database} SET role = may_nothing;
-        ALTER DATABASE {database} SET session_authorization = may_nothing;""",
+        ALTER DATABASE {database} SET role = may_nothing;""",
     )
     # The sessions of this test set it off, before anything is run in them.
     preloaded.env["PGOPTIONS"] = "-c statement_timeout=0 -c lock_timeout=0 -c default_transaction_read_only=off -c search_path=public -c role=none"

@@ -34,16 +34,18 @@ impl RowsLookup {
         Some(RowsLookup { table, index, column, equals })
     }
 
+    /// Locks the table and the index for reading, if that is to be had at once.
+    pub fn lock(&self) -> bool {
+        [self.table, self.index].into_iter().all(tuple::try_lock_for_reading)
+    }
+
     /// Hands the rows that have this value in the active snapshot to `each`, until it says that it is enough. None where
-    /// a lock is not to be had at once, or the index is not there or not for this snapshot: then nothing is known of them.
+    /// the index is not there or not for this snapshot: then nothing is known of them. Both are [locked](Self::lock).
     pub fn find(
         &self,
         value: &Value,
         mut each: impl FnMut(&HeapRow) -> ControlFlow<()>,
     ) -> Option<()> {
-        if ![self.table, self.index].into_iter().all(tuple::try_lock_for_reading) {
-            return None;
-        }
         // SAFETY: the table is locked, and open with its index during the scan; what is opened is closed here, or by
         // the abort; the key is of the index's first column and of its collation.
         unsafe {
