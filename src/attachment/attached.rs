@@ -69,6 +69,18 @@ pub struct UsedLink {
     pub(super) walk: OnceCell<Option<Walk>>,
 }
 
+impl UsedLink {
+    /// The way back, if there is one.
+    pub fn walk(&self, a: &Attached) -> Option<&Walk> {
+        let table = |schema: &str, name: &str| {
+            let found = a.tables.iter().find(|t| t.schema == schema && t.name == name);
+            found.map(|t| t.oid)
+        };
+        let way = || Walk::of(a.profile, &self.link, &self.columns, table);
+        self.walk.get_or_init(way).as_ref()
+    }
+}
+
 /// A way in which a pending key may name a profile: the key, or what members refer to.
 #[derive(Debug)]
 pub struct Naming {

@@ -21,7 +21,7 @@ mod walk;
 pub use attached::{Attached, CacheColumns, Degraded, Naming, State, UsedLink, UsedTable};
 pub use health::{UNIQUE_KEY, expiry_indexed, missing_triggers};
 pub use load::{other_layout, relations_of_view};
-pub use walk::Walk;
+pub use walk::{Hop, Walk};
 
 use crate::definition::Definition;
 use crate::error::{Error, check_interrupts};

@@ -4,10 +4,10 @@
 //! walks. Where that could not be had by indexes alone, and by values that are the same in every form, there is no way
 //! back.
 
-use super::{Attached, UsedLink};
-use crate::definition::BUILT_IN_EQUALS;
+use crate::definition::{BUILT_IN_EQUALS, Link, StepColumn};
 use crate::pg::scan::RowsLookup;
 use crate::pg::spi::{self, Arg, Snapshot};
+use crate::pg::trigger::Column;
 use crate::pg::{Oid, catalog};
 use crate::rights::as_ourselves;
 use pgrx::pg_sys::BPCHAROID;
@@ -27,17 +27,15 @@ pub struct Hop {
     pub column: (i16, Oid),
 }
 
-impl UsedLink {
-    /// The way back, if there is one.
-    pub fn walk(&self, a: &Attached) -> Option<&Walk> {
-        self.walk.get_or_init(|| Walk::of(a, self)).as_ref()
-    }
-}
-
 impl Walk {
-    fn of(a: &Attached, link: &UsedLink) -> Option<Walk> {
-        let ([own], Some((profile, steps))) = (&link.columns[..], link.link.route.split_last())
-        else {
+    /// The way back by a link from these columns of its table, if there is one. `table`: a used table by its names.
+    pub(super) fn of(
+        profile_table: Oid,
+        link: &Link,
+        columns: &[Column],
+        table: impl Fn(&str, &str) -> Option<Oid>,
+    ) -> Option<Walk> {
+        let ([own], Some((profile, steps))) = (columns, link.route.split_last()) else {
             return None;
         };
         let typed = |table: Oid, name: &str| {
@@ -45,18 +43,17 @@ impl Walk {
             Some((number, catalog::base_type(catalog::column_type(table, number))))
         };
         // Only what is compared by the built-in equality, one column with one of the same type.
-        let plain = |columns: &[crate::definition::StepColumn]| match columns {
+        let plain = |columns: &[StepColumn]| match columns {
             [c] if c.operator == BUILT_IN_EQUALS && c.collation.is_empty() => {
                 Some(c.column.clone())
             }
             _ => None,
         };
-        let start = typed(a.profile, &plain(&profile.columns)?)?;
-        let (mut at, mut last) = (start, (a.profile, start));
+        let start = typed(profile_table, &plain(&profile.columns)?)?;
+        let (mut at, mut last) = (start, (profile_table, start));
         let mut hops = vec![];
         for step in steps.iter().rev() {
-            let table =
-                a.tables.iter().find(|t| t.schema == step.schema && t.name == step.table)?.oid;
+            let table = table(&step.schema, &step.table)?;
             let [next] = &step.next[..] else { return None };
             let (found_by, oid) = typed(table, next)?;
             // Equal values have one image, so that an index that tells them apart finds all.
@@ -66,7 +63,7 @@ impl Walk {
             {
                 return None;
             }
-            let rows = RowsLookup::new(table, index_on(table, found_by)?, found_by, oid)?;
+            let rows = RowsLookup::new(table, index_on(table, found_by)?, oid)?;
             at = typed(table, &plain(&step.columns)?)?;
             last = (table, at);
             hops.push(Hop { rows, column: at });
@@ -78,9 +75,8 @@ impl Walk {
     }
 }
 
-/// An index that finds a table's rows by one column: a btree of the type's own operator class and the
-/// column's own collation. None of a
-/// table whose rows may be in others.
+/// An index that finds a table's rows by one column: a btree of the type's own operator class and the column's own
+/// collation. None of a table whose rows may be in others.
 fn index_on(table: Oid, column: i16) -> Option<Oid> {
     let _us = as_ourselves();
     spi::one(

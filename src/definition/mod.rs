@@ -55,6 +55,19 @@ fn yes() -> bool {
 }
 
 impl Definition {
+    /// The links by which rows of a table lead to profiles from these columns: numbers of a table, and of a link of its. Not a
+    /// constant's, which leads to all.
+    pub fn links_by(&self, schema: &str, table: &str, columns: &[String]) -> Vec<(usize, usize)> {
+        let by = |l: &Link| !l.route.is_empty() && l.columns.iter().map(|c| &c.column).eq(columns);
+        let tables = self.tables.iter().enumerate();
+        let tables = tables.filter(|(_, t)| t.schema == schema && t.name == table);
+        let links = |(t, of): (usize, &Table)| {
+            let links = of.links.iter().enumerate().filter(|(_, link)| by(link));
+            links.map(|(l, _)| (t, l)).collect::<Vec<_>>()
+        };
+        tables.flat_map(links).collect()
+    }
+
     /// In what words a change is written down, and what they mean: the same text for definitions that follow the same
     /// changes in the same ways.
     pub fn words(&self) -> String {

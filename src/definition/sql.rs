@@ -19,8 +19,6 @@ pub struct Sql {
     pub compute_one: String,
     /// $1: one key. Returns the document.
     pub live: String,
-    /// $1: keys. Returns key and document.
-    pub live_many: String,
 }
 
 /// The columns that [`Sql::stored`], [`Sql::sampled`] and [`Sql::compared`] return, numbered from 1.
@@ -55,7 +53,6 @@ impl Sql {
             compute: rows(&all, "ANY ($1)"),
             compute_one: rows(&all, "$1"),
             live: rows("v.document", "$1"),
-            live_many: rows(&format!("v.{view_key}, v.document"), "ANY ($1)"),
             names,
             profile,
             document,

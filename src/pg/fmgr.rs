@@ -3,7 +3,7 @@
 //! Invariant: an accessor's type is the argument's declared SQL type (sql/profile_cache.sql).
 
 use super::Oid;
-use super::value::{self, TypeLayout, Uuid, Value};
+use super::value::{self, Uuid, Value};
 use pgrx::pg_sys::{self, Datum};
 use std::ffi::CStr;
 
@@ -84,24 +84,7 @@ impl Call {
 
     /// The elements of an array of `element`, NULL as None.
     fn elements(&self, n: usize, element: Oid) -> Option<Vec<Option<Datum>>> {
-        let array = self.arg(n)?;
-        let s = TypeLayout::of(element);
-        let (mut items, mut nulls, mut count) = (std::ptr::null_mut(), std::ptr::null_mut(), 0);
-        // SAFETY: the argument is an array of `element`; deconstruct_array allocates both result arrays, of `count`.
-        unsafe {
-            let array = pg_sys::pg_detoast_datum(array.cast_mut_ptr()).cast();
-            pg_sys::deconstruct_array(
-                array,
-                element,
-                i32::from(s.len),
-                s.by_value,
-                s.align,
-                &mut items,
-                &mut nulls,
-                &mut count,
-            );
-            Some((0..count as usize).map(|i| (!*nulls.add(i)).then(|| *items.add(i))).collect())
-        }
+        Some(Value { datum: self.arg(n)?, oid: Oid::INVALID }.items(element).1)
     }
 
     /// The result, in the form that fmgr wants.

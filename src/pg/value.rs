@@ -96,14 +96,18 @@ impl Value {
 
     /// The texts of a one-dimensional array's elements, NULL as None.
     pub fn elements(self, element: Oid) -> Option<Vec<Option<String>>> {
+        let (dimensions, items) = self.items(element);
+        let text = |datum| Value { datum, oid: element }.to_text();
+        (dimensions <= 1).then(|| items.into_iter().map(|item| item.map(text)).collect())
+    }
+
+    /// How many dimensions an array has, and its elements in the order in which they are stored, NULL as None.
+    pub(super) fn items(self, element: Oid) -> (i32, Vec<Option<Datum>>) {
         let s = TypeLayout::of(element);
         // SAFETY: called for arrays of `element`; deconstruct_array fills in arrays of `n`.
         unsafe {
             let array =
                 pg_sys::pg_detoast_datum(self.datum.cast_mut_ptr()).cast::<pg_sys::ArrayType>();
-            if (*array).ndim > 1 {
-                return None;
-            }
             let (mut items, mut nulls, mut n) = (std::ptr::null_mut(), std::ptr::null_mut(), 0);
             pg_sys::deconstruct_array(
                 array,
@@ -115,14 +119,8 @@ impl Value {
                 &mut nulls,
                 &mut n,
             );
-            Some(
-                (0..n as usize)
-                    .map(|i| {
-                        let datum = *items.add(i);
-                        (!*nulls.add(i)).then(|| Value { datum, oid: element }.to_text())
-                    })
-                    .collect(),
-            )
+            let item = |i| (!*nulls.add(i)).then(|| *items.add(i));
+            ((*array).ndim, (0..n as usize).map(item).collect())
         }
     }
 

@@ -6,7 +6,7 @@
 //! Rules: R11.
 
 use super::rule::LinkChange;
-use crate::attachment::{self, Attached, Walk};
+use crate::attachment::{self, Attached, Hop, Walk};
 use crate::pg::scan::{Columns, HeapRow};
 use crate::pg::value::{Uuid, Value};
 use pgrx::pg_sys::{NAMEOID, TEXTOID};
@@ -55,21 +55,10 @@ pub fn change(a: &Attached, row: &dyn Columns) -> Option<LinkChange> {
         read.insert(id, named.clone());
         named
     })?;
-    let mut links = vec![];
-    for (t, table) in a.tables.iter().enumerate() {
-        if table.schema != named.schema || table.name != named.table {
-            continue;
-        }
-        for (l, link) in table.links.iter().enumerate() {
-            // A constant's link writes no such row.
-            if link.link.route.is_empty()
-                || !matches!(&link.link.columns[..], [c] if c.column == named.column)
-            {
-                continue;
-            }
-            link.walk(a)?;
-            links.push((t, l));
-        }
+    let columns = std::slice::from_ref(&named.column);
+    let links = a.definition.links_by(&named.schema, &named.table, columns);
+    for (t, l) in &links {
+        a.tables.get(*t)?.links.get(*l)?.walk(a)?;
     }
     (!links.is_empty()).then(|| LinkChange { links, values: named.values.clone() })
 }
@@ -89,38 +78,24 @@ fn named(a: &Attached, row: &dyn Columns) -> Option<Named> {
 /// lock that is not to be had at once.
 pub fn reached(a: &Attached, (t, l): (usize, usize), row: &HeapRow) -> Option<Vec<String>> {
     let Walk { start, hops } = a.tables.get(t)?.links.get(l)?.walk(a)?;
-    let (column, oid) = *start;
-    let Some((last, first)) = hops.split_last() else {
-        return Some(row.text(column, oid).into_iter().collect());
-    };
     // Whoever has taken a lock looks again: these may no longer be the columns.
     if !hops.iter().all(|hop| hop.rows.lock()) || attachment::changed() {
         return None;
     }
     let mut left = MOST_ROWS;
-    let mut values: Vec<Value> = row.value(column, oid).into_iter().collect();
-    for hop in first {
+    let mut values: Vec<Value> = row.value(start.0, start.1).into_iter().collect();
+    for Hop { rows, column: (column, oid) } in hops {
         let mut next = vec![];
         for value in &values {
-            let (column, oid) = hop.column;
             let each = |row: &HeapRow| {
-                next.extend(row.value(column, oid));
+                next.extend(row.value(*column, *oid));
                 spend(&mut left)
             };
-            hop.rows.find(value, each)?;
+            rows.find(value, each)?;
         }
         values = next;
     }
-    let mut texts = vec![];
-    for value in &values {
-        let (column, oid) = last.column;
-        let each = |row: &HeapRow| {
-            texts.extend(row.text(column, oid));
-            spend(&mut left)
-        };
-        last.rows.find(value, each)?;
-    }
-    (left > 0).then_some(texts)
+    (left > 0).then(|| values.into_iter().map(Value::to_text).collect())
 }
 
 fn spend(left: &mut usize) -> ControlFlow<()> {

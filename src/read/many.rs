@@ -88,7 +88,7 @@ fn live_many(a: &Attached, keys: &[Uuid]) -> HashMap<Uuid, Option<Value>> {
     }
     let mut found = HashMap::new();
     let _owner = as_owner(a.owner);
-    spi::query(spi::point(&a.sql.live_many), Snapshot::Active, &[Arg::uuids(keys)], |r| {
+    spi::query(spi::point(&a.sql.compute), Snapshot::Active, &[Arg::uuids(keys)], |r| {
         if let Some(key) = r.uuid(1)
             && found.insert(key, r.jsonb(2)).is_some()
         {

@@ -214,7 +214,8 @@ fn pass(a: &Attached, d: &EpochProgress, course: &mut Course, most: i32) -> Opti
     };
     let mut all = d.listed == Some(pass) && d.listed_to.is_none();
     // From half of what is kept ahead, so that each listing is worth its commit.
-    if !all && claims::count(&pass, course.from(&pass).as_ref()) <= claims::AHEAD / 2 {
+    let lists = !all && claims::count(&pass, course.from(&pass).as_ref()) <= claims::AHEAD / 2;
+    if lists {
         let added;
         (added, all) = list(a, d, &pass);
         // Others may take them when this has been committed. One alone is no use to them.
@@ -228,7 +229,7 @@ fn pass(a: &Attached, d: &EpochProgress, course: &mut Course, most: i32) -> Opti
     }
     let stored = take(a, &pass, course, most);
     if !all {
-        if stored.is_none() {
+        if stored.is_none() && !lists {
             // What is listed is in the hands of others.
             list(a, d, &pass);
         }
@@ -420,22 +421,13 @@ fn concerned(a: &Attached, epoch: i64) -> Option<(String, Vec<Vec<String>>)> {
         let (Some(schema), Some(table), Some(columns), Some(values)) = row else {
             return None;
         };
-        let mut known = false;
-        for (t, used) in a.definition.tables.iter().enumerate() {
-            if used.schema != schema || used.name != table {
-                continue;
-            }
-            for (l, link) in used.links.iter().enumerate() {
-                // A constant's link writes no such row.
-                if !link.route.is_empty() && link.column_names() == columns {
-                    let rows = values.chunks(columns.len().max(1)).map(<[String]>::to_vec);
-                    by_link.entry((t, l)).or_default().extend(rows);
-                    known = true;
-                }
-            }
-        }
-        if !known {
+        let links = a.definition.links_by(&schema, &table, &columns);
+        if links.is_empty() {
             return None;
+        }
+        for link in links {
+            let rows = values.chunks(columns.len().max(1)).map(<[String]>::to_vec);
+            by_link.entry(link).or_default().extend(rows);
         }
     }
     let (mut conditions, mut args) = (vec![], vec![]);

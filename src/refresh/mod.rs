@@ -140,16 +140,17 @@ fn help(a: &Rc<Attached>, course: &mut Course, most: i32) -> (Phase, u64) {
         course.idle = 0;
         return (Phase::Help, stored);
     }
+    let who = who_has_the_turn();
     if pending::unpassed() {
         // In the next transaction, which has no table's lock yet: to begin may take a moment.
-        if who_has_the_turn().is_none() {
+        if who.is_none() {
             return (Phase::Begin, 0);
         }
         if course.look_on(xact::clock()) {
             return (Phase::Help, 0);
         }
     }
-    if let Some(who) = who_has_the_turn() {
+    if let Some(who) = who {
         notice(&format!("another refresh is under way: {who}"));
     }
     (Phase::Done, 0)
@@ -285,9 +286,7 @@ fn end(outcome: Option<String>) {
 
 /// Raises what would keep a refresh from running at all; about how many profiles there are.
 pub fn check(most: Option<i32>) -> i64 {
-    rights::check_extension_member();
-    let a = attachment::required();
-    check_owner(current_user(), a.profile);
+    let a = attachment::managed(attachment::required);
     match most {
         None => Error::NullArgument("batch_size").raise(),
         Some(n) if !(1..=100_000).contains(&n) => Error::BatchSize(n).raise(),

@@ -5,15 +5,17 @@
 //!
 //! Rules: W9, W11, W15.
 
-use super::commit::name_pending;
 use crate::attachment::{Attached, UsedLink, UsedTable};
+use crate::definition::{Sql, Step};
 use crate::document;
 use crate::pending;
 use crate::pg::catalog;
 use crate::pg::guard::LocalSettings;
+use crate::pg::spi::{self, Arg, Snapshot};
 use crate::pg::trigger::{Column, Event, TriggerCall, Tuple};
 use crate::pg::value::Value;
 use crate::pg::xact;
+use crate::rights::as_owner;
 use crate::settings;
 use crate::xact_state;
 use std::collections::HashMap;
@@ -178,6 +180,41 @@ pub fn enqueue(a: &Attached, table: &UsedTable, link: &UsedLink, texts: Vec<Vec<
         let columns = link.link.column_names();
         pending::enqueue_link_change(a, (&table.schema, &table.name), &columns, &texts);
     }
+}
+
+/// Pending keys from texts of the link's columns, but for profiles that this transaction deleted.
+pub fn name_pending(
+    a: &Attached,
+    link: &UsedLink,
+    step: &Step,
+    mut texts: Vec<Vec<String>>,
+    reason: &str,
+) {
+    for (i, column) in link.link.columns.iter().enumerate() {
+        if texts.is_empty() || column.r#type == column.target_type {
+            continue;
+        }
+        // A reader compares them as the profile's own type, and no value may fail it there.
+        let values: Vec<String> = texts.iter().filter_map(|t| t.get(i).cloned()).collect();
+        let cast = xact::subtransaction(|| {
+            let _owner = as_owner(a.owner);
+            let sql = Sql::as_target(column);
+            spi::all(&sql, Snapshot::New, &[Arg::texts(&values)], |r| r.text(1))
+        });
+        let Ok(cast) = cast else {
+            return pending::invalidate_all("a key that is none of the profile's type");
+        };
+        for (text, value) in texts.iter_mut().zip(cast) {
+            if let (Some(place), Some(value)) = (text.get_mut(i), value) {
+                *place = value;
+            }
+        }
+    }
+    texts.retain(|v| !xact_state::was_deleted(&link.targets, v));
+    if link.has_enum && !texts.is_empty() {
+        return pending::invalidate_all("a key that has an enum in it");
+    }
+    pending::keys(a.naming_of(step), texts.into_iter(), reason);
 }
 
 /// The profile's columns by which it is referred to: its key, and what members' foreign keys name.

@@ -5,16 +5,13 @@
 //!
 //! Rules: W2, W3, W12, W15, W16.
 
-use super::changes::enqueue;
+use super::changes::{enqueue, name_pending};
 use crate::attachment::{self, Attached, State, UsedLink, UsedTable};
-use crate::definition::{Sql, Step};
 use crate::document::{self, Request};
 use crate::pending;
 use crate::pg::guard::LocalSettings;
-use crate::pg::spi::{self, Arg, Snapshot};
 use crate::pg::value::Value;
 use crate::pg::xact;
-use crate::rights::as_owner;
 use crate::settings;
 use crate::xact_state;
 use std::rc::Rc;
@@ -129,39 +126,4 @@ fn recompute(a: &Attached, all: &[Dirty]) {
     for (reason, texts) in outcome.left() {
         pending::keys(a.key_naming(), texts, reason);
     }
-}
-
-/// Pending keys from texts of the link's columns, but for profiles that this transaction deleted.
-pub(super) fn name_pending(
-    a: &Attached,
-    link: &UsedLink,
-    step: &Step,
-    mut texts: Vec<Vec<String>>,
-    reason: &str,
-) {
-    for (i, column) in link.link.columns.iter().enumerate() {
-        if texts.is_empty() || column.r#type == column.target_type {
-            continue;
-        }
-        // A reader compares them as the profile's own type, and no value may fail it there.
-        let values: Vec<String> = texts.iter().filter_map(|t| t.get(i).cloned()).collect();
-        let cast = xact::subtransaction(|| {
-            let _owner = as_owner(a.owner);
-            let sql = Sql::as_target(column);
-            spi::all(&sql, Snapshot::New, &[Arg::texts(&values)], |r| r.text(1))
-        });
-        let Ok(cast) = cast else {
-            return pending::invalidate_all("a key that is none of the profile's type");
-        };
-        for (text, value) in texts.iter_mut().zip(cast) {
-            if let (Some(place), Some(value)) = (text.get_mut(i), value) {
-                *place = value;
-            }
-        }
-    }
-    texts.retain(|v| !xact_state::was_deleted(&link.targets, v));
-    if link.has_enum && !texts.is_empty() {
-        return pending::invalidate_all("a key that has an enum in it");
-    }
-    pending::keys(a.naming_of(step), texts.into_iter(), reason);
 }

@@ -3,7 +3,7 @@
 //! Invariant: no pending epoch is missed. Where the index cannot be used, that is said; where the tables are gone, there
 //! is no current one.
 
-use super::{Columns, UniqueIndexLookup, scan, usable, walk};
+use super::{Columns, UniqueIndexLookup, by_index, scan, usable};
 use crate::pg::Oid;
 use pgrx::pg_sys::{self, Datum};
 
@@ -69,7 +69,15 @@ impl Epochs {
                     Size::Pages => match usable(self.index, pg_sys::AccessShareLock) {
                         Some(index) => {
                             let from = self.horizon_in(snapshot);
-                            walk(relation, index, snapshot, from, |row| enough(row));
+                            let mut condition = pg_sys::ScanKeyData::default();
+                            pg_sys::ScanKeyInit(
+                                &mut condition,
+                                1,
+                                pg_sys::BTGreaterEqualStrategyNumber as u16,
+                                pg_sys::F_INT8GE.into(),
+                                Datum::from(from),
+                            );
+                            by_index(relation, index, snapshot, &mut condition, |row| enough(row));
                             pg_sys::index_close(index, pg_sys::NoLock as i32);
                         }
                         None => complete = false,

@@ -3,7 +3,7 @@
 //! Invariant: what cannot be read with certainty counts as one of the keys; and a hash of the same texts is
 //! the same forever.
 
-use super::{Columns, scan, usable};
+use super::{Columns, begin, scan, usable};
 use crate::pg::Oid;
 use pgrx::pg_sys::{self, Datum};
 use std::cell::LazyCell;
@@ -110,11 +110,7 @@ impl Keys {
         // SAFETY: index and slot are open during the scan; the keys are of the index's two columns.
         unsafe {
             let slot = pg_sys::table_slot_create(relation, std::ptr::null_mut());
-            #[cfg(any(feature = "pg15", feature = "pg16", feature = "pg17"))]
-            let scan = pg_sys::index_beginscan(relation, index, snapshot, 2, 0);
-            #[cfg(not(any(feature = "pg15", feature = "pg16", feature = "pg17")))]
-            let scan =
-                pg_sys::index_beginscan(relation, index, snapshot, std::ptr::null_mut(), 2, 0);
+            let scan = begin(relation, index, snapshot, 2);
             let found = names.chain(gaps).flatten().any(|(first, second)| {
                 let mut keys = [pg_sys::ScanKeyData::default(); 2];
                 for (key, (column, strategy, function, value)) in

@@ -16,33 +16,42 @@ use super::Oid;
 use super::value::{self, TypeLayout, Uuid, Value};
 use pgrx::pg_sys::{self, Datum};
 
-/// Hands the rows of a table that have at least `from` in an index's column, in its order, to `enough` until it says so.
+/// Begins a scan by an index with so many conditions.
 ///
 /// # Safety
-/// `relation` and `index` are the table and its index, open and locked; the index is on one column, a bigint.
-unsafe fn walk(
+/// `relation` and `index` are the table and its index, open and locked; the caller ends it, or the abort.
+unsafe fn begin(
     relation: pg_sys::Relation,
     index: pg_sys::Relation,
     snapshot: pg_sys::Snapshot,
-    from: i64,
+    conditions: i32,
+) -> pg_sys::IndexScanDesc {
+    // SAFETY: as said.
+    unsafe {
+        #[cfg(any(feature = "pg15", feature = "pg16", feature = "pg17"))]
+        return pg_sys::index_beginscan(relation, index, snapshot, conditions, 0);
+        #[cfg(not(any(feature = "pg15", feature = "pg16", feature = "pg17")))]
+        pg_sys::index_beginscan(relation, index, snapshot, std::ptr::null_mut(), conditions, 0)
+    }
+}
+
+/// Hands the rows of a table that fulfil a condition on its index's first column to `enough`, in the index's order, until it
+/// says so.
+///
+/// # Safety
+/// `relation` and `index` are the table and its index, open and locked; the condition is of the column's type.
+unsafe fn by_index(
+    relation: pg_sys::Relation,
+    index: pg_sys::Relation,
+    snapshot: pg_sys::Snapshot,
+    condition: &mut pg_sys::ScanKeyData,
     mut enough: impl FnMut(&HeapRow) -> bool,
 ) {
     // SAFETY: as said; the slot is dropped here, or by the abort.
     unsafe {
         let slot = pg_sys::table_slot_create(relation, std::ptr::null_mut());
-        #[cfg(any(feature = "pg15", feature = "pg16", feature = "pg17"))]
-        let scan = pg_sys::index_beginscan(relation, index, snapshot, 1, 0);
-        #[cfg(not(any(feature = "pg15", feature = "pg16", feature = "pg17")))]
-        let scan = pg_sys::index_beginscan(relation, index, snapshot, std::ptr::null_mut(), 1, 0);
-        let mut key = pg_sys::ScanKeyData::default();
-        pg_sys::ScanKeyInit(
-            &mut key,
-            1,
-            pg_sys::BTGreaterEqualStrategyNumber as u16,
-            pg_sys::F_INT8GE.into(),
-            Datum::from(from),
-        );
-        pg_sys::index_rescan(scan, &mut key, 1, std::ptr::null_mut(), 0);
+        let scan = begin(relation, index, snapshot, 1);
+        pg_sys::index_rescan(scan, condition, 1, std::ptr::null_mut(), 0);
         let forward = pg_sys::ScanDirection::ForwardScanDirection;
         while pg_sys::index_getnext_slot(scan, forward, slot) {
             if enough(&HeapRow { slot }) {
@@ -184,7 +193,6 @@ impl UniqueIndexLookup {
                 pg_sys::table_close(relation, pg_sys::NoLock as i32);
                 return None;
             };
-            let slot = pg_sys::table_slot_create(relation, std::ptr::null_mut());
             let mut condition = pg_sys::ScanKeyData::default();
             pg_sys::ScanKeyInit(
                 &mut condition,
@@ -194,17 +202,11 @@ impl UniqueIndexLookup {
                 value,
             );
             let snapshot = pg_sys::GetActiveSnapshot();
-            #[cfg(any(feature = "pg15", feature = "pg16", feature = "pg17"))]
-            let scan = pg_sys::index_beginscan(relation, index, snapshot, 1, 0);
-            #[cfg(not(any(feature = "pg15", feature = "pg16", feature = "pg17")))]
-            let scan =
-                pg_sys::index_beginscan(relation, index, snapshot, std::ptr::null_mut(), 1, 0);
-            pg_sys::index_rescan(scan, &mut condition, 1, std::ptr::null_mut(), 0);
-            let forward = pg_sys::ScanDirection::ForwardScanDirection;
-            let found =
-                pg_sys::index_getnext_slot(scan, forward, slot).then(|| read(&HeapRow { slot }));
-            pg_sys::index_endscan(scan);
-            pg_sys::ExecDropSingleTupleTableSlot(slot);
+            let (mut read, mut found) = (Some(read), None);
+            by_index(relation, index, snapshot, &mut condition, |row| {
+                found = read.take().map(|read| read(row));
+                true
+            });
             pg_sys::index_close(index, pg_sys::NoLock as i32);
             pg_sys::table_close(relation, pg_sys::NoLock as i32);
             Some(found)

@@ -3,7 +3,7 @@
 //! Invariant: where the index cannot be used, or there are more rows than asked for, that is said, and never taken for
 //! "no more rows".
 
-use super::{Columns, HeapRow, usable};
+use super::{HeapRow, by_index, usable};
 use crate::pg::value::Value;
 use crate::pg::{Oid, tuple};
 use pgrx::pg_sys;
@@ -15,14 +15,13 @@ use std::ops::ControlFlow;
 pub struct RowsLookup {
     table: Oid,
     index: Oid,
-    /// The column that it finds by, and the type's equality.
-    column: i16,
+    /// The type's equality.
     equals: u32,
 }
 
 impl RowsLookup {
     /// None for a type of which more would have to be known. `oid`: the column's type, under a domain.
-    pub fn new(table: Oid, index: Oid, column: i16, oid: Oid) -> Option<RowsLookup> {
+    pub fn new(table: Oid, index: Oid, oid: Oid) -> Option<RowsLookup> {
         let equals = match oid {
             pg_sys::UUIDOID => pg_sys::F_UUID_EQ,
             pg_sys::INT8OID => pg_sys::F_INT8EQ,
@@ -31,7 +30,7 @@ impl RowsLookup {
             pg_sys::TEXTOID | pg_sys::VARCHAROID => pg_sys::F_TEXTEQ,
             _ => return None,
         };
-        Some(RowsLookup { table, index, column, equals })
+        Some(RowsLookup { table, index, equals })
     }
 
     /// Locks the table and the index for reading, if that is to be had at once.
@@ -64,7 +63,6 @@ impl RowsLookup {
                 pg_sys::table_close(relation, pg_sys::NoLock as i32);
                 return None;
             };
-            let slot = pg_sys::table_slot_create(relation, std::ptr::null_mut());
             let mut condition = pg_sys::ScanKeyData::default();
             pg_sys::ScanKeyEntryInitialize(
                 &mut condition,
@@ -77,22 +75,7 @@ impl RowsLookup {
                 value.datum,
             );
             let snapshot = pg_sys::GetActiveSnapshot();
-            #[cfg(any(feature = "pg15", feature = "pg16", feature = "pg17"))]
-            let scan = pg_sys::index_beginscan(relation, index, snapshot, 1, 0);
-            #[cfg(not(any(feature = "pg15", feature = "pg16", feature = "pg17")))]
-            let scan =
-                pg_sys::index_beginscan(relation, index, snapshot, std::ptr::null_mut(), 1, 0);
-            pg_sys::index_rescan(scan, &mut condition, 1, std::ptr::null_mut(), 0);
-            let forward = pg_sys::ScanDirection::ForwardScanDirection;
-            while pg_sys::index_getnext_slot(scan, forward, slot) {
-                let row = HeapRow { slot };
-                debug_assert!(row.get(self.column).is_some());
-                if each(&row).is_break() {
-                    break;
-                }
-            }
-            pg_sys::index_endscan(scan);
-            pg_sys::ExecDropSingleTupleTableSlot(slot);
+            by_index(relation, index, snapshot, &mut condition, |row| each(row).is_break());
             pg_sys::index_close(index, pg_sys::NoLock as i32);
             pg_sys::table_close(relation, pg_sys::NoLock as i32);
             Some(())
