@@ -114,12 +114,9 @@ pub fn try_locks(a: &Attached) -> bool {
     tuple::try_lock_for_writing(a.profile) && read.all(tuple::try_lock_for_reading)
 }
 
-/// The same for a step of refresh, which may wait for the profile table, with no row in hand. That table's indexes come with the
-/// query that finds the rows, before any of these is locked.
-pub fn lock_tables(a: &Attached, may_wait: bool) -> bool {
-    if may_wait {
-        tuple::lock_for_writing(a.profile);
-    }
+/// The same for a step of refresh. The profile table's indexes come with the query that finds the rows, before any of these is
+/// locked.
+pub fn lock_tables(a: &Attached) -> bool {
     let others = a.read.iter().filter(|r| catalog::table_of_index(**r) != Some(a.profile));
     tuple::try_lock_for_writing(a.profile) && others.copied().all(tuple::try_lock_for_reading)
 }

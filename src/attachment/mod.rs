@@ -30,11 +30,14 @@ use crate::pg::spi::{self, Snapshot};
 use crate::pg::{Oid, catalog, tuple};
 use crate::rights::{self, as_ourselves};
 use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
 use std::rc::Rc;
 
 thread_local! {
     static COPY: RefCell<Option<State>> = const { RefCell::new(None) };
     static WATCHED: RefCell<Vec<Oid>> = const { RefCell::new(Vec::new()) };
+    /// While the copy is loaded, when it is not known yet what it will be made of: what has changed since.
+    static MEANWHILE: RefCell<Option<HashSet<Oid>>> = const { RefCell::new(None) };
     static CHANGED: Cell<bool> = const { Cell::new(true) };
     static ATTACHING: Cell<bool> = const { Cell::new(false) };
 }
@@ -65,6 +68,14 @@ pub fn relation_changed(relation: Oid) {
     if ours {
         CHANGED.set(true);
     }
+    MEANWHILE.with(|m| match m.try_borrow_mut() {
+        Ok(mut meanwhile) => {
+            if let Some(meanwhile) = meanwhile.as_mut() {
+                meanwhile.insert(relation);
+            }
+        }
+        Err(_) => CHANGED.set(true),
+    });
 }
 
 /// The attachment as it is now.
@@ -77,8 +88,13 @@ pub fn load() -> State {
     // Reading the catalogs may itself process invalidations; a change during it means once more.
     for _ in 0..10 {
         CHANGED.set(false);
+        MEANWHILE.set(Some(HashSet::new()));
         spi::forget_plans();
         let (state, watched) = load::read();
+        let meanwhile = MEANWHILE.take().unwrap_or_default();
+        if watched.iter().any(|relation| meanwhile.contains(relation)) {
+            CHANGED.set(true);
+        }
         let keep = !matches!(state, State::None);
         WATCHED.with(|w| *w.borrow_mut() = watched);
         COPY.with(|c| *c.borrow_mut() = keep.then(|| state.clone()));

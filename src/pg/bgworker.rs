@@ -30,6 +30,9 @@ static ENTRANCES: OnceLock<Entrances> = OnceLock::new();
 /// SIGTERM has come.
 static TERMINATED: AtomicBool = AtomicBool::new(false);
 
+/// The superuser whom initdb has made (pg_authid.dat).
+const BOOTSTRAP: Oid = Oid::from_u32(10);
+
 /// How long the server waits before it starts the launcher again, should that fail, in seconds.
 const RESTART: c_int = 5;
 
@@ -217,9 +220,14 @@ pub fn wait(milliseconds: Option<i64>) {
 /// What the server asks of this process, between two transactions. True where settings have been read anew. A cancel is of no
 /// query here, and would be an error that ends the process in the middle of what it has to write down.
 pub fn interrupts() -> bool {
-    // SAFETY: a backend variable.
-    unsafe { pg_sys::QueryCancelPending = 0 };
+    // SAFETY: backend variables; an error that is raised meanwhile resets the count by itself.
+    unsafe { pg_sys::QueryCancelHoldoffCount += 1 };
     crate::error::check_interrupts();
+    // SAFETY: as above. A SIGTERM that has come meanwhile is seen by who asks for it next.
+    unsafe {
+        pg_sys::QueryCancelHoldoffCount -= 1;
+        pg_sys::QueryCancelPending = 0;
+    }
     // SAFETY: outside of a transaction.
     unsafe {
         pg_sys::ProcessCatchupInterrupt();
@@ -233,12 +241,19 @@ pub fn interrupts() -> bool {
 }
 
 /// Connects this process to a database as the bootstrap superuser, or to none, which is enough to read what all share.
+/// Whatever a database's own `session_authorization` says.
 pub fn connect(database: Option<Oid>) {
     // SAFETY: once, in a background process with signals unblocked.
     unsafe {
         match database {
             Some(oid) => {
                 pg_sys::BackgroundWorkerInitializeConnectionByOid(oid, Oid::INVALID, 0);
+                if pg_sys::GetSessionUserId() != BOOTSTRAP {
+                    pg_sys::StartTransactionCommand();
+                    let name = pg_sys::GetUserNameFromId(BOOTSTRAP, false);
+                    set(&[(c"session_authorization", CStr::from_ptr(name))]);
+                    pg_sys::CommitTransactionCommand();
+                }
             }
             None => {
                 pg_sys::BackgroundWorkerInitializeConnection(std::ptr::null(), std::ptr::null(), 0)
@@ -264,10 +279,10 @@ pub fn set(settings: &[(&CStr, &CStr)]) {
     }
 }
 
-/// Has `then` called with `number` when this process ends, however it does.
+/// Has `then` called with `number` when this process ends, however it does; once it counts as connected to no database any more.
 pub fn at_exit(then: unsafe extern "C-unwind" fn(c_int, Datum), number: usize) {
     // SAFETY: the function lives as long as the library.
-    unsafe { pg_sys::before_shmem_exit(Some(then), Datum::from(number)) };
+    unsafe { pg_sys::on_shmem_exit(Some(then), Datum::from(number)) };
 }
 
 /// Does `work` in a transaction of its own, which pg_stat_activity shows as `what`; what it raises rolls that back.

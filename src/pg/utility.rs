@@ -233,13 +233,12 @@ unsafe fn is_template(database: Oid) -> bool {
 unsafe fn may_have(kind: pg_sys::NodeTag, database: Oid) -> bool {
     // SAFETY: catalog look-ups.
     unsafe {
-        if kind == pg_sys::NodeTag::T_CreatedbStmt {
-            if !may_create() {
-                return false;
-            }
-            if is_template(database) {
-                return true;
-            }
+        use pg_sys::NodeTag::{T_CreatedbStmt, T_RenameStmt};
+        if matches!(kind, T_CreatedbStmt | T_RenameStmt) && !may_create() {
+            return false;
+        }
+        if kind == T_CreatedbStmt && is_template(database) {
+            return true;
         }
         let user = pg_sys::GetUserId();
         #[cfg(feature = "pg15")]

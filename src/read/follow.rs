@@ -11,7 +11,7 @@ use crate::pg::scan::{Columns, HeapRow};
 use crate::pg::value::{Uuid, Value};
 use pgrx::pg_sys::{NAMEOID, TEXTOID};
 use std::cell::RefCell;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::rc::Rc;
 
@@ -21,22 +21,17 @@ const KEPT: usize = 250;
 /// How many rows are looked at on the way back from one profile.
 const MOST_ROWS: usize = 100;
 
-/// What a pending epoch says: from which table and column, and from which of its values.
-struct Named {
-    schema: String,
-    table: String,
-    column: String,
-    values: Rc<HashSet<String>>,
+thread_local! {
+    /// What pending epochs say, by their ids, in the words of one definition: it is read once. Where one ceases to say it,
+    /// its row does so.
+    static READ: RefCell<(i64, HashMap<Uuid, Change>)> = RefCell::default();
 }
 
-thread_local! {
-    /// What pending epochs say, by their ids: it is read once. Where one ceases to say it, its row does so.
-    static READ: RefCell<HashMap<Uuid, Option<Rc<Named>>>> = RefCell::default();
-}
+type Change = Option<Rc<LinkChange>>;
 
 /// What leads to the profiles that a pending epoch concerns; None where it concerns everybody: it does not say, or more
 /// than a read looks at, or what this definition does not know, or from where no index leads back.
-pub fn change(a: &Attached, row: &dyn Columns) -> Option<LinkChange> {
+pub fn change(a: &Attached, row: &dyn Columns) -> Change {
     let at = a.epochs.link;
     row.get(at.values)?;
     // In the words of another definition, table and column may mean something else.
@@ -44,34 +39,29 @@ pub fn change(a: &Attached, row: &dyn Columns) -> Option<LinkChange> {
         return None;
     }
     let id = row.uuid(at.id)?;
-    let named = READ.with_borrow_mut(|read| {
-        if let Some(known) = read.get(&id) {
-            return known.clone();
-        }
-        if read.len() >= KEPT {
+    let change = READ.with_borrow_mut(|(words, read)| {
+        if *words != a.words || read.len() >= KEPT {
+            *words = a.words;
             read.clear();
         }
-        let named = named(a, row).map(Rc::new);
-        read.insert(id, named.clone());
-        named
+        read.entry(id).or_insert_with(|| said(a, row).map(Rc::new)).clone()
     })?;
-    let columns = std::slice::from_ref(&named.column);
-    let links = a.definition.links_by(&named.schema, &named.table, columns);
-    for (t, l) in &links {
+    for (t, l) in &change.links {
         a.tables.get(*t)?.links.get(*l)?.walk(a)?;
     }
-    (!links.is_empty()).then(|| LinkChange { links, values: named.values.clone() })
+    Some(change)
 }
 
-fn named(a: &Attached, row: &dyn Columns) -> Option<Named> {
+fn said(a: &Attached, row: &dyn Columns) -> Option<LinkChange> {
     let at = a.epochs.link;
-    let [column] = <[String; 1]>::try_from(row.texts(at.columns, NAMEOID, MOST_BYTES)?).ok()?;
-    Some(Named {
-        schema: row.text(at.schema, NAMEOID)?,
-        table: row.text(at.table, NAMEOID)?,
-        column,
-        values: Rc::new(row.texts(at.values, TEXTOID, MOST_BYTES)?.into_iter().collect()),
-    })
+    let columns = row.texts(at.columns, NAMEOID, MOST_BYTES)?;
+    if columns.len() != 1 {
+        return None;
+    }
+    let (schema, table) = (row.text(at.schema, NAMEOID)?, row.text(at.table, NAMEOID)?);
+    let links = a.definition.links_by(&schema, &table, &columns);
+    let values = row.texts(at.values, TEXTOID, MOST_BYTES)?.into_iter().collect();
+    (!links.is_empty()).then_some(LinkChange { links, values })
 }
 
 /// The values from which a link leads to this profile, in the active snapshot; None where that takes too many rows, or a

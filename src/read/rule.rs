@@ -13,7 +13,7 @@ use std::rc::Rc;
 pub struct PendingEpoch {
     pub epoch: Option<i64>,
     /// What leads to those that it concerns; None where it concerns all.
-    pub change: Option<LinkChange>,
+    pub change: Option<Rc<LinkChange>>,
 }
 
 /// Rows that have changed, by the values of theirs that lead to profiles.
@@ -21,7 +21,7 @@ pub struct PendingEpoch {
 pub struct LinkChange {
     /// In which ways: the numbers of a table and of a link of its.
     pub links: Vec<(usize, usize)>,
-    pub values: Rc<HashSet<String>>,
+    pub values: HashSet<String>,
 }
 
 /// What is asked of a snapshot only where it matters.
@@ -231,8 +231,8 @@ mod tests {
         for (epoch, miss) in [(None, Miss::Pending), (Some(11), Miss::InPass)] {
             let mut p = pending(&[epoch]);
             let told = |leads| Told { passed: None, leads };
-            let values = Rc::new(HashSet::from(["1".to_owned()]));
-            p.epochs[0].change = Some(LinkChange { links: vec![(0, 0)], values });
+            let values = HashSet::from(["1".to_owned()]);
+            p.epochs[0].change = Some(Rc::new(LinkChange { links: vec![(0, 0)], values }));
             assert_eq!(p.judge(&OK, Some(8), 50, 1000, &told(false)), Ok(()));
             assert_eq!(p.judge(&OK, Some(8), 50, 1000, &told(true)), Err(miss));
             // Another that names nothing concerns everybody.

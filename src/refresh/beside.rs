@@ -43,7 +43,7 @@ pub fn missed(keys: &[Uuid], course: &mut Course) -> (usize, u64) {
         return (keys.len(), 0);
     }
     // Those that are in the way may be so for long; a refresh comes to these profiles too.
-    let Ok(a) = ready(&a, false) else { return (keys.len(), 0) };
+    let Ok(a) = ready(&a) else { return (keys.len(), 0) };
     let (now, _) = keys.split_at(keys.len().min(course.size(i32::MAX) as usize));
     let failed: HashSet<Uuid> = failures::failures().into_iter().map(|f| f.0).collect();
     let alive: Vec<Uuid> = now.iter().copied().filter(|key| !failed.contains(key)).collect();

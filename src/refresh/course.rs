@@ -41,9 +41,6 @@ pub struct Course {
     /// The last step was one of a pass over everybody, or of what has expired, and nothing else waits.
     #[serde(skip)]
     pub(super) filling: bool,
-    /// It waits for no table's lock.
-    #[serde(skip)]
-    pub(super) at_once: bool,
     /// The last step has listed more than one session's work.
     #[serde(skip)]
     pub(super) shared: bool,
@@ -70,11 +67,6 @@ impl Course {
         }
         self.nap = now - self.idle < PATIENCE;
         self.nap
-    }
-
-    /// Of whoever waits for no table's lock: a migration that has one may want next what the turn is held by.
-    pub fn at_once() -> Course {
-        Course { at_once: true, ..Course::default() }
     }
 
     /// Whether others would find something to do now.

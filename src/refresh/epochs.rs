@@ -68,7 +68,7 @@ pub(super) fn epochs(a: &Rc<Attached>, course: &mut Course, most: i32) -> Done {
         };
         if d.running {
             course.filling = d.everyone && alone && course.key.is_none();
-            let now = match ready(a, !course.at_once) {
+            let now = match ready(a) {
                 Ok(now) => now,
                 Err(by) => return Done::held_up(by),
             };

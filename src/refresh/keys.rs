@@ -37,7 +37,7 @@ pub(super) fn keys(a: &Rc<Attached>, course: &mut Course, most: i32) -> Done {
         course.key = None;
         return Done::default();
     }
-    let a = match ready(a, !course.at_once) {
+    let a = match ready(a) {
         Ok(a) => a,
         Err(by) => return Done::held_up(by),
     };

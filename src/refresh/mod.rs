@@ -116,7 +116,7 @@ pub fn transaction(phase: Phase, course: &mut Course, most: i32) -> (Phase, u64)
     step(&a, phase, course, most)
 }
 
-/// How often a step that does not wait looks whether it can have the tables' locks.
+/// How often a step looks whether it can have the tables' locks.
 const TRIES: usize = 20;
 /// How long, in milliseconds, whoever has nothing to do waits before he looks again, with nothing in hand.
 const NAP: i64 = 10;
@@ -163,19 +163,19 @@ fn take_turn() {
 }
 
 /// Takes the tables' locks that computing needs, before any row's: whoever waited for one of them with rows
-/// locked would keep the app from these. For the profile table it waits, with nothing in hand but its turn, unless it is not to
-/// wait at all; then it looks again for a moment. The others it tries, all or none. What is attached then; or who is in the way.
-fn ready(a: &Attached, waits: bool) -> Result<Rc<Attached>, Vec<String>> {
+/// locked would keep the app from these; and a migration that holds one may want next what the turn is held by. So it tries
+/// them, all or none, for a moment. What is attached then; or who is in the way.
+fn ready(a: &Attached) -> Result<Rc<Attached>, Vec<String>> {
     let tried = || {
         xact::attempt(|| {
-            if !document::lock_tables(a, waits) {
+            if !document::lock_tables(a) {
                 Error::TablesBusy(vec![]).raise();
             }
         })
     };
     let busy = |tried: &Result<(), Failure>| tried.as_ref().is_err_and(|f| f.sqlstate == "55P03");
     let mut locked = tried();
-    for _ in 0..if waits { 0 } else { TRIES } {
+    for _ in 0..TRIES {
         if !busy(&locked) {
             break;
         }

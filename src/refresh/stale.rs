@@ -25,7 +25,7 @@ pub(super) fn stale(a: &Rc<Attached>, course: &mut Course, most: i32) -> Done {
     let Some((current, first)) = a.epochs.latest().zip(a.trusted_from) else {
         return Done::default();
     };
-    let a = match ready(a, !course.at_once) {
+    let a = match ready(a) {
         Ok(a) => a,
         Err(by) => return Done::held_up(by),
     };

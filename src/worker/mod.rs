@@ -193,7 +193,7 @@ impl Worker {
 
     /// A share of what is listed by the refresh under way, as long as there is any.
     fn help(&self) -> Result<(), Leave> {
-        let (mut phase, mut course) = (Phase::Help, Course::at_once());
+        let (mut phase, mut course) = (Phase::Help, Course::default());
         while phase != Phase::Done {
             let step = || refresh::transaction(phase, &mut course, MOST).0;
             let began = xact::clock();
@@ -242,7 +242,7 @@ impl Worker {
             return Err(Leave::NothingAttached);
         }
         let began = xact::clock();
-        let (mut phase, mut course, mut owed) = (Phase::Begin, Course::at_once(), 0);
+        let (mut phase, mut course, mut owed) = (Phase::Begin, Course::default(), 0);
         while phase != Phase::Done {
             self.serve_missed()?;
             let step = || {

@@ -11,7 +11,7 @@ import pytest
 
 from lib.cluster import ROOT, TESTS, VERSION
 from lib.command import cargo
-from lib.filled import KINDS, OBJECTS, PENDING, UNCACHED, VERIFY, WRONG, Session, expect, fill, leave_pending
+from lib.filled import KINDS, OBJECTS, PENDING, UNCACHED, VERIFY, WRONG, Session, expect, fill, leave_pending, wait_for
 
 RELEASED = tomllib.loads((TESTS / "released.toml").read_text())
 
@@ -91,6 +91,24 @@ def test_update(server, database, version, say):
     expect("verify", server.sql(database, VERIFY), 0)
     if library:
         pass_to_the_other(server, database, library)
+
+
+@pytest.mark.parametrize("version", [version for version in RELEASED if version != VERSION])
+def test_beside_refresh(server, database, version):
+    """The update beside a step of refresh waits for it, and has nothing in hand that the step wants next."""
+    fill(server, database, version=version)
+    with Session(server, database) as refresh:
+        refresh.do("BEGIN; LOCK TABLE profile_cache.epoch_progress IN SHARE UPDATE EXCLUSIVE MODE")
+        with Session(server, database) as update:
+            update.begin("ALTER EXTENSION profile_cache UPDATE")
+            waits = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'ALTER EXTENSION%' AND wait_event_type = 'Lock'"
+            wait_for(server, database, "the update waits", waits, "1")
+            locked = """SELECT string_agg(c.relname, ' ') FROM pg_locks AS l JOIN pg_class AS c ON c.oid = l.relation JOIN pg_stat_activity AS a USING (pid)
+                WHERE a.query LIKE 'ALTER EXTENSION%' AND c.relnamespace = 'profile_cache'::regnamespace AND l.granted AND l.mode LIKE '%Exclusive%'"""
+            expect("what the update has locked", server.sql(database, locked), "")
+            refresh.do("COMMIT")
+            update.end()
+        expect("wrong after the update", server.sql(database, WRONG), 0)
 
 
 @pytest.mark.parametrize("version", [version for version in RELEASED if version != VERSION])

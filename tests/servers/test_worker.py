@@ -698,10 +698,11 @@ def test_settings_of_others(preloaded, database):
         ALTER ROLE postgres IN DATABASE {database} SET idle_in_transaction_session_timeout = 1;
         ALTER ROLE postgres IN DATABASE {database} SET session_replication_role = replica;
         CREATE ROLE may_nothing;
-        ALTER DATABASE {database} SET role = may_nothing;""",
+        ALTER DATABASE {database} SET role = may_nothing;
+        ALTER DATABASE {database} SET session_authorization = may_nothing;""",
     )
     # The sessions of this test set it off, before anything is run in them.
-    preloaded.env["PGOPTIONS"] = "-c statement_timeout=0 -c lock_timeout=0 -c default_transaction_read_only=off -c search_path=public -c role=none"
+    preloaded.env["PGOPTIONS"] = "-c statement_timeout=0 -c lock_timeout=0 -c default_transaction_read_only=off -c search_path=public -c role=none -c session_authorization=postgres"
     try:
         preloaded.sql(database, "SELECT profile_cache.invalidate_all()")
         listed(preloaded, database)

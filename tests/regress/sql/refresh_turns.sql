@@ -165,3 +165,31 @@ CALL profile_cache.refresh();
 RESET statement_timeout;
 SET client_min_messages = warning;
 SELECT count(*) FROM wrong();
+
+-- Edits that come while two are followed get one number together: they are followed in one pass.
+CALL profile_cache.refresh();
+\set course {}
+\set step 'SELECT course FROM profile_cache.refresh_step(1, ''epochs'', :''course'') \\gset'
+\set numbers 'SELECT link_table, link_values, dense_rank() OVER (ORDER BY epoch) AS number FROM profile_cache.pending_epoch WHERE epoch IS NOT NULL ORDER BY epoch, link_table;'
+UPDATE subscription_plan SET ai_daily_limit = ai_daily_limit + 1 WHERE id = 'pro';
+:step
+:step
+UPDATE subscription_plan SET ai_daily_limit = ai_daily_limit + 1 WHERE id = 'team';
+:step
+:step
+:numbers
+UPDATE role SET permissions = '["one"]' WHERE id = (SELECT min(role_id) FROM user_role);
+:step
+UPDATE subscription_plan SET ai_daily_limit = ai_daily_limit + 1 WHERE id = 'pro';
+:step
+:numbers
+DO $$ DECLARE course text := '{}';
+BEGIN
+    WHILE EXISTS (SELECT FROM profile_cache.pending_epoch WHERE epoch IS NULL) LOOP
+        SELECT s.course INTO course FROM profile_cache.refresh_step(1, 'epochs', course) AS s;
+        COMMIT;
+    END LOOP;
+END $$;
+:numbers
+CALL profile_cache.refresh();
+SELECT state();
