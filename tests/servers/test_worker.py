@@ -223,6 +223,7 @@ def test_told_in_a_nap(preloaded, database):
     worker = f"FROM pg_stat_activity WHERE backend_type = 'profile_cache worker' AND datname = '{database}'"
     filling = "SELECT count(*) = 1 FROM profile_cache.epoch_progress WHERE running AND listed IS NOT NULL"
     slowly(preloaded, 1)
+    began = len(preloaded.log())
     try:
         preloaded.sql(database, "SELECT profile_cache.invalidate_all()")
         listed(preloaded, database)
@@ -232,6 +233,7 @@ def test_told_in_a_nap(preloaded, database):
             preloaded.sql("postgres", end)
             wait_for(preloaded, "postgres", "it is there again", of(database), "1")
         expect("not done yet", preloaded.sql(database, "SELECT stale > 0 FROM profile_cache.status"), "t")
+        expect("errors of the worker", re.findall(r".*canceling statement.*", preloaded.log()[began:]), [])
     finally:
         slowly(preloaded, None)
     fresh(preloaded, database)
