@@ -230,8 +230,10 @@ def test_told_in_a_nap(preloaded, database):
         for end in (f"SELECT pg_cancel_backend(pid) {worker}", f"SELECT pg_terminate_backend(pid) {worker}", f"CREATE DATABASE {database}_copy TEMPLATE {database}"):
             wait_for(preloaded, database, "it fills", filling)
             wait_for(preloaded, "postgres", "it naps", f"SELECT count(*) > 0 {worker} AND wait_event = 'Extension'")
-            preloaded.sql("postgres", end)
+            at = preloaded.sql("postgres", f"SELECT clock_timestamp() FROM ({end}) AS done" if end.startswith("SELECT") else end)
             wait_for(preloaded, "postgres", "it is there again", of(database), "1")
+            if "cancel" in end:
+                wait_for(preloaded, "postgres", "its next step", f"SELECT count(*) > 0 {worker} AND state_change > '{at}'")
         expect("not done yet", preloaded.sql(database, "SELECT stale > 0 FROM profile_cache.status"), "t")
         expect("errors of the worker", re.findall(r".*canceling statement.*", preloaded.log()[began:]), [])
     finally:

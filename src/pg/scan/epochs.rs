@@ -3,7 +3,7 @@
 //! Invariant: no pending epoch is missed. Where the index cannot be used, that is said; where the tables are gone, there
 //! is no current one.
 
-use super::{Columns, UniqueIndexLookup, by_index, scan, usable};
+use super::{Columns, UniqueIndexLookup, by_index, scan, scan_opened, usable};
 use crate::pg::Oid;
 use pgrx::pg_sys::{self, Datum};
 
@@ -82,7 +82,7 @@ impl Epochs {
                         }
                         None => complete = false,
                     },
-                    Size::Page => scan(self.pending, snapshot, |row| enough(row)),
+                    Size::Page => scan_opened(relation, snapshot, |row| enough(row)),
                 }
                 pg_sys::table_close(relation, pg_sys::NoLock as i32);
             }

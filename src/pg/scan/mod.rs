@@ -92,45 +92,68 @@ pub trait Columns {
     }
 }
 
-/// A row of a heap scan.
+/// How many columns a table of ours has at the most.
+const WIDEST: usize = 32;
+
+/// A row of a heap scan: its columns all at once, which takes one call of the server's.
 struct Scanned {
-    tuple: pg_sys::HeapTuple,
-    desc: pg_sys::TupleDesc,
+    values: [Datum; WIDEST],
+    nulls: [bool; WIDEST],
 }
 
 impl Columns for Scanned {
     fn get(&self, column: i16) -> Option<Datum> {
-        let mut null = false;
-        // SAFETY: the tuple is of the table that the descriptor describes, and alive.
-        let datum =
-            unsafe { pg_sys::heap_getattr(self.tuple, i32::from(column), self.desc, &mut null) };
-        (!null).then_some(datum)
+        let at = usize::try_from(column).ok()?.checked_sub(1)?;
+        self.values.get(at).copied().filter(|_| self.nulls.get(at) == Some(&false))
     }
 }
 
 /// Hands the rows of a table to `enough` until it says so. Nothing where the table is gone.
-fn scan(table: Oid, snapshot: pg_sys::Snapshot, mut enough: impl FnMut(&Scanned) -> bool) {
-    // SAFETY: the relation is open and locked during the scan; a tuple lives until the next is
-    // fetched; the snapshot is active or registered.
+fn scan(table: Oid, snapshot: pg_sys::Snapshot, enough: impl FnMut(&Scanned) -> bool) {
+    // SAFETY: opened, locked and closed here.
     unsafe {
         let relation = pg_sys::try_table_open(table, pg_sys::AccessShareLock as i32);
-        if relation.is_null() {
-            return;
+        if !relation.is_null() {
+            scan_opened(relation, snapshot, enough);
+            pg_sys::table_close(relation, pg_sys::NoLock as i32);
         }
+    }
+}
+
+/// The same of an open one.
+///
+/// # Safety
+/// `relation` is open and locked.
+unsafe fn scan_opened(
+    relation: pg_sys::Relation,
+    snapshot: pg_sys::Snapshot,
+    mut enough: impl FnMut(&Scanned) -> bool,
+) {
+    // SAFETY: as said; a tuple lives until the next is fetched; the snapshot is active or registered. A table with more columns
+    // than there is place for is none of ours: its rows have none.
+    unsafe {
         let flags = pg_sys::ScanOptions::SO_TYPE_SEQSCAN
             | pg_sys::ScanOptions::SO_ALLOW_STRAT
             | pg_sys::ScanOptions::SO_ALLOW_PAGEMODE;
         let none = std::ptr::null_mut();
         let scan = pg_sys::heap_beginscan(relation, snapshot, 0, none, std::ptr::null_mut(), flags);
         let desc = (*relation).rd_att;
+        let fits = usize::try_from((*desc).natts).is_ok_and(|n| n <= WIDEST);
+        let mut row = Scanned { values: [Datum::null(); WIDEST], nulls: [true; WIDEST] };
         loop {
             let tuple = pg_sys::heap_getnext(scan, pg_sys::ScanDirection::ForwardScanDirection);
-            if tuple.is_null() || enough(&Scanned { tuple, desc }) {
+            if tuple.is_null() {
+                break;
+            }
+            if fits {
+                let (values, nulls) = (row.values.as_mut_ptr(), row.nulls.as_mut_ptr());
+                pg_sys::heap_deform_tuple(tuple, desc, values, nulls);
+            }
+            if enough(&row) {
                 break;
             }
         }
         pg_sys::heap_endscan(scan);
-        pg_sys::table_close(relation, pg_sys::NoLock as i32);
     }
 }
 
