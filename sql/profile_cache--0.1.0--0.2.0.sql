@@ -38,6 +38,13 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION profile_cache.changes_position() RETURNS pg_catalog.xid8 LANGUAGE sql STABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp AS 'SELECT pg_snapshot_xmin(pg_current_snapshot())';
+COMMENT ON FUNCTION profile_cache.changes_position() IS 'a number that grows: all older transactions have ended. For changed_since()';
+CREATE FUNCTION profile_cache.changed_since(since pg_catalog.xid8) RETURNS SETOF uuid
+    LANGUAGE c STABLE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'profile_cache_changed_since';
+COMMENT ON FUNCTION profile_cache.changed_since(pg_catalog.xid8) IS 'profiles whose document may have changed since changes_position() was this; a null: any may have';
+
 SELECT profile_cache.set_rights();
 
 -- Every session looks again.

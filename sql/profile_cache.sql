@@ -252,6 +252,12 @@ COMMENT ON FUNCTION @extschema@.get_profiles(uuid[]) IS 'get_profile for each of
 CREATE FUNCTION profile_cache.explain(user_id uuid) RETURNS jsonb
     LANGUAGE c STABLE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'profile_cache_explain';
 COMMENT ON FUNCTION profile_cache.explain(uuid) IS 'where get_profile would take this user''s document from, and why';
+CREATE FUNCTION profile_cache.changes_position() RETURNS pg_catalog.xid8 LANGUAGE sql STABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp AS 'SELECT pg_snapshot_xmin(pg_current_snapshot())';
+COMMENT ON FUNCTION profile_cache.changes_position() IS 'a number that grows: all older transactions have ended. For changed_since()';
+CREATE FUNCTION profile_cache.changed_since(since pg_catalog.xid8) RETURNS SETOF uuid
+    LANGUAGE c STABLE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'profile_cache_changed_since';
+COMMENT ON FUNCTION profile_cache.changed_since(pg_catalog.xid8) IS 'profiles whose document may have changed since changes_position() was this; a null: any may have';
 CREATE FUNCTION profile_cache.iso8601(at timestamptz) RETURNS text
     LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'profile_cache_iso8601';
 COMMENT ON FUNCTION profile_cache.iso8601(timestamptz) IS 'a timestamp in UTC as Django REST framework prints it';

@@ -27,6 +27,14 @@ pub fn get_profiles(call: &Call) -> Return {
     Return::Null
 }
 
+/// `profile_cache.changed_since(since xid8) RETURNS SETOF uuid`
+pub fn changed_since(call: &Call) -> Return {
+    let Some(since) = call.xid8(0) else { Error::NullArgument("since").raise() };
+    let mut rows = RowSet::of_values(call);
+    read::changed_since(since, |key| rows.put(&[key.as_ref().map(Value::uuid)]));
+    Return::Null
+}
+
 /// `profile_cache.attach(profile regclass, key name, document regclass, exclude name[])`
 pub fn attach(call: &Call) -> Return {
     let Some(key) = call.name(1) else { Error::NullArgument("key").raise() };

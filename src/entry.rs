@@ -15,6 +15,7 @@ pub fn init() {
     symbols::set_functions(symbols::Functions {
         get_profile: api::get_profile,
         get_profiles: api::get_profiles,
+        changed_since: api::changed_since,
         attach: api::attach,
         detach: api::detach,
         refresh_begin: api::refresh_begin,

@@ -164,7 +164,7 @@ const RIGHTS: &str = "WITH extension AS (SELECT e.oid, e.extowner FROM pg_extens
   reader(role) AS (SELECT e.extowner FROM extension AS e UNION SELECT $1 WHERE $1 <> 0), \
   wanted(class, oid, role, privilege) AS ( \
     SELECT o.class, o.oid, 0::oid, CASE o.kind WHEN 'SCHEMA' THEN 'USAGE' ELSE 'EXECUTE' END FROM object AS o \
-     WHERE CASE o.kind WHEN 'SCHEMA' THEN true WHEN 'TABLE' THEN false ELSE o.bare IN ('get_profile', 'get_profiles', 'explain', 'iso8601', \
+     WHERE CASE o.kind WHEN 'SCHEMA' THEN true WHEN 'TABLE' THEN false ELSE o.bare IN ('get_profile', 'get_profiles', 'explain', 'iso8601', 'changes_position', 'changed_since', \
       'attach', 'detach', 'invalidate', 'invalidate_all', 'verify', 'refresh', 'refresh_begin', 'refresh_step', 'status_row') END \
     UNION ALL SELECT o.class, o.oid, r.role, CASE o.kind WHEN 'TABLE' THEN 'SELECT' ELSE 'EXECUTE' END FROM object AS o, reader AS r \
      WHERE o.kind = 'TABLE' OR o.bare = 'set_rights' \

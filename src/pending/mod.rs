@@ -424,3 +424,17 @@ pub fn oldest_key(sets: &[i64], names: &[KeyHash]) -> Option<i64> {
     )
     .flatten()
 }
+
+/// Whether something is pending that a transaction from `since` on has written; below `next` are all of them.
+pub fn any_since(since: u64, next: u64) -> bool {
+    let number = |id: u64| Arg::int8(i64::try_from(id).ok());
+    let _us = as_ourselves();
+    spi::one(
+        "SELECT WHERE EXISTS (SELECT FROM profile_cache.pending_epoch AS p WHERE p.written_by::text::int8 >= $1) \
+          OR EXISTS (SELECT FROM profile_cache.pending_key AS k WHERE ($2 - k.xmin::text::int8 & 4294967295) <= $2 - $1)",
+        Snapshot::New,
+        &[number(since), number(next)],
+        |_| (),
+    )
+    .is_some()
+}

@@ -65,6 +65,7 @@ fn functions() -> &'static Functions {
 entry! {
     profile_cache_get_profile, pg_finfo_profile_cache_get_profile => get_profile: Return;
     profile_cache_get_profiles, pg_finfo_profile_cache_get_profiles => get_profiles: Return;
+    profile_cache_changed_since, pg_finfo_profile_cache_changed_since => changed_since: Return;
     profile_cache_attach, pg_finfo_profile_cache_attach => attach: Return;
     profile_cache_detach, pg_finfo_profile_cache_detach => detach: Return;
     profile_cache_refresh_begin, pg_finfo_profile_cache_refresh_begin => refresh_begin: Return;

@@ -7,11 +7,13 @@
 //! Rules: R4, R8, R9.
 #![doc = include_str!("README.md")]
 
+mod changed;
 mod follow;
 mod many;
 mod rows;
 mod rule;
 
+pub use changed::changed_since;
 pub use many::get_many;
 pub use rows::{FreshnessRule, MOST as MOST_EPOCHS};
 pub use rule::CachedRow;
@@ -177,6 +179,17 @@ fn live(a: &Attached, key: &Uuid) -> Option<Value> {
 /// Whether the caller may SELECT `cached_profile` of that row: raises 42501 as the SELECT would, and
 /// is false where row security hides the row.
 fn visible(a: &Attached, key: &Uuid) -> bool {
+    check_may_read(a);
+    if !catalog::row_security_applies(a.profile) {
+        return true;
+    }
+    // His own query: policies go by who asks, and by settings of the session.
+    let _caller = as_caller();
+    sees(a, key)
+}
+
+/// Raises 42501 where the caller may not SELECT `cached_profile` and the key.
+fn check_may_read(a: &Attached) {
     let user = current_user();
     let may = user == a.owner
         || catalog::may_use_schema_of(user, a.profile)
@@ -186,12 +199,6 @@ fn visible(a: &Attached, key: &Uuid) -> bool {
         let name = catalog::relation_name(a.profile).map(|(s, t)| display(&s, &t));
         Error::NoPrivilege(name.unwrap_or_else(|| a.profile_name.clone())).raise();
     }
-    if !catalog::row_security_applies(a.profile) {
-        return true;
-    }
-    // His own query: policies go by who asks, and by settings of the session.
-    let _caller = as_caller();
-    sees(a, key)
 }
 
 /// Whether the current user's own query finds the row.
