@@ -57,7 +57,7 @@ class Node:
         self.server.env = nodes.cluster.env | {"PGPORT": self.port}
 
     def start(self, **more):
-        settings = {"listen_addresses": "127.0.0.1", "synchronous_commit": "on", "cluster_name": self.name}
+        settings = {"listen_addresses": "127.0.0.1", "synchronous_commit": "on", "full_page_writes": "on", "cluster_name": self.name}
         self.nodes.cluster.start(self.data, self.port, **settings, **more)
 
     def stop(self, mode):
