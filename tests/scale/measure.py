@@ -60,16 +60,19 @@ class Measure:
         """Nothing is left over from what came before."""
         self.server.sql(database, "VACUUM;\nCHECKPOINT")
 
-    def cost(self, what, database, times, act, data=None):
-        """What it takes, of a core and of WAL, divided by how often it has been done."""
-        position = "SELECT pg_current_wal_insert_lsn() - '0/0'"
-        wal = float(self.server.sql(database, position)) if data is None else 0
+    def read(self, what, times, act, data=None):
+        """What it takes of a core, divided by how often it has been done. data: the folder of the server that does it."""
         before = cpu(data or self.data)
-        times = act() or times
+        act()
         time.sleep(0.3)  # until the ended processes have been counted
         self.keep(f"{what}: µs of CPU", (cpu(data or self.data) - before) * 1e6 / times)
-        if data is None:
-            self.keep(f"{what}: bytes of WAL", (float(self.server.sql(database, position)) - wal) / times)
+
+    def write(self, what, database, times, act):
+        """The same, and its WAL."""
+        position = "SELECT pg_current_wal_insert_lsn() - '0/0'"
+        before = float(self.server.sql(database, position))
+        self.read(what, times, act)
+        self.keep(f"{what}: bytes of WAL", (float(self.server.sql(database, position)) - before) / times)
 
     def bench(self, database, script, transactions, server=None):
         def act():
@@ -100,13 +103,13 @@ class Measure:
     def reads(self):
         s, n = self.s, self.users
         peers.served_from(self.server, s, "cache", "fresh")
-        self.cost("read from the cache", s.cached, n, self.bench(s.cached, "get_profile", n))
+        self.read("read from the cache", n, self.bench(s.cached, "get_profile", n))
         self.server.run(s.cached, "SELECT profile_cache.invalidate_all()")
         peers.served_from(self.server, s, "view", "pending")
-        self.cost("read from the view", s.cached, n // 4, self.bench(s.cached, "get_profile", n // 4))
+        self.read("read from the view", n // 4, self.bench(s.cached, "get_profile", n // 4))
         self.settled(s.cached)
         # All anew: what a fill takes, after attach() or a restore.
-        self.cost("document of a fill", s.cached, n, lambda: self.refresh())
+        self.write("document of a fill", s.cached, n, self.refresh)
         peers.served_from(self.server, s, "cache", "fresh")
 
     def refresh(self):
@@ -118,7 +121,7 @@ class Measure:
         shown = int(self.server.run(s.cached, "SELECT count(*) FROM user_subscription WHERE plan_id = 'pro'"))
         self.settled(s.cached)
         self.server.run(s.cached, EDIT)
-        self.cost("document of a plan's edit", s.cached, shown, lambda: self.refresh())
+        self.write("document of a plan's edit", s.cached, shown, self.refresh)
         peers.served_from(self.server, s, "cache", "fresh")
 
     def writes(self):
@@ -129,7 +132,7 @@ class Measure:
                 self.server.sql(database, f"ALTER DATABASE {database} SET synchronous_commit = off")
                 self.settled(database)
                 # After a checkpoint, each on pages that nobody has touched since: as in a large table.
-                self.cost(f"{what}{how}", database, n, self.bench(database, script, n))
+                self.write(f"{what}{how}", database, n, self.bench(database, script, n))
         self.server.refresh(self.s.cached)
         peers.verified(self.server, self.s)
 
@@ -140,7 +143,7 @@ class Measure:
             self.server.sql("postgres", "DROP DATABASE IF EXISTS restored WITH (FORCE);\nCREATE DATABASE restored OWNER app TEMPLATE template0")
             self.server.sql("restored", "CHECKPOINT")
             command = (self.server.bindir / "pg_restore", "-d", "restored", dump)
-            self.cost(f"restore of a dump{how}", "restored", self.users, lambda: self.server.run_server_command(*command))  # noqa: B023
+            self.write(f"restore of a dump{how}", "restored", self.users, lambda: self.server.run_server_command(*command))  # noqa: B023
         self.server.sql("postgres", "DROP DATABASE restored WITH (FORCE)")
 
     def nodes(self):
@@ -159,7 +162,7 @@ class Measure:
         for _ in range(ROUNDS):
             for name, (other, folder) in nodes.items():
                 peers.served_from(other, s, "cache", "fresh")
-                self.cost(f"read on {name}, alone", s.cached, n, self.bench(s.cached, "get_profile", n, other), folder)
+                self.read(f"read on {name}, alone", n, self.bench(s.cached, "get_profile", n, other), folder)
             before = {name: cpu(folder) for name, (_, folder) in nodes.items()}
             command = [self.server.bindir / "pgbench", "-n", "-M", "prepared", "-U", "app", f"-Dusers={self.users}", "-t", n, "-f", peers.HERE / "scripts/get_profile.sql", s.cached]
             running = [subprocess.Popen([str(c) for c in command], env=other.env, stdout=subprocess.DEVNULL) for other, _ in nodes.values()]
@@ -168,6 +171,20 @@ class Measure:
             time.sleep(0.3)
             for name, (_, folder) in nodes.items():
                 self.keep(f"read on {name}, beside the others: µs of CPU", (cpu(folder) - before[name]) * 1e6 / n)
+
+
+def measured(server, users):
+    """All of it, on a server that has nothing yet."""
+    server.sql("postgres", "CREATE ROLE app LOGIN; CREATE ROLE reader LOGIN")
+    measure = Measure(server, users)
+    measure.bytes()
+    for _ in range(ROUNDS):
+        for each in (measure.reads, measure.edits, measure.writes, measure.restore):
+            each()
+    measure.nodes()
+    if crashes := server.crashes():
+        raise RuntimeError("\n".join(crashes))
+    return measure.rounds
 
 
 def table(rounds):
@@ -186,21 +203,11 @@ def main():
     options = parser.parse_args()
     if not options.library:
         subprocess.run([ROOT / "tests/setup.sh", "install", pg_config(options.pg)], check=True)
-    # The pages of both databases in memory, and of the standbys theirs.
     with peers.Server(options.pg, options.library, options.users, 1) as server:
-        server.sql("postgres", "CREATE ROLE app LOGIN; CREATE ROLE reader LOGIN")
-        measure = Measure(server, options.users)
-        measure.bytes()
-        for _ in range(ROUNDS):
-            for each in (measure.reads, measure.edits, measure.writes, measure.restore):
-                each()
-        measure.nodes()
-        if crashes := server.crashes():
-            raise SystemExit("\n".join(crashes))
-        machine = bench.machine(server)
+        rounds, machine = measured(server, options.users), bench.machine(server)
     OUTPUT.mkdir(exist_ok=True)
-    (OUTPUT / "scale.json").write_text(json.dumps({"machine": machine, "users": options.users, "rounds": measure.rounds}, indent=1))
-    print("\n".join(f"{name}: {value}" for name, value in machine.items()), table(measure.rounds), sep="\n\n")
+    (OUTPUT / "scale.json").write_text(json.dumps({"machine": machine, "users": options.users, "rounds": rounds}, indent=1))
+    print("\n".join(f"{name}: {value}" for name, value in machine.items()), table(rounds), sep="\n\n")
 
 
 if __name__ == "__main__":
