@@ -26,13 +26,14 @@ WORKERS = "SELECT count(*) FROM pg_stat_activity WHERE backend_type IN ('profile
 
 
 class Page:
-    """The blocks of the page, by language and place. What they say of other machines is said of ours."""
+    """The blocks of the page, by language and a word that only one of them has. What they say of other machines is said of ours."""
 
     def __init__(self, ports):
         self.text, self.ports = PAGE.read_text(), ports
 
-    def block(self, language, number=0):
-        return self.ours(re.findall(rf"^```{language}\n(.*?)^```$", self.text, re.MULTILINE | re.DOTALL)[number])
+    def block(self, language, word=""):
+        (found,) = (body for body in re.findall(rf"^```{language}\n(.*?)^```$", self.text, re.MULTILINE | re.DOTALL) if word in body)
+        return self.ours(found)
 
     def ours(self, text):
         for n, port in self.ports.items():
@@ -69,9 +70,9 @@ class Node:
     def wait(self, what, sql, wanted="t"):
         wait_for(self.server, DATABASE, f"{self.name}, {what}", sql, wanted)
 
-    def command(self, number, source):
+    def command(self, word, source):
         """A command of the page, for this node's folder, from another node."""
-        command = re.sub(r"port=\d+", f"port={source.port}", self.nodes.page.block("sh", number))
+        command = re.sub(r"port=\d+", f"port={source.port}", self.nodes.page.block("sh", word))
         self.nodes.cluster.run_server_command("bash", "-euc", command.replace("/var/lib/postgresql/15/main", str(self.data)))
 
 
@@ -100,20 +101,20 @@ class Nodes:
         # Commits do not wait for standbys that are yet to be made.
         first.start(synchronous_standby_names="")
         first.sql(f"CREATE ROLE web LOGIN PASSWORD '{PASSWORD}'", "postgres")
-        first.sql(self.page.block("sql", 0), "postgres")
+        first.sql(self.page.block("sql", "CREATE ROLE haproxy"), "postgres")
         first.sql(f"CREATE DATABASE {DATABASE} OWNER web TEMPLATE template0", "postgres")
         as_web = copy.copy(first.server)
         as_web.env = as_web.env | {"PGUSER": "web"}
         fill(as_web, DATABASE, USERS)
         for n in (2, 3):
-            self[n].command(0, first)
+            self[n].command("pg_basebackup", first)
             self[n].start()
         first.stop("fast")
         first.start()
         first.wait("both follow", "SELECT count(*) = 2 FROM pg_stat_replication WHERE state = 'streaming' AND sync_state = 'quorum'")
 
     def caught_up(self, primary, standby):
-        lsn = primary.sql(self.page.block("sql", 1))
+        lsn = primary.sql(self.page.block("sql", "pg_current_wal_insert_lsn"))
         standby.wait("catches up", f"SELECT pg_last_wal_replay_lsn() >= '{lsn}'")
 
 
@@ -147,13 +148,15 @@ def connections(nodes, listener, number):
 def test_where_haproxy_leads(nodes):
     """Writes go to the primary alone, reads to all three in equal parts, by the check that the page has."""
     one, two, three = (nodes.ports[n] for n in (1, 2, 3))
+    hello = nodes[1].sql(nodes.page.block("sql", "hello"))
+    expect("what each check sends", re.findall(r"send-binary (\w+)", nodes.page.block("haproxy")), [hello, hello])
     expect("writes", dict(connections(nodes, "writes", 9)), {(one, False): 9})
     expect("reads", dict(sorted(connections(nodes, "reads", 30).items())), dict(sorted({(one, False): 10, (two, True): 10, (three, True): 10}.items())))
 
 
 def test_read_own_writes(nodes):
     """While a standby does not replay: a plain read there is as of then, and right for then; read_own() waits, and goes elsewhere."""
-    read_own, position, one, two = nodes.page.python("read_own"), nodes.page.block("sql", 1), nodes[1], nodes[2]
+    read_own, position, one, two = nodes.page.python("read_own"), nodes.page.block("sql", "pg_current_wal_insert_lsn"), nodes[1], nodes[2]
     key = one.sql(f"SELECT {KEY % {'n': 4}}")
     shown = f"SELECT get_profile('{key}') ->> 'subscription_display_name'"
     standby, primary = (
@@ -224,7 +227,7 @@ def test_failover(nodes, say):
         worker_moves(new, other)
         time.sleep(4)
         # It was a crash: the folder is as the server left it.
-        one.command(1, new)
+        one.command("pg_rewind", new)
         one.start()
         nodes.haproxy.wait_for("reads", "node1", "node2", "node3")
         one.wait("follows", "SELECT pg_is_in_recovery()")
@@ -250,7 +253,7 @@ def told(load, outage):
 
 def elect(nodes, *numbers):
     """The standby that has the most of the log, and the other one."""
-    received = {n: nodes[n].sql(f"SELECT received - '0/0' FROM ({nodes.page.block('sql', 2).strip().rstrip(';')}) AS r") for n in numbers}
+    received = {n: nodes[n].sql(f"SELECT received - '0/0' FROM ({nodes.page.block('sql', 'received').strip().rstrip(';')}) AS r") for n in numbers}
     first, second = sorted(numbers, key=lambda n: int(received[n]), reverse=True)
     return nodes[first], nodes[second]
 
@@ -268,12 +271,12 @@ def served_by_standbys(load):
 def promote(nodes, new, other):
     """By the page's statements, which speak of node2."""
 
-    def statement(number):
-        return re.sub(r"port=\d+", f"port={new.port}", nodes.page.block("sql", number))
+    def statement(word):
+        return re.sub(r"port=\d+", f"port={new.port}", nodes.page.block("sql", word))
 
-    new.sql(statement(3), "postgres")
+    new.sql(statement("pg_promote"), "postgres")
     promoted = time.monotonic()
-    other.sql(statement(4), "postgres")
+    other.sql(statement("primary_conninfo"), "postgres")
     expect("the new primary's role", new.sql("SELECT pg_is_in_recovery()"), "f")
     return promoted
 
@@ -281,8 +284,9 @@ def promote(nodes, new, other):
 def worker_moves(new, other):
     """Launcher and worker are where the primary is, and refresh; on the standby there is none."""
     new.wait("has a worker", f"SELECT ({WORKERS}) >= 1 AND worker NOT LIKE 'off%' FROM profile_cache.status")
-    called = new.sql("SELECT coalesce(last_refresh, '-infinity') FROM profile_cache.status")
-    new.wait("refreshes", f"SELECT last_refresh > '{called}' FROM profile_cache.status")
+    # Only refresh gives numbers, and nobody else calls it. It need not come to its end while edits go on.
+    numbered = new.sql("SELECT current FROM profile_cache.epoch")
+    new.wait("refreshes", f"SELECT current > {numbered} FROM profile_cache.epoch")
     expect("workers on the standby", other.sql(WORKERS), 0)
     expect("the standby's status", other.sql("SELECT worker LIKE 'off: a standby has none%' FROM profile_cache.status"), "t")
 
