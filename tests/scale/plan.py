@@ -21,7 +21,7 @@ DAY = 86_400
 
 def inputs(text):
     """Name and number of each row of the page's tables of inputs."""
-    found = {}
+    found, text = {}, re.sub(r"<!-- computed: .*?<!-- end -->", "", text, flags=re.DOTALL)
     for name, value in re.findall(r"^\| ([^|]+?) \| ([\d.,]+)(?: %)? \|(?:[^|]*\|)?$", text, re.MULTILINE):
         found[name] = float(value.replace(",", ""))
     return found
@@ -180,7 +180,7 @@ def marked(name, text):
 
 def written(text):
     """The page with its tables as they should be."""
-    i = inputs(re.sub(r"<!-- computed: .*?<!-- end -->", "", text, flags=re.DOTALL))
+    i = inputs(text)
     for name, table in TABLES.items():
         found = marked(name, text)
         text = text[: found.start(1)] + table(i) + text[found.end(1) :]
