@@ -42,19 +42,19 @@ quietly() {
     }
 }
 
-# A server's package makes a cluster `main` on port 5432, and a package starts its service: not while we install one, for
-# we use none of these. What the machine says of clusters and services stays as it is.
+# Debian starts the services that it installs, and a server's package makes a cluster `main` on port 5432: not while we
+# install them, for tests start their own. What the machine says of clusters and of services stays as it is.
 # shellcheck disable=SC2016
 without_services='
     set -e
     umask 022
-    folder=/etc/postgresql-common/createcluster.d policy=/usr/sbin/policy-rc.d
-    trap "rm -f $folder/profile_cache.conf; rmdir --parents --ignore-fail-on-non-empty $folder" EXIT
+    folder=/etc/postgresql-common/createcluster.d policy=/usr/sbin/policy-rc.d ours=
+    trap "rm -f $folder/profile_cache.conf \$ours; rmdir --parents --ignore-fail-on-non-empty $folder" EXIT
     mkdir -p $folder
     echo "create_main_cluster = false" > $folder/profile_cache.conf
     if ! [ -e $policy ]; then
-        trap "rm -f $folder/profile_cache.conf $policy; rmdir --parents --ignore-fail-on-non-empty $folder" EXIT
-        printf "#!/bin/sh\\nexit 101\\n" > $policy
+        ours=$policy
+        printf "%s\n" "#!/bin/sh" "exit 101" > $policy
         chmod 755 $policy
     fi
 '
