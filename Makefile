@@ -16,7 +16,7 @@ NO_APP = $(addprefix tests/,lint unit regress isolation stress catalogue servers
 help:
 	@echo "make demo                   the extension at work: 100,000 users on a private PostgreSQL"
 	@echo "make test                   everything CI runs; less of it: tests/.venv/bin/pytest (tests/conftest.py says how)"
-	@echo "make test PG=16             on one PostgreSQL major version, which is downloaded: all but the app, on 15 all"
+	@echo "make test PG=16             on one PostgreSQL major version, which is downloaded: all but the app, nodes and scale; on 15 all"
 	@echo "make moves                  pg_upgrade, and a dump, from older majors into the newest"
 	@echo "make bench [QUICK=1]        the comparison with its peers, into tests/output/bench/report.md"
 	@echo "make bench-app [QUICK=1]    the example app's endpoint, four ways, into tests/output/bench-app/report.md"

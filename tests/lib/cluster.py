@@ -39,7 +39,10 @@ def pg_config(major):
 KEEPER = """
 trap '' INT TERM HUP
 cat > /dev/null
-"$1"/pg_ctl stop -D "$2"/data -m fast -t 30 > /dev/null 2>&1 || "$1"/pg_ctl stop -D "$2"/data -m immediate > /dev/null 2>&1
+for pid in "$2"/*/postmaster.pid; do
+    [ -e "$pid" ] || continue
+    "$1"/pg_ctl stop -D "${pid%/*}" -m fast -t 30 > /dev/null 2>&1 || "$1"/pg_ctl stop -D "${pid%/*}" -m immediate > /dev/null 2>&1
+done
 rm -rf "$2"
 """
 
