@@ -44,7 +44,8 @@ pub(super) fn warnings(
         warnings.extend(of_row_locks(a, waiting, refreshed, held_up_by));
     }
     if let Some((why, advice)) = stats::missing() {
-        warnings.push(format!("nothing is counted, and profile_cache.stats is null: {why}; {advice}"));
+        warnings
+            .push(format!("nothing is counted, and profile_cache.stats is null: {why}; {advice}"));
     }
     for name in disabled_event_triggers() {
         warnings.push(format!(
