@@ -1,14 +1,16 @@
-//! verify and status: what is true of the cache, from the tables and the catalogs.
+//! verify, status and stats: what is true of the cache, from the tables and the catalogs, and what has been counted.
 //!
-//! Invariant: both judge rows by the reader's own rule ([`crate::read::FreshnessRule`]); neither keeps more than a page of
+//! Invariant: the first two judge rows by the reader's own rule ([`crate::read::FreshnessRule`]); neither keeps more than a page of
 //! rows in memory. The room reads, and writes nothing.
 
 mod counts;
+mod stats;
 mod status;
 mod transactions;
 mod verify;
 mod warnings;
 
+pub use stats::stats;
 pub use status::{status, status_of_another_layout};
 pub use verify::verify;
 

@@ -12,6 +12,7 @@ use crate::pg::spi::{self, Snapshot};
 use crate::read::MOST_EPOCHS;
 use crate::rights::as_ourselves;
 use crate::settings;
+use crate::stats;
 
 /// What wants attention: what is so, since when, and the one command that helps.
 pub(super) fn warnings(
@@ -41,6 +42,10 @@ pub(super) fn warnings(
     {
         warnings.extend(of_table_locks(a, count.is_some()));
         warnings.extend(of_row_locks(a, waiting, refreshed, held_up_by));
+    }
+    if let Some((why, advice)) = stats::missing() {
+        warnings
+            .push(format!("nothing is counted, and profile_cache.stats is null: {why}; {advice}"));
     }
     for name in disabled_event_triggers() {
         warnings.push(format!(
