@@ -53,9 +53,8 @@ fn in_the_way(who: &Transaction, what: String, grade: Grade) -> Finding {
 /// Why reads fail, or use the view, by what is attached.
 fn of_attachment(facts: &Facts) -> Vec<Finding> {
     let again = "run profile_cache.attach() again, with the same arguments";
-    let critical = |what: &str, help: &str| {
-        Finding::new(Check::Attachment, Grade::Critical, what, help)
-    };
+    let critical =
+        |what: &str, help: &str| Finding::new(Check::Attachment, Grade::Critical, what, help);
     vec![match &facts.state {
         State::None => critical("nothing is attached", "run SELECT profile_cache.attach()"),
         State::Gone(gone) => fails(gone),
@@ -143,8 +142,7 @@ fn of_failures(facts: &Facts) -> Option<Finding> {
 /// What the last call of refresh has not done.
 fn of_refresh(facts: &Facts) -> Option<Finding> {
     let what = facts.refreshed.undone()?;
-    let finding =
-        Finding::new(Check::Refresh, facts.grade_of_refresh(), what, facts.refresh());
+    let finding = Finding::new(Check::Refresh, facts.grade_of_refresh(), what, facts.refresh());
     Some(finding.since(facts.refreshed.began_at))
 }
 
@@ -245,9 +243,8 @@ fn first_refresh(facts: &Facts) -> Option<Finding> {
 
 /// Where the setting keeps reads from the cache: in this session, or in those of some roles.
 fn disabled_reads() -> Vec<Finding> {
-    let off = |what: String, help: String| {
-        Finding::new(Check::Attachment, Grade::Warning, what, help)
-    };
+    let off =
+        |what: String, help: String| Finding::new(Check::Attachment, Grade::Warning, what, help);
     let mut found = vec![];
     if !settings::enabled() {
         found.push(off(

@@ -16,6 +16,7 @@ from lib.filled import DEMO, VERIFY, WRONG, Session, expect, fill, survive, wait
 WORKERS = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'profile_cache worker'"
 LAUNCHERS = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'profile_cache launcher'"
 STATUS = "SELECT worker FROM profile_cache.status"
+HEALTH = "SELECT state || ': ' || detail FROM profile_cache.health() WHERE check_name = 'worker'"
 FRESH = "SELECT stale = 0 AND pending_keys = 0 AND pending_epochs = 0 FROM profile_cache.status"
 # How soon it leaves a database that somebody wants for himself: PostgreSQL itself waits five seconds.
 SOON = 4
@@ -565,15 +566,17 @@ def test_too_few_processes(preloaded, database):
         listed(preloaded, "other_" + database, database)
         says = "SELECT worker LIKE 'no free worker slot%' FROM profile_cache.status"
         wait_for(preloaded, database, "it says that there is no room", says)
+        expect("health", preloaded.sql(database, HEALTH).partition("; ")[0], "warning: no free worker slot: is max_worker_processes too low?")
         preloaded.drop("other_" + database)
         wait_for(preloaded, database, "everything fresh", FRESH)
     finally:
         preloaded.stop("fast")
         preloaded.start(max_worker_processes=0)
-        status = preloaded.sql(database, STATUS)
+        status, health = preloaded.sql(database, STATUS), preloaded.sql(database, HEALTH)
         preloaded.stop("fast")
         preloaded.start()
     expect("without a launcher", status.partition(":")[0], "off")
+    expect("health without a launcher", health, "warning: off: its launcher does not run: is max_worker_processes too low?")
 
 
 def test_standby(preloaded, database):
@@ -675,8 +678,11 @@ def test_failing_view(preloaded, database):
     for _ in range(20):
         expect("it tries again", preloaded.sql(database, again), "t")
         time.sleep(0.1)
+    failing = "SELECT state = 'warning' AND detail LIKE 'it has failed _ times in a row, last with SQLSTATE 42703' FROM profile_cache.health() WHERE check_name = 'worker'"
+    wait_for(preloaded, database, "health after three failures", failing)
     preloaded.sql(database, "ALTER TABLE profile_cache.last_refresh RENAME COLUMN nowhere TO looked_to")
     fresh(preloaded, database, VERIFY)
+    wait_for(preloaded, database, "health at the end", "SELECT state = 'ok' FROM profile_cache.health() WHERE check_name = 'worker'")
     expect("lines in the log", preloaded.log()[log:].count("profile_cache worker: "), 1)
 
 
@@ -734,6 +740,7 @@ def test_reload(preloaded, database):
     wait_for(preloaded, "postgres", "no worker", WORKERS, "0")
     says = "off: this database is not in profile_cache.databases"
     wait_for(preloaded, database, "status", STATUS, says)
+    expect("health", preloaded.sql(database, HEALTH), f"ok: {says}")
     preloaded.sql(database, "UPDATE role SET permissions = '[2]' WHERE name = 'member'")
     listed(preloaded, "postgres", database)
     fresh(preloaded, database)

@@ -125,11 +125,12 @@ SELECT refreshed(-3, -2);
 -- What has never been computed, with nothing pending.
 SELECT refreshed(NULL, NULL);
 SELECT * FROM bad();
-UPDATE user_profile SET note = 'x' WHERE id = 1;
 SET profile_cache.max_immediate = 0;
 UPDATE user_profile SET note = 'y' WHERE id = 1;
 RESET profile_cache.max_immediate;
-DELETE FROM profile_cache.pending_key;
+DELETE FROM profile_cache.pending_epoch;
+SELECT * FROM bad();
+SELECT refreshed(-2, NULL);
 SELECT * FROM bad();
 CALL profile_cache.refresh();
 SELECT refreshed(-3, -2);
@@ -252,6 +253,8 @@ SELECT refreshed(-3, -2);
 -- profile_table: autovacuum; dead rows; HOT. Numbers are PostgreSQL's own counters.
 CREATE FUNCTION numbered(name text) RETURNS TABLE (state text, detail text, advice text) LANGUAGE sql AS $$
     SELECT h.state, regexp_replace(h.detail, '[0-9]+', 'N', 'g'), h.advice FROM profile_cache.health() AS h WHERE h.check_name = name $$;
+SELECT pg_stat_force_next_flush();
+SELECT pg_stat_reset_single_table_counters('user_profile'::regclass);
 SELECT * FROM numbered('profile_table');
 ALTER TABLE user_profile SET (autovacuum_enabled = off, toast.autovacuum_enabled = off);
 SELECT * FROM numbered('profile_table');
@@ -260,6 +263,7 @@ CALL profile_cache.refresh();
 SELECT refreshed(-3, -2);
 ALTER TABLE user_profile ADD COLUMN visits int;
 CREATE INDEX visits ON user_profile (visits);
+SELECT pg_stat_force_next_flush();
 VACUUM user_profile;
 SELECT pg_stat_reset_single_table_counters('user_profile'::regclass);
 SELECT pg_stat_force_next_flush();
