@@ -14,6 +14,7 @@ use crate::pg::catalog;
 use crate::pg::spi::{self, Snapshot};
 use crate::pg::value::Value;
 use crate::rights::as_ourselves;
+use crate::stats;
 use crate::wakeup::{self, Worker};
 
 /// A row of the result.
@@ -60,7 +61,9 @@ fn row(check: Check, name: &str, so: &str, found: &[Finding]) -> Row {
     let words: Vec<String> = found.iter().map(|f| f.detail()).collect();
     let words = if words.is_empty() { so.to_owned() } else { words.join("; ") };
     let worst = found.iter().filter(|f| f.grade == grade);
-    let help = found.first().filter(|_| grade > Grade::Ok).map(|f| f.help.as_str());
+    // That nothing is counted is no trouble, and yet there is something to do about it.
+    let helps = grade > Grade::Ok || check == Check::HitRate;
+    let help = found.first().filter(|_| helps).map(|f| f.help.as_str());
     [
         Value::text(name),
         Value::text(grade.name()),
@@ -211,6 +214,30 @@ fn pending(facts: &Facts, found: &mut Vec<Finding>) -> String {
     so
 }
 
-fn hit_rate(_facts: &Facts, _found: &mut Vec<Finding>) -> String {
-    "not counted".into()
+/// Of fewer reads in some minutes a share says nothing.
+const FEW_READS: u64 = 1000;
+
+fn hit_rate(facts: &Facts, found: &mut Vec<Finding>) -> String {
+    if matches!(facts.state, State::None) {
+        return NOT_LOOKED_AT.into();
+    }
+    let Some(r) = stats::recent() else {
+        // Where there is no memory for it, that has been told.
+        if stats::missing().is_none() {
+            let what = "nothing is counted in this session, as profile_cache.track is off";
+            let help = "SET profile_cache.track = on";
+            found.push(Finding::new(Check::HitRate, Grade::Ok, what, help));
+        }
+        return String::new();
+    };
+    let reads = r.hits + r.misses;
+    let so = format!("{} of {reads} reads since {} were hits", r.hits, iso8601(r.since));
+    if facts.distrusted() {
+        return format!("{so}, while reads use the view, as another check says");
+    }
+    if reads >= FEW_READS && r.hits * 2 < reads {
+        let help = "SELECT miss_reasons FROM profile_cache.stats";
+        found.push(Finding::new(Check::HitRate, Grade::Warning, format!("only {so}"), help));
+    }
+    so
 }

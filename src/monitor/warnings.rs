@@ -13,6 +13,7 @@ use crate::pg::spi::{self, Snapshot};
 use crate::read::MOST_EPOCHS;
 use crate::rights::as_ourselves;
 use crate::settings;
+use crate::stats;
 
 /// What wants attention, for `status`, and for the checks of `health` that it is of.
 pub(super) fn warnings(facts: &Facts) -> Vec<Finding> {
@@ -34,6 +35,11 @@ pub(super) fn warnings(facts: &Facts) -> Vec<Finding> {
     {
         warnings.extend(of_table_locks(a, facts));
         warnings.extend(of_row_locks(a, facts));
+    }
+    if let Some((why, advice)) = stats::missing() {
+        let what = format!("nothing is counted, and profile_cache.stats is null: {why}");
+        let finding = Finding::new(Check::HitRate, Grade::Ok, what, advice);
+        warnings.push(finding.joined_by("; "));
     }
     for name in disabled_event_triggers() {
         warnings.push(Finding::new(

@@ -757,3 +757,25 @@ def test_beside_refresh(preloaded, database):
         wait_for(preloaded, database, "it says that others are in the way", "SELECT worker LIKE 'waiting until %: others are in the way' FROM profile_cache.status")
         writer.do("COMMIT")
     fresh(preloaded, database)
+
+
+def test_hit_rate(preloaded, database):
+    """health() finds that most reads of the last minutes were misses; not of few, and not where another check says why."""
+    fill(preloaded, database)
+    rate = "SELECT concat_ws(' | ', state, regexp_replace(detail, '[0-9-]+T[0-9:.]+Z', 'TIME'), advice) FROM profile_cache.health() WHERE check_name = 'hit_rate'"
+    read = "SELECT count(get_profile(supabase_user_id)) FROM user_profile, generate_series(1, {}) AS n WHERE id <= 100"
+    preloaded.sql(database, "SELECT profile_cache.stats_reset()")
+    off = "SET profile_cache.enabled = off; "
+    preloaded.sql(database, off + read.format(9))
+    expect("of few", preloaded.sql(database, rate), "ok | 0 of 900 reads since TIME were hits")
+    preloaded.sql(database, read.format(1))
+    bad = "warning | only {} of {} reads since TIME were hits | SELECT miss_reasons FROM profile_cache.stats"
+    expect("most are misses", preloaded.sql(database, rate), bad.format(100, 1000))
+    preloaded.sql(database, read.format(8))
+    expect("half are", preloaded.sql(database, rate), "ok | 900 of 1800 reads since TIME were hits")
+    preloaded.sql(database, off + read.format(1))
+    expect("more than half", preloaded.sql(database, rate), bad.format(900, 1900))
+    preloaded.sql(database, "ALTER TABLE user_role DISABLE TRIGGER profile_cache_update")
+    expect("told elsewhere", preloaded.sql(database, rate), "ok | 900 of 1900 reads since TIME were hits, while reads use the view, as another check says")
+    uncounted = "ok | nothing is counted in this session, as profile_cache.track is off | SET profile_cache.track = on"
+    expect("not counted", preloaded.sql(database, "SET profile_cache.track = off; " + rate), uncounted)
