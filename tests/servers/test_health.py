@@ -57,6 +57,18 @@ def test_health_of_holders(server, database):
         says(server, database, "holders", rf"warning \| {waits} \| SELECT pg_terminate_backend\({pid}\)")
 
 
+def test_health_of_listed(server, database):
+    """A database that is to have a worker, on a server that has not preloaded the library."""
+    fill(server, database, users=20)
+    says(server, database, "worker", r"ok \| off: not in shared_preload_libraries")
+    server.sql(database, f"SELECT count(*) FROM profile_cache.health();\nALTER SYSTEM SET profile_cache.databases = 'other, {database}';\nSELECT pg_reload_conf();")
+    try:
+        becomes(server, database, "worker", "warning")
+        says(server, database, "worker", r"warning \| profile_cache\.databases names this database, but .* \| ALTER SYSTEM SET shared_preload_libraries .*")
+    finally:
+        server.sql(database, "SELECT count(*) FROM profile_cache.health();\nALTER SYSTEM RESET profile_cache.databases;\nSELECT pg_reload_conf();")
+
+
 def test_health_of_growth(server, database):
     """A table of ours that has grown: whoever has begun a moment ago is not said to keep its dead rows."""
     fill(server, database, users=20)
