@@ -29,6 +29,7 @@ struct Counted {
     vacuumed: [bool; 3],
     counting: bool,
     being_vacuumed: bool,
+    vacuumed_at: Option<i64>,
 }
 
 fn counted(a: &Attached) -> Option<Counted> {
@@ -42,7 +43,8 @@ fn counted(a: &Attached) -> Option<Counted> {
           coalesce((SELECT o.option_value::bool FROM pg_class AS t, pg_options_to_table(t.reloptions) AS o \
            WHERE t.oid = c.reltoastrelid AND o.option_name = 'autovacuum_enabled'), true), \
           current_setting('autovacuum')::bool, current_setting('track_counts')::bool, \
-          EXISTS (SELECT FROM pg_stat_get_progress_info('VACUUM') AS v WHERE v.relid = c.oid), c.oid::regclass::text \
+          EXISTS (SELECT FROM pg_stat_get_progress_info('VACUUM') AS v WHERE v.relid = c.oid), c.oid::regclass::text, \
+          GREATEST(pg_stat_get_last_vacuum_time(c.oid), pg_stat_get_last_autovacuum_time(c.oid)) \
          FROM pg_class AS c WHERE c.oid = $1",
         Snapshot::Active,
         &[Arg::oid(a.profile)],
@@ -57,6 +59,7 @@ fn counted(a: &Attached) -> Option<Counted> {
                 vacuumed: [r.bool(6)?, r.bool(7)?, r.bool(8)?],
                 counting: r.bool(9)?,
                 being_vacuumed: r.bool(10)?,
+                vacuumed_at: r.timestamptz(12),
             })
         },
     )
@@ -74,8 +77,15 @@ impl Counted {
     }
 
     /// Autovacuum comes, as PostgreSQL is set up, for a fifth.
-    fn too_many_dead(&self) -> bool {
+    fn many_dead(&self) -> bool {
         self.dead >= FEW && self.dead * 2 > self.rows && !self.being_vacuumed
+    }
+
+    /// Nobody has come for them. A filling leaves as many at once as there are rows, and autovacuum looks each minute: of a
+    /// table that it has never come to they are those of more than two.
+    fn left_alone(&self, now: i64) -> bool {
+        let never = self.dead > 2 * self.rows;
+        self.vacuumed_at.map_or(never, |at| SLOW_READS.is_over(at, now))
     }
 }
 
@@ -103,13 +113,12 @@ pub(super) fn profile_table(facts: &Facts, found: &mut Vec<Finding>) -> String {
     if !c.counting {
         return "what is updated and dead is not counted, as track_counts is off".into();
     }
-    if c.too_many_dead() {
+    if c.many_dead() {
         let what = format!("{} rows of {name} are dead beside {}", c.dead, c.rows);
         match keeper(facts) {
-            Some(keeper) => {
-                warn(format!("{what}, and may be kept by {}", keeper.who()), keeper.end)
-            }
-            None => warn(what, format!("VACUUM {name}")),
+            Some(k) => warn(format!("{what}, and may be kept by {}", k.who()), k.end),
+            None if c.left_alone(facts.now) => warn(what, format!("VACUUM {name}")),
+            None => {}
         }
     }
     if let Some(percent) = c.hot_too_rare() {
@@ -202,6 +211,7 @@ mod tests {
             vacuumed: [true; 3],
             counting: true,
             being_vacuumed: false,
+            vacuumed_at: None,
         }
     }
 
@@ -221,11 +231,21 @@ mod tests {
     }
 
     #[test]
-    fn half_as_many_dead_rows_are_too_many() {
-        assert!(!counted(1_000, 0, 0, 999).too_many_dead());
-        assert!(counted(1_999, 0, 0, 1_000).too_many_dead());
-        assert!(!counted(2_000, 0, 0, 1_000).too_many_dead());
+    fn half_as_many_dead_rows_are_many() {
+        assert!(!counted(1_000, 0, 0, 999).many_dead());
+        assert!(counted(1_999, 0, 0, 1_000).many_dead());
+        assert!(!counted(2_000, 0, 0, 1_000).many_dead());
         let being = Counted { being_vacuumed: true, ..counted(10, 0, 0, 5_000) };
-        assert!(!being.too_many_dead());
+        assert!(!being.many_dead());
+    }
+
+    #[test]
+    fn what_a_filling_leaves_is_left_for_a_while() {
+        const HOUR: i64 = 3_600_000_000;
+        assert!(!counted(1_000, 0, 0, 2_000).left_alone(0));
+        assert!(counted(1_000, 0, 0, 2_001).left_alone(0));
+        let came = |at| Counted { vacuumed_at: Some(at), ..counted(1_000, 0, 0, 9_000) };
+        assert!(!came(1).left_alone(HOUR));
+        assert!(came(0).left_alone(HOUR));
     }
 }

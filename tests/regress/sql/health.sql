@@ -280,9 +280,13 @@ UPDATE user_profile SET visits = -2;
 SELECT pg_stat_force_next_flush();
 SELECT detail LIKE '%; only 0 \% of the updates %' FROM profile_cache.health() WHERE check_name = 'profile_table';
 SELECT * FROM numbered('profile_table');
+-- After a VACUUM that has just been, others are left for the next one.
 VACUUM user_profile;
 SELECT pg_stat_force_next_flush();
 SELECT * FROM numbered('profile_table');
+DO $$ BEGIN FOR n IN 1..60 LOOP UPDATE user_profile SET visits = n; END LOOP; END $$;
+SELECT pg_stat_force_next_flush();
+SELECT pg_stat_get_dead_tuples('user_profile'::regclass) > 1000;
 ALTER TABLE user_profile SET (fillfactor = 70);
 SELECT * FROM numbered('profile_table');
 SELECT pg_stat_reset_single_table_counters('user_profile'::regclass);
