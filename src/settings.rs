@@ -16,6 +16,11 @@ static FILL_SHARE: GucSetting<i32> = GucSetting::<i32>::new(50);
 
 /// Registers the settings; once, from `_PG_init`.
 pub fn define() {
+    define_those_of_sessions();
+    define_those_of_the_server();
+}
+
+fn define_those_of_sessions() {
     GucRegistry::define_bool_guc(
         c"profile_cache.enabled",
         c"Serves stored documents.",
@@ -52,6 +57,9 @@ pub fn define() {
         GucContext::Suset,
         GucFlags::default(),
     );
+}
+
+fn define_those_of_the_server() {
     GucRegistry::define_string_guc(
         c"profile_cache.databases",
         c"Databases that a background worker keeps refreshed, separated by commas.",
