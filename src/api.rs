@@ -160,8 +160,8 @@ pub fn stats(_: &Call) -> Return {
 pub fn stats_reset(_: &Call) -> Return {
     rights::check_may_reset(tables_owner());
     if !stats::reset() {
-        let (what, hint) = stats::missing().unwrap_or_default();
-        warning(what, hint);
+        let (why, hint) = stats::why();
+        warning(&format!("nothing is counted: {why}"), hint);
     }
     Return::Void
 }

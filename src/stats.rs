@@ -5,7 +5,7 @@
 //! transaction they are handed over to the database's, in shared memory. What a transaction did counts, also where it is rolled
 //! back. Where there is no place to hand them to, nobody is told a number.
 
-use crate::pg::counters::{self, Database};
+use crate::pg::counters::{self, Database, Missing};
 use crate::pg::xact;
 use crate::settings;
 use std::sync::OnceLock;
@@ -121,21 +121,25 @@ fn something() -> bool {
 
 /// To whom this process hands over; it asks for a place where it has none yet. Inside a transaction.
 fn place() -> Option<&'static Database> {
-    if let Some(found) = MINE.get() {
+    if let Some(found) = mine() {
         return Some(found);
     }
     let now = xact::statement_began();
-    if now < ASK_AT.load(Relaxed) {
+    if now < ASK_AT.load(Relaxed) || !counters::can_attach() {
         return None;
     }
-    let found = counters::mine().or_else(counters::take);
-    match found {
-        Some(found) => {
-            let _ = MINE.set(found);
-        }
-        None => ASK_AT.store(now + AGAIN, Relaxed),
+    if counters::take().is_none() {
+        ASK_AT.store(now + AGAIN, Relaxed);
     }
-    found
+    mine()
+}
+
+/// The same where it asks nobody.
+fn mine() -> Option<&'static Database> {
+    MINE.get().copied().or_else(|| {
+        let found = counters::mine()?;
+        Some(*MINE.get_or_init(|| found))
+    })
 }
 
 /// Before a transaction's end, when catalogs can still be asked: sees to it that there is a place to hand over to.
@@ -150,7 +154,7 @@ pub fn hand_over() {
     if !something() {
         return;
     }
-    let Some(mine) = MINE.get().copied().or_else(counters::mine) else { return };
+    let Some(mine) = mine() else { return };
     // Before anything is added: it is what there was until now.
     mine.keep_every(PERIOD, xact::statement_began(), || hits_and_misses(mine));
     for (n, own) in OWN.iter().enumerate() {
@@ -223,20 +227,26 @@ pub fn reset() -> bool {
     found.is_some()
 }
 
-/// Why nothing is counted, and what helps; None where it is, or where this session is told not to count.
+/// What keeps this session from counting, though it is to count; and what helps.
 pub fn missing() -> Option<(&'static str, &'static str)> {
-    if !settings::track() || place().is_some() {
-        return None;
-    }
-    Some(if counters::possible() {
-        (
-            "there is no shared memory for another database's counters",
+    // In the middle of a parallel query nobody can tell.
+    (settings::track() && counters::can_attach() && place().is_none()).then(why)
+}
+
+/// Why there is no place to hand over to, and what helps.
+pub fn why() -> (&'static str, &'static str) {
+    match counters::missing() {
+        Missing::Memory => (
+            "PostgreSQL 15 and 16 have no memory for it without the library in shared_preload_libraries",
+            "add profile_cache there and restart the server, or set profile_cache.track = off",
+        ),
+        Missing::Segment => (
+            "no dynamic shared memory could be had",
             "add profile_cache to shared_preload_libraries and restart the server, or set profile_cache.track = off",
-        )
-    } else {
-        (
-            "without the library in shared_preload_libraries PostgreSQL 15 and 16 have no memory for counters",
-            "add profile_cache to it and restart the server, or set profile_cache.track = off",
-        )
-    })
+        ),
+        Missing::Place => (
+            "as many databases are counted as there are places for",
+            "where counters are not wanted, set profile_cache.track = off; then restart the server",
+        ),
+    }
 }

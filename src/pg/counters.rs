@@ -65,17 +65,36 @@ fn counters() -> Option<&'static Counters> {
     unsafe { COUNTERS.load(SeqCst).as_ref() }
 }
 
-/// Whether there can be any: the server has preloaded the library, or makes a segment by its name.
-pub fn possible() -> bool {
-    counters().is_some() || !cfg!(any(feature = "pg15", feature = "pg16"))
+/// Why this database has no counters.
+pub enum Missing {
+    /// The server has not preloaded the library, and knows no segments by name.
+    Memory,
+    /// A segment could not be attached.
+    Segment,
+    /// As many databases as there are places for have one.
+    Place,
+}
+
+pub fn missing() -> Missing {
+    match counters() {
+        Some(_) => Missing::Place,
+        None if cfg!(any(feature = "pg15", feature = "pg16")) => Missing::Memory,
+        None => Missing::Segment,
+    }
+}
+
+/// Whether a segment can be attached now: not in the middle of a parallel query, which begins no subtransaction.
+pub fn can_attach() -> bool {
+    // SAFETY: a backend variable.
+    unsafe { !pg_sys::IsInParallelMode() }
 }
 
 /// Attaches the named segment where there can be one, and nothing has been preloaded. False where that fails. Inside a
 /// transaction, whose error it never becomes.
 fn attach() -> bool {
     #[cfg(not(any(feature = "pg15", feature = "pg16")))]
-    // SAFETY: backend variables.
-    if counters().is_none() && unsafe { pg_sys::IsUnderPostmaster && !pg_sys::IsInParallelMode() } {
+    // SAFETY: a backend variable.
+    if counters().is_none() && can_attach() && unsafe { pg_sys::IsUnderPostmaster } {
         // There may be no room for it.
         let memory = xact::subtransaction(segment).unwrap_or(std::ptr::null_mut());
         COUNTERS.store(memory, SeqCst);
@@ -146,7 +165,7 @@ pub fn take() -> Option<&'static Database> {
 
 impl Counters {
     fn of(&self, database: u32) -> Option<&Database> {
-        self.databases.iter().find(|d| d.oid.load(Relaxed) == database)
+        self.databases.iter().find(|d| d.oid.load(SeqCst) == database)
     }
 }
 

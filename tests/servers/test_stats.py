@@ -243,23 +243,46 @@ def test_places(counting, database):
         counting.drop("passing")
 
 
-def test_not_preloaded(server, pytestconfig, request):
+TRACK = "SET profile_cache.track = on; "  # tests/lib/cluster.py switches it off where nothing is counted
+WARNED = f"{TRACK}SELECT count(*) FROM profile_cache.status AS s, unnest(s.warnings) AS w WHERE w LIKE 'nothing is counted%{{}}%shared_preload_libraries%'"
+NULLS = f"{TRACK}SELECT s IS NULL FROM profile_cache.stats AS s"
+
+
+def test_not_preloaded(server, pytestconfig, install):
     """Without preloading: from PostgreSQL 17 on the same; before, NULLs, and a warning that says what to do."""
     database = "stats_not_preloaded"
     server.fresh("servers", database)
     fill(server, database)
-    track = "SET profile_cache.track = on; "
-    if int(pytestconfig.getoption("--pg")) >= 17:
-        with counts(server, database, hits=1):
-            read(lambda text: server.sql(database, text), 1)
-        with counts(server, database, misses=1, disabled=1):
-            read(lambda text: server.sql(database, f"SET profile_cache.enabled = off; {text}"), 1)
-        # Not inside a parallel query, where no segment may be attached; whoever comes later has it.
-        with counts(server, database, hits=300):
-            server.sql(database, "SET debug_parallel_query = on; SELECT count(get_profile(supabase_user_id)) FROM user_profile")
-        wanted = "f"
-    else:
-        expect("nulls", server.sql(database, f"{track}SELECT count(get_profile(supabase_user_id)) = 300 FROM user_profile; SELECT s IS NULL FROM profile_cache.stats AS s"), "t\nt")
-        wanted = "t"
-    said = "SELECT warnings::text LIKE '%nothing is counted%shared_preload_libraries%' FROM profile_cache.status"
-    expect("warned", server.sql(database, f"{track}{said}"), wanted)
+    if int(pytestconfig.getoption("--pg")) < 17:
+        expect("reads go on", server.sql(database, f"{TRACK}SELECT count(get_profile(supabase_user_id)) FROM user_profile"), 300)
+        expect("nulls", server.sql(database, NULLS), "t")
+        expect("warned", server.sql(database, WARNED.format("PostgreSQL 15 and 16")), 1)
+        return
+    with counts(server, database, hits=1):
+        read(lambda text: server.sql(database, text), 1)
+    with counts(server, database, misses=1, disabled=1):
+        read(lambda text: server.sql(database, f"SET profile_cache.enabled = off; {text}"), 1)
+    # Not inside a parallel query, where no segment can be attached: when its transaction ends.
+    with counts(server, database, hits=300):
+        server.sql(database, "SET debug_parallel_query = on; SELECT count(get_profile(supabase_user_id)) FROM user_profile")
+    expect("warned", server.sql(database, WARNED.format("")), 0)
+    without_memory(pytestconfig)
+
+
+def without_memory(config):
+    """Where no segment can be made, reads and writes go on as if nobody counted, and it is said. Later ones may be luckier."""
+    database = "no_memory"
+    with Cluster(config.getoption("--pg"), config.getoption("--library")) as server:
+        server.stop("fast")
+        server.start(dynamic_shared_memory_type="mmap", max_parallel_workers="0")
+        server.create(database)
+        segments = server.dir / "data/pg_dynshmem"
+        segments.chmod(0o500)
+        fill(server, database)
+        expect("reads go on", server.sql(database, "SELECT count(get_profile(supabase_user_id)) FROM user_profile"), 300)
+        with Session(server, database) as session:
+            expect("so do writes", session.do("UPDATE user_profile SET phone = '1' WHERE id = 1; SELECT get_profile(md5('user1')::uuid) ->> 'phone'"), "1")
+        expect("nulls", server.sql(database, NULLS), "t")
+        expect("warned", server.sql(database, WARNED.format("dynamic shared memory")), 1)
+        segments.chmod(0o700)
+        expect("nulls", server.sql(database, NULLS), "f")

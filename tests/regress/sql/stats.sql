@@ -12,7 +12,7 @@ CREATE ROLE regress_stats_app;
 CREATE FUNCTION nulls() RETURNS text LANGUAGE sql AS $$
     SELECT CASE WHEN s IS NULL THEN 'all' WHEN s IS NOT NULL THEN 'none' ELSE 'some' END FROM profile_cache.stats AS s $$;
 CREATE FUNCTION warned() RETURNS boolean LANGUAGE sql AS $$
-    SELECT EXISTS (SELECT FROM profile_cache.status AS s, unnest(s.warnings) AS w WHERE w LIKE 'nothing is counted%profile_cache.track = off') $$;
+    SELECT EXISTS (SELECT FROM profile_cache.status AS s, unnest(s.warnings) AS w WHERE w LIKE 'nothing is counted, and profile_cache.stats is null: %; % set profile_cache.track = off') $$;
 -- Whether this server has memory for counters: from PostgreSQL 17 on any has.
 CREATE FUNCTION counts() RETURNS boolean LANGUAGE sql AS $$
     SELECT current_setting('server_version_num')::int >= 170000 OR s.preloaded FROM profile_cache.status AS s $$;
