@@ -39,7 +39,7 @@ END
 $$;
 
 CREATE FUNCTION profile_cache.health() RETURNS TABLE (check_name text, state text, since timestamptz, detail text, advice text)
-    LANGUAGE c STABLE PARALLEL RESTRICTED ROWS 11 AS 'MODULE_PATHNAME', 'profile_cache_health';
+    LANGUAGE c STABLE PARALLEL UNSAFE ROWS 11 AS 'MODULE_PATHNAME', 'profile_cache_health';
 COMMENT ON FUNCTION profile_cache.health() IS 'a row for each check: ok, warning or critical, since when, what is so, and what helps';
 -- What is counted.
 CREATE FUNCTION profile_cache.stats_row(

@@ -14,6 +14,7 @@ use crate::pg::catalog;
 use crate::pg::spi::{self, Snapshot};
 use crate::pg::value::Value;
 use crate::rights::as_ourselves;
+use crate::settings;
 use crate::stats;
 use crate::wakeup::{self, Worker};
 
@@ -222,13 +223,13 @@ fn hit_rate(facts: &Facts, found: &mut Vec<Finding>) -> String {
         return NOT_LOOKED_AT.into();
     }
     let Some(r) = stats::recent() else {
-        // Where there is no memory for it, that has been told.
-        if stats::missing().is_none() {
+        if !settings::track() {
             let what = "nothing is counted in this session, as profile_cache.track is off";
             let help = "SET profile_cache.track = on";
             found.push(Finding::new(Check::HitRate, Grade::Ok, what, help));
         }
-        return String::new();
+        // Where there is no memory for it, that has been told.
+        return "not looked at in the middle of a parallel query".into();
     };
     let reads = r.hits + r.misses;
     let so = format!("{} of {reads} reads since {} were hits", r.hits, iso8601(r.since));

@@ -37,7 +37,7 @@ def test_health_of_holders(server, database):
     """Who is in the way is named, with his program; whoever makes reads wait is a warning after ten seconds, and health() does not."""
     fill(server, database, users=20)
     # From 17 on there is memory for counters without a preloaded library.
-    nothing = r"nothing is counted, and profile_cache\.stats is null: without the library .* \| add profile_cache to .*"
+    nothing = r"nothing is counted, and profile_cache\.stats is null: .* \| add profile_cache .*"
     asked = "SET profile_cache.track = on; "
     says(server, database, "hit_rate", rf"ok \| ({nothing}|\d+ of \d+ reads since \S+Z were hits)", asked)
     with Session(server, database) as writer:
@@ -88,9 +88,9 @@ def test_health_of_standbys(server, database):
     gone, a synchronous standby that is missing."""
     fill(server, database)
     server.sql("postgres", "SELECT pg_create_physical_replication_slot('health')")
-    base = [server.bindir / "pg_basebackup", "-D", server.dir / "standby", "-R", "-S", "health", "-X", "stream", "-c", "fast", "--no-sync"]
+    base = [server.bindir / "pg_basebackup", "-D", server.dir / "follower", "-R", "-S", "health", "-X", "stream", "-c", "fast", "--no-sync"]
     server.run_server_command(*base)
-    server.start("standby", port="5433", hot_standby_feedback="on", wal_receiver_status_interval="1s", wal_retrieve_retry_interval="100ms")
+    server.start("follower", port="5433", hot_standby_feedback="on", wal_receiver_status_interval="1s", wal_retrieve_retry_interval="100ms")
     standby = Standby(server)
     try:
         becomes(standby, database, "replication", "ok")
@@ -122,7 +122,7 @@ def test_health_of_standbys(server, database):
         kept = "[0-9]+ rows of public.user_profile are dead beside 300, and may be kept by replication slot health"
         says(server, database, "profile_table", rf"warning \| {kept}(; only .*)? \| SELECT pg_drop_replication_slot\('health'\), if nobody needs it")
     finally:
-        server.stop("fast", "standby")
+        server.stop("fast", "follower")
         server.sql("postgres", "SELECT pg_drop_replication_slot('health')")
     becomes(server, database, "replication", "ok")
     server.sql("postgres", "ALTER SYSTEM SET synchronous_standby_names = 'ANY 2 (a, b)'")
