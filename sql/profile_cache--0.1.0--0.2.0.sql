@@ -45,6 +45,10 @@ CREATE FUNCTION profile_cache.changed_since(since pg_catalog.xid8) RETURNS SETOF
     LANGUAGE c STABLE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'profile_cache_changed_since';
 COMMENT ON FUNCTION profile_cache.changed_since(pg_catalog.xid8) IS 'profiles whose document may have changed since changes_position() was this; a null: any may have';
 
+CREATE FUNCTION profile_cache.health() RETURNS TABLE (check_name text, state text, since timestamptz, detail text, advice text)
+    LANGUAGE c STABLE PARALLEL UNSAFE ROWS 11 AS 'MODULE_PATHNAME', 'profile_cache_health';
+COMMENT ON FUNCTION profile_cache.health() IS 'a row for each check: ok, warning or critical, since when, what is so, and what helps';
+
 -- What is counted.
 CREATE FUNCTION profile_cache.stats_row(
         OUT hits bigint, OUT misses bigint, OUT miss_reasons jsonb, OUT computed_on_read_ms double precision,

@@ -365,6 +365,9 @@ COMMENT ON COLUMN profile_cache.status.last_refresh IS 'when refresh last came t
 COMMENT ON COLUMN profile_cache.status.last_refresh_outcome IS 'what its last call left undone, and why';
 COMMENT ON COLUMN profile_cache.status.warnings IS 'what wants attention, and what to do';
 
+CREATE FUNCTION profile_cache.health() RETURNS TABLE (check_name text, state text, since timestamptz, detail text, advice text)
+    LANGUAGE c STABLE PARALLEL UNSAFE ROWS 11 AS 'MODULE_PATHNAME', 'profile_cache_health';
+COMMENT ON FUNCTION profile_cache.health() IS 'a row for each check: ok, warning or critical, since when, what is so, and what helps';
 CREATE FUNCTION profile_cache.stats_row(
         OUT hits bigint, OUT misses bigint, OUT miss_reasons jsonb, OUT computed_on_read_ms double precision,
         OUT computed_at_commit bigint, OUT computed_at_commit_ms double precision,

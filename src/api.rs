@@ -146,6 +146,18 @@ pub fn status(_: &Call) -> Return {
     Return::Record(monitor::status())
 }
 
+/// `profile_cache.health()`
+pub fn health(call: &Call) -> Return {
+    rights::check_may_watch(tables_owner());
+    let mut rows = RowSet::new(call);
+    let health = match &attachment::other_layout() {
+        Some(gone) => monitor::health_of_another_layout(gone),
+        None => monitor::health(),
+    };
+    health.iter().for_each(|row| rows.put(row));
+    Return::Null
+}
+
 /// `profile_cache.stats_row()`: what the view `profile_cache.stats` shows.
 pub fn stats(_: &Call) -> Return {
     rights::check_may_watch(tables_owner());

@@ -26,6 +26,7 @@ pub fn init() {
         explain: api::explain,
         set_rights: api::set_rights,
         status: api::status,
+        health: api::health,
         stats: api::stats,
         stats_reset: api::stats_reset,
         iso8601: api::iso8601,
