@@ -38,6 +38,10 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION profile_cache.health() RETURNS TABLE (check_name text, state text, since timestamptz, detail text, advice text)
+    LANGUAGE c STABLE PARALLEL RESTRICTED ROWS 11 AS 'MODULE_PATHNAME', 'profile_cache_health';
+COMMENT ON FUNCTION profile_cache.health() IS 'a row for each check: ok, warning or critical, since when, what is so, and what helps';
+
 SELECT profile_cache.set_rights();
 
 -- Every session looks again.

@@ -359,6 +359,10 @@ COMMENT ON COLUMN profile_cache.status.last_refresh IS 'when refresh last came t
 COMMENT ON COLUMN profile_cache.status.last_refresh_outcome IS 'what its last call left undone, and why';
 COMMENT ON COLUMN profile_cache.status.warnings IS 'what wants attention, and what to do';
 
+CREATE FUNCTION profile_cache.health() RETURNS TABLE (check_name text, state text, since timestamptz, detail text, advice text)
+    LANGUAGE c STABLE PARALLEL RESTRICTED ROWS 11 AS 'MODULE_PATHNAME', 'profile_cache_health';
+COMMENT ON FUNCTION profile_cache.health() IS 'a row for each check: ok, warning or critical, since when, what is so, and what helps';
+
 -- DDL on what the document depends on.
 
 CREATE FUNCTION profile_cache.on_ddl() RETURNS event_trigger

@@ -138,6 +138,20 @@ pub fn status(_: &Call) -> Return {
     Return::Record(monitor::status())
 }
 
+/// `profile_cache.health()`
+pub fn health(call: &Call) -> Return {
+    let other = attachment::other_layout();
+    let recorded = if other.is_none() { attachment::recorded() } else { None };
+    rights::check_may_watch(recorded.and_then(|r| catalog::owner(r.profile)));
+    let mut rows = RowSet::new(call);
+    let health = match &other {
+        Some(gone) => monitor::health_of_another_layout(gone),
+        None => monitor::health(),
+    };
+    health.iter().for_each(|row| rows.put(row));
+    Return::Null
+}
+
 /// `profile_cache.iso8601(timestamptz) RETURNS text`
 pub fn iso8601(call: &Call) -> Return {
     call.timestamptz(0).map_or(Return::Null, |t| Return::Text(iso8601::iso8601(t)))

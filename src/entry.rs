@@ -25,6 +25,7 @@ pub fn init() {
         explain: api::explain,
         set_rights: api::set_rights,
         status: api::status,
+        health: api::health,
         iso8601: api::iso8601,
         on_ddl: ddl::on_ddl,
         attachment_changed: write::attachment_changed,

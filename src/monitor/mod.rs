@@ -1,14 +1,21 @@
-//! verify and status: what is true of the cache, from the tables and the catalogs.
+//! verify, status and health: what is true of the cache, from the tables and the catalogs.
 //!
-//! Invariant: both judge rows by the reader's own rule ([`crate::read::FreshnessRule`]); neither keeps more than a page of
-//! rows in memory. The room reads, and writes nothing.
+//! Invariant: all judge rows by the reader's own rule ([`crate::read::FreshnessRule`]); none keeps more than a page of
+//! rows in memory, or waits for whoever holds a lock. What `status` warns of and what `health` finds bad are the same findings.
+//! The room reads, and writes nothing.
 
 mod counts;
+mod facts;
+mod finding;
+mod health;
+mod replication;
 mod status;
+mod tables;
 mod transactions;
 mod verify;
 mod warnings;
 
+pub use health::{health, health_of_another_layout};
 pub use status::{status, status_of_another_layout};
 pub use verify::verify;
 
