@@ -7,6 +7,7 @@ use std::ffi::CString;
 
 static ENABLED: GucSetting<bool> = GucSetting::<bool>::new(true);
 static NOTIFY: GucSetting<bool> = GucSetting::<bool>::new(false);
+static TRACK: GucSetting<bool> = GucSetting::<bool>::new(true);
 static MAX_IMMEDIATE: GucSetting<i32> = GucSetting::<i32>::new(1000);
 static DATABASES: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 static BATCH_MS: GucSetting<i32> = GucSetting::<i32>::new(100);
@@ -29,6 +30,15 @@ pub fn define() {
         c"The payload is the user's id, or * where more may have changed. A prepared transaction notifies nothing.",
         &NOTIFY,
         GucContext::Userset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_bool_guc(
+        c"profile_cache.track",
+        c"Counts what profile_cache.stats shows.",
+        c"When off, this session counts nothing.",
+        &TRACK,
+        // As track_activities: who is counted does not decide it.
+        GucContext::Suset,
         GucFlags::default(),
     );
     GucRegistry::define_int_guc(
@@ -111,6 +121,11 @@ pub fn enabled() -> bool {
 /// `profile_cache.notify`.
 pub fn notify() -> bool {
     NOTIFY.get()
+}
+
+/// `profile_cache.track`.
+pub fn track() -> bool {
+    TRACK.get()
 }
 
 /// `profile_cache.max_immediate`, in profiles.

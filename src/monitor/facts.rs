@@ -55,7 +55,8 @@ impl Facts {
 
     /// Something waits for refresh, as far as is known.
     pub fn undone(&self) -> bool {
-        self.waiting.keys + self.waiting.epochs > 0 || self.count.as_ref().is_none_or(|c| c.stale > 0)
+        self.waiting.keys + self.waiting.epochs > 0
+            || self.count.as_ref().is_none_or(|c| c.stale > 0)
     }
 
     /// What has refresh run.

@@ -99,7 +99,12 @@ pub(super) struct Finding {
 }
 
 impl Finding {
-    pub fn new(check: Check, grade: Grade, what: impl Into<String>, help: impl Into<String>) -> Finding {
+    pub fn new(
+        check: Check,
+        grade: Grade,
+        what: impl Into<String>,
+        help: impl Into<String>,
+    ) -> Finding {
         let (what, help) = (what.into(), help.into());
         Finding { check, grade, since: None, what, which: None, help, between: ": " }
     }

@@ -145,7 +145,10 @@ fn worker(found: &mut Vec<Finding>) -> String {
             bad(&words, "ALTER SYSTEM SET max_worker_processes to more, and restart the server");
         }
         Worker::NoPlace(_) => {
-            bad(&words, "take a database out of profile_cache.databases, or have cron refresh this one");
+            bad(
+                &words,
+                "take a database out of profile_cache.databases, or have cron refresh this one",
+            );
         }
         _ => {}
     }
@@ -190,13 +193,17 @@ fn pending(facts: &Facts, found: &mut Vec<Finding>) -> String {
     tables::grown(facts, found);
     let so = match (waiting.epochs, waiting.keys) {
         (0, 0) => return "nothing waits for refresh".into(),
-        (epochs, keys) => format!("{epochs} change(s) and {keys} single profile(s) wait for refresh"),
+        (epochs, keys) => {
+            format!("{epochs} change(s) and {keys} single profile(s) wait for refresh")
+        }
     };
     if a.degraded.is_some() {
         return format!("{so}, which does nothing while reads use the view, as another check says");
     }
     if !waiting.unpassed && waiting.keys == 0 {
-        return format!("{so} to forget what it has followed, once those have ended who began before");
+        return format!(
+            "{so} to forget what it has followed, once those have ended who began before"
+        );
     }
     let grade = facts.grade_of_keys().max(facts.grade_of_epochs());
     let oldest = waiting.oldest_key.into_iter().chain(waiting.oldest_unpassed()).min();

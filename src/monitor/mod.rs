@@ -1,4 +1,4 @@
-//! verify, status and health: what is true of the cache, from the tables and the catalogs.
+//! verify, status, health and stats: what is true of the cache, from the tables and the catalogs, and what has been counted.
 //!
 //! Invariant: all judge rows by the reader's own rule ([`crate::read::FreshnessRule`]); none keeps more than a page of
 //! rows in memory, or waits for whoever holds a lock. What `status` warns of and what `health` finds bad are the same findings.
@@ -9,6 +9,7 @@ mod facts;
 mod finding;
 mod health;
 mod replication;
+mod stats;
 mod status;
 mod tables;
 mod transactions;
@@ -16,6 +17,7 @@ mod verify;
 mod warnings;
 
 pub use health::{health, health_of_another_layout};
+pub use stats::stats;
 pub use status::{status, status_of_another_layout};
 pub use verify::verify;
 

@@ -57,7 +57,8 @@ fn standby(facts: &Facts, found: &mut Vec<Finding>) -> String {
     };
     let Some(s) = row else { return "it has just been promoted".into() };
     if s.paused {
-        let what = "replay is paused on this standby, and documents are as old as what it has replayed";
+        let what =
+            "replay is paused on this standby, and documents are as old as what it has replayed";
         found.push(finding(Grade::Warning, what, "SELECT pg_wal_replay_resume()"));
     }
     if s.follows && !s.streams {
@@ -69,7 +70,9 @@ fn standby(facts: &Facts, found: &mut Vec<Finding>) -> String {
     let last = s.replayed_at.map_or("none".into(), iso8601);
     if behind >= BEHIND {
         let grade = SLOW_READS.grade(s.replayed_at, facts.now);
-        let what = format!("this standby is {behind} bytes behind what it has received; the last transaction that it has replayed is of {last}");
+        let what = format!(
+            "this standby is {behind} bytes behind what it has received; the last transaction that it has replayed is of {last}"
+        );
         let (what, help) = match keeper(facts) {
             Some(keeper) => (format!("{what}; it may wait for {}", keeper.who()), keeper.end),
             None => (what, "look for what its disks and its startup process do".into()),
@@ -77,7 +80,9 @@ fn standby(facts: &Facts, found: &mut Vec<Finding>) -> String {
         found.push(finding(grade, what, help).since(s.replayed_at));
     }
     let feedback = if s.feedback { "on" } else { "off" };
-    format!("a standby, {behind} bytes behind what it has received, hot_standby_feedback {feedback}")
+    format!(
+        "a standby, {behind} bytes behind what it has received, hot_standby_feedback {feedback}"
+    )
 }
 
 /// What a primary knows of those that follow it.
@@ -114,7 +119,8 @@ fn primary(facts: &Facts, found: &mut Vec<Finding>) -> String {
     if p.synchronous < wanted(&p.names) {
         // Who commits with synchronous_commit = off or local does not wait, and nor does the worker.
         let since = p.waiting_since.filter(|_| p.waiting > 0);
-        let grade = since.map_or(Grade::Warning, |at| WAITING.grade(Some(at), facts.now).max(Grade::Warning));
+        let grade = since
+            .map_or(Grade::Warning, |at| WAITING.grade(Some(at), facts.now).max(Grade::Warning));
         let what = format!(
             "{} of {} synchronous standbys are there, and commits wait for the others: {} do now",
             p.synchronous,
@@ -166,7 +172,9 @@ fn slots(found: &mut Vec<Finding>) {
             "start its reader, or SELECT pg_drop_replication_slot({})",
             quoted.unwrap_or_default()
         );
-        found.push(finding(Grade::Warning, format!("replication slot {name} {so}"), help).since(since));
+        found.push(
+            finding(Grade::Warning, format!("replication slot {name} {so}"), help).since(since),
+        );
     }
 }
 

@@ -85,7 +85,8 @@ pub(super) fn profile_table(facts: &Facts, found: &mut Vec<Finding>) -> String {
         return "not looked at, because of what the check of the attachment says".into();
     };
     let name = catalog::relation_name(a.profile);
-    let (shown, quoted) = name.map(|(s, n)| (display(&s, &n), qualified(&s, &n))).unwrap_or_default();
+    let (shown, quoted) =
+        name.map(|(s, n)| (display(&s, &n), qualified(&s, &n))).unwrap_or_default();
     let mut warn = |what: String, help: String| {
         found.push(Finding::new(Check::ProfileTable, Grade::Warning, what, help));
     };
@@ -107,12 +108,17 @@ pub(super) fn profile_table(facts: &Facts, found: &mut Vec<Finding>) -> String {
     if c.too_many_dead() {
         let what = format!("{} rows of {shown} are dead beside {}", c.dead, c.rows);
         match keeper(facts) {
-            Some(keeper) => warn(format!("{what}, and may be kept by {}", keeper.who()), keeper.end),
+            Some(keeper) => {
+                warn(format!("{what}, and may be kept by {}", keeper.who()), keeper.end)
+            }
             None => warn(what, format!("VACUUM {quoted}")),
         }
     }
     if let Some(percent) = c.hot_too_rare() {
-        let what = format!("only {percent} % of the updates of {shown} were HOT, so that it grows with each of the others; its fillfactor is {}", c.fillfactor);
+        let what = format!(
+            "only {percent} % of the updates of {shown} were HOT, so that it grows with each of the others; its fillfactor is {}",
+            c.fillfactor
+        );
         let help = if c.fillfactor > 90 {
             format!("ALTER TABLE {quoted} SET (fillfactor = 90)")
         } else {
@@ -121,7 +127,10 @@ pub(super) fn profile_table(facts: &Facts, found: &mut Vec<Finding>) -> String {
         warn(what, help);
     }
     let (hot, all) = (c.hot, c.updates);
-    format!("{hot} of {all} updates were HOT, {} rows are dead beside {}; fillfactor {}", c.dead, c.rows, c.fillfactor)
+    format!(
+        "{hot} of {all} updates were HOT, {} rows are dead beside {}; fillfactor {}",
+        c.dead, c.rows, c.fillfactor
+    )
 }
 
 /// Those of our tables that have grown beyond what is in them: reads and refresh look through what is left of what is over.

@@ -13,6 +13,7 @@ use crate::pg::spi::{self, Snapshot};
 use crate::read::MOST_EPOCHS;
 use crate::rights::as_ourselves;
 use crate::settings;
+use crate::stats;
 
 /// What wants attention, for `status`, and for the checks of `health` that it is of.
 pub(super) fn warnings(facts: &Facts) -> Vec<Finding> {
@@ -35,6 +36,17 @@ pub(super) fn warnings(facts: &Facts) -> Vec<Finding> {
         warnings.extend(of_table_locks(a, facts));
         warnings.extend(of_row_locks(a, facts));
     }
+    if let Some((why, advice)) = stats::missing() {
+        warnings.push(
+            Finding::new(
+                Check::HitRate,
+                Grade::Ok,
+                format!("nothing is counted, and profile_cache.stats is null: {why}"),
+                advice,
+            )
+            .joined_by("; "),
+        );
+    }
     for name in disabled_event_triggers() {
         warnings.push(Finding::new(
             Check::Triggers,
@@ -53,9 +65,8 @@ fn in_the_way(who: &Transaction, what: String, grade: Grade) -> Finding {
 /// Why reads fail, or use the view, by what is attached.
 fn of_attachment(facts: &Facts) -> Vec<Finding> {
     let again = "run profile_cache.attach() again, with the same arguments";
-    let critical = |what: &str, help: &str| {
-        Finding::new(Check::Attachment, Grade::Critical, what, help)
-    };
+    let critical =
+        |what: &str, help: &str| Finding::new(Check::Attachment, Grade::Critical, what, help);
     vec![match &facts.state {
         State::None => critical("nothing is attached", "run SELECT profile_cache.attach()"),
         State::Gone(gone) => fails(gone),
@@ -143,8 +154,7 @@ fn of_failures(facts: &Facts) -> Option<Finding> {
 /// What the last call of refresh has not done.
 fn of_refresh(facts: &Facts) -> Option<Finding> {
     let what = facts.refreshed.undone()?;
-    let finding =
-        Finding::new(Check::Refresh, facts.grade_of_refresh(), what, facts.refresh());
+    let finding = Finding::new(Check::Refresh, facts.grade_of_refresh(), what, facts.refresh());
     Some(finding.since(facts.refreshed.began_at))
 }
 
@@ -245,9 +255,8 @@ fn first_refresh(facts: &Facts) -> Option<Finding> {
 
 /// Where the setting keeps reads from the cache: in this session, or in those of some roles.
 fn disabled_reads() -> Vec<Finding> {
-    let off = |what: String, help: String| {
-        Finding::new(Check::Attachment, Grade::Warning, what, help)
-    };
+    let off =
+        |what: String, help: String| Finding::new(Check::Attachment, Grade::Warning, what, help);
     let mut found = vec![];
     if !settings::enabled() {
         found.push(off(

@@ -34,6 +34,7 @@ use crate::pg::spi::{self, Arg, Snapshot};
 use crate::pg::tuple::{self, Turn};
 use crate::pg::xact::{self, Failure};
 use crate::rights::{self, Revoke, as_ourselves, check_owner};
+use crate::stats::{self, Counter};
 use epochs::epochs;
 use keys::keys;
 use stale::{forget_mended, stale};
@@ -185,6 +186,7 @@ fn ready(a: &Attached, waits: bool) -> Result<Rc<Attached>, Vec<String>> {
     match locked {
         Ok(()) => {}
         Err(failure) if failure.sqlstate == "55P03" => {
+            stats::count(Counter::LocksNotHad);
             let wanted: Vec<_> = a.read.iter().map(|r| (*r, Mode::AccessShare)).collect();
             return Err(blockers(&wanted));
         }
