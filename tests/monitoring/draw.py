@@ -38,13 +38,13 @@ def lines(axes, panel, began):
             axes.plot(at, of, label=name, linewidth=1.3)
     axes.set_ylim(0, panel["max"])
     axes.set_ylabel(UNITS.get(panel["unit"], ""))
-    axes.legend(fontsize=7, loc="upper left", ncols=2, framealpha=0.6)
+    axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(0, -0.1), ncols=6, frameon=False)
 
 
 def stripes(axes, panel, began):
     for row, series in enumerate(reversed(panel["series"])):
-        for t, value in series["points"]:
-            axes.barh(row, 1, left=t - began, color=COLORS.get(value, "#cccccc"), height=0.8)
+        at = [(t - began, 1) for t, _ in series["points"]]
+        axes.broken_barh(at, (row - 0.4, 0.8), facecolors=[COLORS.get(value, "#cccccc") for _, value in series["points"]])
     axes.set_yticks(range(len(panel["series"])), [short(s["legend"]) for s in reversed(panel["series"])], fontsize=8)
 
 
@@ -55,7 +55,7 @@ def main(source, target):
     figure, axes = plt.subplots(math.ceil(len(panels) / 2), 2, figsize=(18, 3.4 * math.ceil(len(panels) / 2)), layout="constrained")
     for panel, at in zip(panels, axes.flat, strict=False):
         (stripes if panel["type"] == "state-timeline" else lines)(at, panel, began)
-        at.set_title(panel["title"], fontsize=10, loc="left", fontweight="bold")
+        at.set_title(panel["title"], fontsize=10, loc="left", fontweight="bold", pad=12)
         for n, (when, _) in enumerate(marks):
             at.axvline(when - began, color="grey", linewidth=0.6, linestyle=":")
             at.text(when - began, 1, str(n), transform=at.get_xaxis_transform(), fontsize=7, color="grey", ha="center", va="bottom")

@@ -24,7 +24,7 @@ from monitoring.conftest import EXPORTER, USERS
 
 FOLDER = OUTPUT / "monitoring"
 # How long all is watched when all is well; and how long after an alert what else comes of the same.
-QUIET, SETTLE, LIMIT = 10, 3, 60
+QUIET, SETTLE, LIMIT = 8, 3, 60
 
 # As an app has it: mostly reads; a change of the reader's own, then a read, in one transaction; a change of his roles.
 LOAD = {
@@ -102,7 +102,7 @@ class Trouble(NamedTuple):
 
 @pytest.fixture(scope="module")
 def load(watched):
-    command = [watched.bindir / "pgbench", "-n", "-c", "2", "-T", "600", "-R", "200", "-d", "app"]
+    command = [watched.bindir / "pgbench", "-n", "-c", "2", "-T", "600", "-R", "200", "app"]
     for weight, script in LOAD.items():
         file = watched.dir / f"load_{weight}.sql"
         file.write_text(f"\\set n random(1, {USERS})\n" + script.replace("; ", ";\n") + "\n")
