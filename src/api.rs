@@ -140,11 +140,9 @@ pub fn status(_: &Call) -> Return {
 
 /// `profile_cache.health()`
 pub fn health(call: &Call) -> Return {
-    let other = attachment::other_layout();
-    let recorded = if other.is_none() { attachment::recorded() } else { None };
-    rights::check_may_watch(recorded.and_then(|r| catalog::owner(r.profile)));
+    rights::check_may_watch(tables_owner());
     let mut rows = RowSet::new(call);
-    let health = match &other {
+    let health = match &attachment::other_layout() {
         Some(gone) => monitor::health_of_another_layout(gone),
         None => monitor::health(),
     };

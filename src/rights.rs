@@ -175,7 +175,7 @@ const RIGHTS: &str = "WITH extension AS (SELECT e.oid, e.extowner FROM pg_extens
   wanted(class, oid, role, privilege) AS ( \
     SELECT o.class, o.oid, 0::oid, CASE o.kind WHEN 'SCHEMA' THEN 'USAGE' ELSE 'EXECUTE' END FROM object AS o \
      WHERE CASE o.kind WHEN 'SCHEMA' THEN true WHEN 'TABLE' THEN false ELSE o.bare IN ('get_profile', 'get_profiles', 'explain', 'iso8601', \
-      'attach', 'detach', 'invalidate', 'invalidate_all', 'verify', 'refresh', 'refresh_begin', 'refresh_step', 'status_row', 'health', 'stats_row', 'stats_reset') END \
+      'attach', 'detach', 'invalidate', 'invalidate_all', 'verify', 'refresh', 'refresh_begin', 'refresh_step', 'status_row', 'stats_row', 'stats_reset', 'health') END \
     UNION ALL SELECT o.class, o.oid, r.role, CASE o.kind WHEN 'TABLE' THEN 'SELECT' ELSE 'EXECUTE' END FROM object AS o, reader AS r \
      WHERE o.kind = 'TABLE' OR o.bare = 'set_rights' \
     UNION ALL SELECT o.class, o.oid, 'pg_monitor'::regrole::oid, 'SELECT' FROM object AS o WHERE o.kind = 'TABLE' AND o.bare IN ('status', 'stats') \

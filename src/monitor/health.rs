@@ -14,6 +14,7 @@ use crate::pg::catalog;
 use crate::pg::spi::{self, Snapshot};
 use crate::pg::value::Value;
 use crate::rights::as_ourselves;
+use crate::stats;
 use crate::wakeup::{self, Worker};
 
 /// A row of the result.
@@ -29,7 +30,7 @@ pub fn health() -> Vec<Row> {
     for (check, name) in CHECKS {
         let words = match check {
             Check::Versions => versions(&mut found),
-            Check::Attachment => attachment(&facts, &mut found),
+            Check::Attachment => attachment(&facts),
             Check::Triggers => our_triggers(&facts),
             Check::Worker => worker(&mut found),
             Check::Refresh => refresh(&facts, &mut found),
@@ -57,17 +58,17 @@ fn row(check: Check, name: &str, so: &str, found: &[Finding]) -> Row {
     let mut found: Vec<&Finding> = found.iter().filter(|f| f.check == check).collect();
     found.sort_by_key(|f| std::cmp::Reverse(f.grade));
     let grade = found.first().map_or(Grade::Ok, |f| f.grade);
-    let mut words: Vec<String> = found.iter().map(|f| f.detail()).collect();
-    if grade == Grade::Ok {
-        words.push(so.into());
-    }
+    let words: Vec<String> = found.iter().map(|f| f.detail()).collect();
+    let words = if words.is_empty() { so.to_owned() } else { words.join("; ") };
     let worst = found.iter().filter(|f| f.grade == grade);
-    let help = found.first().filter(|_| grade > Grade::Ok).map(|f| f.help.as_str());
+    // That nothing is counted is no trouble, and yet there is something to do about it.
+    let helps = grade > Grade::Ok || check == Check::HitRate;
+    let help = found.first().filter(|_| helps).map(|f| f.help.as_str());
     [
         Value::text(name),
         Value::text(grade.name()),
         worst.filter_map(|f| f.since).min().map(Value::timestamptz),
-        Value::text(&words.join("; ")),
+        Value::text(&words),
         help.and_then(Value::text),
     ]
 }
@@ -99,12 +100,8 @@ fn versions(found: &mut Vec<Finding>) -> String {
     format!("the library, the SQL objects and the files on this server are of version {ours}")
 }
 
-fn attachment(facts: &Facts, found: &mut Vec<Finding>) -> String {
+fn attachment(facts: &Facts) -> String {
     let Some(a) = facts.attached() else { return String::new() };
-    if let Some(at) = facts.waiting.unseen_since {
-        let what = format!("the next refresh looks at DDL of {}", iso8601(at));
-        found.push(Finding::new(Check::Attachment, Grade::Ok, what, "").since(Some(at)));
-    }
     let name = |oid| catalog::relation_name(oid).map(|(s, n)| display(&s, &n));
     let (profile, document) = (name(a.profile), name(a.document));
     let (profile, document) = (profile.unwrap_or_default(), document.unwrap_or_default());
@@ -113,7 +110,11 @@ fn attachment(facts: &Facts, found: &mut Vec<Finding>) -> String {
         Some(c) => format!("about {} of {} profiles are cached", c.cached, c.rows),
         None => "another transaction has the table for itself".into(),
     };
-    format!("{profile} by {document}: {cached}")
+    let unseen = facts.waiting.unseen_since.map(iso8601);
+    let unseen = unseen.map_or_else(String::new, |at| {
+        format!("; refresh has still to look at DDL of {at}, and reads use the view until then")
+    });
+    format!("{profile} by {document}: {cached}{unseen}")
 }
 
 fn our_triggers(facts: &Facts) -> String {
@@ -127,8 +128,9 @@ fn our_triggers(facts: &Facts) -> String {
     }
 }
 
-/// After how many failures in a row, with the pauses between them half a minute, the worker will not mend itself.
-const FAILED_IN_A_ROW: u32 = 5;
+/// After how many failures in a row, with pauses between them that grow, the worker will not mend itself. Who is merely in its way is
+/// no failure.
+const FAILED_IN_A_ROW: u32 = 3;
 
 fn worker(found: &mut Vec<Finding>) -> String {
     let worker = wakeup::worker();
@@ -207,11 +209,35 @@ fn pending(facts: &Facts, found: &mut Vec<Finding>) -> String {
     }
     let grade = facts.grade_of_keys().max(facts.grade_of_epochs());
     let oldest = waiting.oldest_key.into_iter().chain(waiting.oldest_unpassed()).min();
-    let finding = Finding::new(Check::Pending, grade, so, facts.refresh());
-    found.push(finding.since(oldest));
-    "reads of those whom that concerns use the view".into()
+    let what = format!("{so}, and reads of those whom that concerns use the view");
+    found.push(Finding::new(Check::Pending, grade, what, facts.refresh()).since(oldest));
+    so
 }
 
-fn hit_rate(_facts: &Facts, _found: &mut Vec<Finding>) -> String {
-    "not counted".into()
+/// Of fewer reads in some minutes a share says nothing.
+const FEW_READS: u64 = 1000;
+
+fn hit_rate(facts: &Facts, found: &mut Vec<Finding>) -> String {
+    if matches!(facts.state, State::None) {
+        return NOT_LOOKED_AT.into();
+    }
+    let Some(r) = stats::recent() else {
+        // Where there is no memory for it, that has been told.
+        if stats::missing().is_none() {
+            let what = "nothing is counted in this session, as profile_cache.track is off";
+            let help = "SET profile_cache.track = on";
+            found.push(Finding::new(Check::HitRate, Grade::Ok, what, help));
+        }
+        return String::new();
+    };
+    let reads = r.hits + r.misses;
+    let so = format!("{} of {reads} reads since {} were hits", r.hits, iso8601(r.since));
+    if facts.distrusted() {
+        return format!("{so}, while reads use the view, as another check says");
+    }
+    if reads >= FEW_READS && r.hits * 2 < reads {
+        let help = "SELECT miss_reasons FROM profile_cache.stats";
+        found.push(Finding::new(Check::HitRate, Grade::Warning, format!("only {so}"), help));
+    }
+    so
 }

@@ -1,8 +1,7 @@
 //! verify, status, health and stats: what is true of the cache, from the tables and the catalogs, and what has been counted.
 //!
-//! Invariant: all judge rows by the reader's own rule ([`crate::read::FreshnessRule`]); none keeps more than a page of
-//! rows in memory, or waits for whoever holds a lock. What `status` warns of and what `health` finds bad are the same findings.
-//! The room reads, and writes nothing.
+//! Invariant: the first three judge rows by the reader's own rule ([`crate::read::FreshnessRule`]); none keeps more than a page of
+//! rows in memory. What `status` warns of is what `health` finds, and neither waits for a lock. The room reads, and writes nothing.
 
 mod counts;
 mod facts;

@@ -67,12 +67,12 @@ fn standby(facts: &Facts, found: &mut Vec<Finding>) -> String {
         found.push(finding(Grade::Warning, what, help).since(None));
     }
     let behind = s.behind.map_or(0, |bytes| bytes.max(0));
-    let last = s.replayed_at.map_or("none".into(), iso8601);
+    let last = s.replayed_at.map_or_else(String::new, |at| {
+        format!("; the last transaction that it has replayed is of {}", iso8601(at))
+    });
     if behind >= BEHIND {
         let grade = SLOW_READS.grade(s.replayed_at, facts.now);
-        let what = format!(
-            "this standby is {behind} bytes behind what it has received; the last transaction that it has replayed is of {last}"
-        );
+        let what = format!("this standby is {behind} bytes behind what it has received{last}");
         let (what, help) = match keeper(facts) {
             Some(keeper) => (format!("{what}; it may wait for {}", keeper.who()), keeper.end),
             None => (what, "look for what its disks and its startup process do".into()),

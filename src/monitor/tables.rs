@@ -7,8 +7,6 @@ use super::facts::Facts;
 use super::finding::{Check, Finding, Grade, SLOW_READS};
 use super::transactions::Transaction;
 use crate::attachment::Attached;
-use crate::definition::{display, qualified};
-use crate::pg::catalog;
 use crate::pg::spi::{self, Arg, Snapshot};
 use crate::rights::as_ourselves;
 
@@ -21,6 +19,7 @@ const ROOM: i64 = 5000;
 
 /// What PostgreSQL counts of the profile table, and how it is vacuumed.
 struct Counted {
+    name: String,
     updates: i64,
     hot: i64,
     rows: i64,
@@ -43,12 +42,13 @@ fn counted(a: &Attached) -> Option<Counted> {
           coalesce((SELECT o.option_value::bool FROM pg_class AS t, pg_options_to_table(t.reloptions) AS o \
            WHERE t.oid = c.reltoastrelid AND o.option_name = 'autovacuum_enabled'), true), \
           current_setting('autovacuum')::bool, current_setting('track_counts')::bool, \
-          EXISTS (SELECT FROM pg_stat_get_progress_info('VACUUM') AS v WHERE v.relid = c.oid) \
+          EXISTS (SELECT FROM pg_stat_get_progress_info('VACUUM') AS v WHERE v.relid = c.oid), c.oid::regclass::text \
          FROM pg_class AS c WHERE c.oid = $1",
         Snapshot::Active,
         &[Arg::oid(a.profile)],
         |r| {
             Some(Counted {
+                name: r.text(11)?,
                 updates: r.int8(1)?,
                 hot: r.int8(2)?,
                 rows: r.int8(3)?,
@@ -81,19 +81,17 @@ impl Counted {
 
 /// How the profile table is kept.
 pub(super) fn profile_table(facts: &Facts, found: &mut Vec<Finding>) -> String {
-    let Some((a, c)) = facts.attached().and_then(|a| Some((a, counted(a)?))) else {
+    let Some(c) = facts.attached().and_then(counted) else {
         return "not looked at, because of what the check of the attachment says".into();
     };
-    let name = catalog::relation_name(a.profile);
-    let (shown, quoted) =
-        name.map(|(s, n)| (display(&s, &n), qualified(&s, &n))).unwrap_or_default();
+    let name = &c.name;
     let mut warn = |what: String, help: String| {
         found.push(Finding::new(Check::ProfileTable, Grade::Warning, what, help));
     };
-    let reset = |what: &str| format!("ALTER TABLE {quoted} RESET ({what})");
+    let reset = |what: &str| format!("ALTER TABLE {name} RESET ({what})");
     let kept = [
-        (format!("of {shown}"), reset("autovacuum_enabled")),
-        (format!("of what {shown} stores out of line"), reset("toast.autovacuum_enabled")),
+        (format!("of {name}"), reset("autovacuum_enabled")),
+        (format!("of what {name} stores out of line"), reset("toast.autovacuum_enabled")),
         ("of all tables".into(), "ALTER SYSTEM SET autovacuum = on".into()),
     ];
     for ((of, help), _) in kept.into_iter().zip(c.vacuumed).filter(|(_, on)| !on) {
@@ -106,21 +104,21 @@ pub(super) fn profile_table(facts: &Facts, found: &mut Vec<Finding>) -> String {
         return "what is updated and dead is not counted, as track_counts is off".into();
     }
     if c.too_many_dead() {
-        let what = format!("{} rows of {shown} are dead beside {}", c.dead, c.rows);
+        let what = format!("{} rows of {name} are dead beside {}", c.dead, c.rows);
         match keeper(facts) {
             Some(keeper) => {
                 warn(format!("{what}, and may be kept by {}", keeper.who()), keeper.end)
             }
-            None => warn(what, format!("VACUUM {quoted}")),
+            None => warn(what, format!("VACUUM {name}")),
         }
     }
     if let Some(percent) = c.hot_too_rare() {
         let what = format!(
-            "only {percent} % of the updates of {shown} were HOT, so that it grows with each of the others; its fillfactor is {}",
+            "only {percent} % of the updates of {name} were HOT, so that it grows with each of the others; its fillfactor is {}",
             c.fillfactor
         );
         let help = if c.fillfactor > 90 {
-            format!("ALTER TABLE {quoted} SET (fillfactor = 90)")
+            format!("ALTER TABLE {name} SET (fillfactor = 90)")
         } else {
             "look for an index on a column that changes often, and set a lower fillfactor".into()
         };
@@ -195,6 +193,7 @@ mod tests {
 
     fn counted(rows: i64, updates: i64, hot: i64, dead: i64) -> Counted {
         Counted {
+            name: "t".into(),
             updates,
             hot,
             rows,

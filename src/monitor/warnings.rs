@@ -37,15 +37,9 @@ pub(super) fn warnings(facts: &Facts) -> Vec<Finding> {
         warnings.extend(of_row_locks(a, facts));
     }
     if let Some((why, advice)) = stats::missing() {
-        warnings.push(
-            Finding::new(
-                Check::HitRate,
-                Grade::Ok,
-                format!("nothing is counted, and profile_cache.stats is null: {why}"),
-                advice,
-            )
-            .joined_by("; "),
-        );
+        let what = format!("nothing is counted, and profile_cache.stats is null: {why}");
+        let finding = Finding::new(Check::HitRate, Grade::Ok, what, advice);
+        warnings.push(finding.joined_by("; "));
     }
     for name in disabled_event_triggers() {
         warnings.push(Finding::new(
