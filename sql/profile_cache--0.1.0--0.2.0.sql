@@ -69,6 +69,7 @@ COMMENT ON COLUMN profile_cache.stats.stats_since IS 'since when all this is cou
 CREATE FUNCTION profile_cache.stats_reset() RETURNS void
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'profile_cache_stats_reset';
 COMMENT ON FUNCTION profile_cache.stats_reset() IS 'has the counters of this database begin at zero';
+GRANT SELECT ON profile_cache.stats TO pg_monitor;
 
 SELECT profile_cache.set_rights();
 

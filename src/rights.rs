@@ -121,17 +121,22 @@ pub enum Revoke {
     FormerOwners,
 }
 
+/// The same for who comes often: nothing where the owners are as they were when this was last done.
+pub fn keep(tables_owner: Oid) {
+    let as_wanted = {
+        let _us = as_ourselves();
+        spi::one(AS_WANTED, Snapshot::New, &[Arg::oid(tables_owner)], |_| ()).is_some()
+    };
+    if !as_wanted {
+        set(Some(tables_owner), Revoke::FormerOwners);
+    }
+}
+
 /// Grants what is to be granted on the extension's objects: reading our tables to the extension's owner
 /// and `tables_owner`, who dump them; making triggers to the latter; calling to everybody, since each function
 /// asks who calls.
 pub fn set(tables_owner: Option<Oid>, revoke: Revoke) {
     let _us = as_ourselves();
-    let owner = Arg::oid(tables_owner.unwrap_or(Oid::INVALID));
-    if revoke == Revoke::FormerOwners
-        && spi::one(AS_WANTED, Snapshot::New, &[owner], |_| ()).is_some()
-    {
-        return;
-    }
     let statements = spi::all(
         RIGHTS,
         Snapshot::New,

@@ -219,3 +219,47 @@ impl Database {
         (state.at.load(SeqCst), [a.load(SeqCst), b.load(SeqCst)])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NEW: Database = Database {
+        oid: AtomicU32::new(0),
+        since: AtomicI64::new(0),
+        kept_at: AtomicI64::new(0),
+        kept: AtomicU64::new(0),
+        states: [const { State { at: AtomicI64::new(0), sums: [const { AtomicU64::new(0) }; 2] } };
+            STATES],
+        places: [const { Place([const { AtomicU64::new(0) }; ROOM]) }; PLACES],
+    };
+
+    #[test]
+    fn the_last_state_but_one_is_one_to_two_periods_old() {
+        let d = NEW;
+        d.keep(100, [0, 0]);
+        d.keep(100, [0, 0]);
+        d.kept_at.store(100, SeqCst);
+        let at = |now, sums| {
+            d.keep_every(10, now, || sums);
+            d.before_last()
+        };
+        assert_eq!(at(109, [5, 1]), (100, [0, 0]));
+        assert_eq!(at(110, [6, 1]), (100, [0, 0]));
+        assert_eq!(at(119, [9, 1]), (100, [0, 0]));
+        assert_eq!(at(121, [9, 2]), (110, [6, 1]));
+        assert_eq!(at(139, [12, 2]), (121, [9, 2]));
+        // Nobody has come for two periods: nothing of before is recent.
+        assert_eq!(at(160, [12, 2]), (160, [12, 2]));
+        assert_eq!(at(169, [14, 2]), (160, [12, 2]));
+    }
+
+    #[test]
+    fn whoever_comes_second_keeps_nothing() {
+        let d = NEW;
+        d.keep_every(10, 10, || [1, 1]);
+        let kept = d.kept.load(SeqCst);
+        d.keep_every(10, 10, || [2, 2]);
+        assert_eq!(d.kept.load(SeqCst), kept);
+    }
+}

@@ -33,7 +33,7 @@ use crate::pg::guard::{current_user, setting};
 use crate::pg::spi::{self, Arg, Snapshot};
 use crate::pg::tuple::{self, Turn};
 use crate::pg::xact::{self, Failure};
-use crate::rights::{self, Revoke, as_ourselves, check_owner};
+use crate::rights::{self, as_ourselves, check_owner};
 use crate::stats::{self, Counter};
 use epochs::epochs;
 use keys::keys;
@@ -308,7 +308,7 @@ fn begin(a: &Attached) -> bool {
     {
         // What is granted follows the extension's owner, of whose change no event tells.
         let _quiet = attachment::Attaching::begin();
-        rights::set(Some(a.owner), Revoke::FormerOwners);
+        rights::keep(a.owner);
     }
     let limit = setting(c"statement_timeout").filter(|limit| limit != "0");
     if let Some(limit) = limit {
