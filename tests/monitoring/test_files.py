@@ -80,6 +80,23 @@ def plain(sql):
     return re.sub(r"\s+", " ", sql.replace("AS tag_", "AS ")).strip()
 
 
+def test_nothing_made_up(watched, watcher):
+    """What is not counted has no row, and what nobody can look at is NULL: no zeros. All else is still told."""
+    found = exporters.read(FILES[0])
+    with psycopg.connect(host=str(watched.dir), port=watched.port, user=watched.user, dbname="app", autocommit=True) as owner:
+        owner.execute("SET profile_cache.track = off")
+        for name in ("profile_cache_stats", "profile_cache_stats_misses"):
+            if rows := columns(owner, found[name].sql)[1]:
+                raise Failed(f"{name}, where nothing is counted: {rows}")
+        with owner.transaction():
+            owner.execute("LOCK TABLE user_profile")
+            names, (row,) = columns(watcher, found["profile_cache_status"].sql)
+    said = dict(zip(names, row, strict=True))
+    unknown = {name for name, value in said.items() if value is None}
+    if unknown != {"profiles", "profiles_cached", "profiles_stale"}:
+        raise Failed(f"not known while the table is locked: {unknown}")
+
+
 def test_no_more_rights(watcher):
     """Who may run them may not read what profiles are."""
     for sql in ("SELECT * FROM user_profile", "SELECT * FROM profile_document", "SELECT profile_cache.stats_reset()"):
