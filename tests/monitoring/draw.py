@@ -26,8 +26,9 @@ def short(legend):
 def lines(axes, panel, began):
     series = [(short(s["legend"]), [t - began for t, _ in s["points"]], [v for _, v in s["points"]]) for s in panel["series"]]
     if panel["stacked"]:
-        times = sorted({t for _, at, _ in series for t in at})
-        values = [[dict(zip(at, of, strict=True)).get(t, 0) for t in times] for _, at, of in series]
+        every = [t for _, at, _ in series for t in at]
+        times = [min(every) + n for n in range(round(max(every) - min(every)) + 1)]
+        values = [[{round(t): v for t, v in zip(at, of, strict=True)}.get(round(t), 0) for t in times] for _, at, of in series]
         axes.stackplot(times, values, labels=[name for name, _, _ in series], alpha=0.7)
     else:
         for name, at, of in series:

@@ -102,7 +102,7 @@ class Trouble(NamedTuple):
 
 @pytest.fixture(scope="module")
 def load(watched):
-    command = [watched.bindir / "pgbench", "-n", "-c", "2", "-T", "600", "-R", "200", "app"]
+    command = [watched.bindir / "pgbench", "-n", "-c", "2", "-T", "600", "-R", "200", "-L", "500", "app"]
     for weight, script in LOAD.items():
         file = watched.dir / f"load_{weight}.sql"
         file.write_text(f"\\set n random(1, {USERS})\n" + script.replace("; ", ";\n") + "\n")
@@ -178,6 +178,10 @@ def troubles(server, exporter):
             "a trigger is disabled", {"ProfileCacheTriggers"}, lambda: server.sql("app", "ALTER TABLE user_role DISABLE TRIGGER USER"),
             "attach()", lambda: server.sql("app", "SELECT profile_cache.attach()"),
         ),
+        Trouble(
+            "a migration drops a foreign key", {"ProfileCacheAttachment"}, lambda: server.sql("app", "ALTER TABLE user_role DROP CONSTRAINT user_role_role_id_fkey"),
+            "it has it back; attach()", lambda: server.sql("app", "ALTER TABLE user_role ADD FOREIGN KEY (role_id) REFERENCES role; SELECT profile_cache.attach()"),
+        ),
         Trouble("the exporter is stopped", {"ProfileCacheNoMetrics"}, exporter.stop, "it is started", exporter.start),
     ]  # fmt: skip
 
@@ -203,15 +207,15 @@ def test_alerts(watched, services, load, say):
             transcript.step(trouble.mended)
             trouble.mend()
             transcript.until("no alert", lambda firing: not firing)
-        end = time.time()
+        mended = time.time()
         transcript.watch(SETTLE)
-        quiet(transcript, end)
+        quiet(transcript, mended)
         if load.poll() is not None:
             raise Failed(f"the load has ended:\n{(FOLDER / 'load.log').read_text()}")
     finally:
         (FOLDER / "transcript.txt").write_text(f"{transcript}\n")
     say(str(transcript))
-    panels = board(prometheus, begin, end)
+    panels = board(prometheus, begin, time.time())
     (FOLDER / "board.json").write_text(json.dumps({"panels": panels, "marks": transcript.marks}, indent=1))
     run([TESTS / ".venv-bench/bin/python", TESTS / "monitoring/draw.py", FOLDER / "board.json", FOLDER / "board.png"])
     say(f"{len(panels)} panels, drawn in tests/output/monitoring/board.png")
