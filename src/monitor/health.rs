@@ -77,7 +77,7 @@ fn versions(found: &mut Vec<Finding>) -> String {
     let ours = env!("CARGO_PKG_VERSION");
     let available = {
         let _us = as_ourselves();
-        let sql = "SELECT a.default_version::text FROM pg_available_extensions() AS a WHERE a.name = 'profile_cache'";
+        let sql = "SELECT a.default_version FROM pg_available_extensions AS a WHERE a.name = 'profile_cache'";
         spi::one(sql, Snapshot::Active, &[], |r| r.text(1)).flatten()
     };
     let installed = version().unwrap_or_default();

@@ -171,7 +171,7 @@ def test_health_checks():
     order = next(line for line in seen.splitlines() if line.startswith("versions attachment "))
     if [check for check, _ in sections] != order.split():
         raise Failed(f"sections of {[check for check, _ in sections]}")
-    seen += "".join((TESTS / "servers" / f"test_{name}.py").read_text() for name in ("health", "worker"))
+    seen += "".join((TESTS / "servers" / f"test_{name}.py").read_text().replace("\\", "") for name in ("health", "worker"))
     said = [words for _, section in sections for item in re.findall(r"^- (.*?): ", section.replace("\n  ", " "), re.MULTILINE) for words in re.findall("`([^`]*)`", item)]
     for words in said:
         for part in filter(None, (part.strip() for part in words.split("…"))):

@@ -22,9 +22,9 @@ class Standby:
         return done.stdout.strip()
 
 
-def says(server, database, check, pattern):
+def says(server, database, check, pattern, before=""):
     """What a check says: state, detail and advice, as one line that this pattern matches."""
-    line = server.sql(database, f"SELECT concat_ws(' | ', state, detail, advice) FROM profile_cache.health() WHERE check_name = '{check}'")
+    line = server.sql(database, f"{before}SELECT concat_ws(' | ', state, detail, advice) FROM profile_cache.health() WHERE check_name = '{check}'")
     if not re.fullmatch(pattern, line):
         raise RuntimeError(f"{check}: {line!r} is not {pattern!r}")
 
@@ -37,7 +37,9 @@ def test_health_of_holders(server, database):
     """Who is in the way is named, with his program; whoever makes reads wait is a warning after ten seconds, and health() does not."""
     fill(server, database, users=20)
     # From 17 on there is memory for counters without a preloaded library.
-    says(server, database, "hit_rate", r"ok \| (nothing is counted, .* \| add profile_cache to .*|\d+ of \d+ reads since \S+Z were hits)")
+    nothing = r"nothing is counted, and profile_cache\.stats is null: without the library .* \| add profile_cache to .*"
+    asked = "SET profile_cache.track = on; "
+    says(server, database, "hit_rate", rf"ok \| ({nothing}|\d+ of \d+ reads since \S+Z were hits)", asked)
     with Session(server, database) as writer:
         pid = writer.do("SELECT pg_backend_pid()")
         writer.do("BEGIN; UPDATE user_profile SET phone = '1' WHERE id = 1")
@@ -53,6 +55,18 @@ def test_health_of_holders(server, database):
         says(server, database, "holders", rf"ok \| {waits}")
         becomes(server, database, "holders", "warning")
         says(server, database, "holders", rf"warning \| {waits} \| SELECT pg_terminate_backend\({pid}\)")
+
+
+def test_health_of_listed(server, database):
+    """A database that is to have a worker, on a server that has not preloaded the library."""
+    fill(server, database, users=20)
+    says(server, database, "worker", r"ok \| off: not in shared_preload_libraries")
+    server.sql(database, f"SELECT count(*) FROM profile_cache.health();\nALTER SYSTEM SET profile_cache.databases = 'other, {database}';\nSELECT pg_reload_conf();")
+    try:
+        becomes(server, database, "worker", "warning")
+        says(server, database, "worker", r"warning \| profile_cache\.databases names this database, but .* \| ALTER SYSTEM SET shared_preload_libraries .*")
+    finally:
+        server.sql(database, "SELECT count(*) FROM profile_cache.health();\nALTER SYSTEM RESET profile_cache.databases;\nSELECT pg_reload_conf();")
 
 
 def test_health_of_growth(server, database):
@@ -106,7 +120,7 @@ def test_health_of_standbys(server, database):
         dead = "UPDATE user_profile SET phone = n::text FROM generate_series(1, 1) AS n;" * 5
         server.sql(database, f"{dead} SELECT pg_stat_force_next_flush();")
         kept = "[0-9]+ rows of public.user_profile are dead beside 300, and may be kept by replication slot health"
-        says(server, database, "profile_table", rf"warning \| {kept} \| SELECT pg_drop_replication_slot\('health'\), if nobody needs it")
+        says(server, database, "profile_table", rf"warning \| {kept}(; only .*)? \| SELECT pg_drop_replication_slot\('health'\), if nobody needs it")
     finally:
         server.stop("fast", "standby")
         server.sql("postgres", "SELECT pg_drop_replication_slot('health')")

@@ -301,7 +301,20 @@ SELECT * FROM bad();
 VACUUM (TRUNCATE) profile_cache.pending_key;
 SELECT * FROM bad();
 
--- versions: other files on the server, another library, other tables.
+-- versions: other files on the server, or none; another library; other tables.
+CREATE FUNCTION files(version text) RETURNS TABLE (state text, detail text, advice text) LANGUAGE plpgsql AS $$
+BEGIN
+    SET LOCAL allow_system_table_mods = on;
+    EXECUTE format('CREATE OR REPLACE VIEW pg_catalog.pg_available_extensions AS SELECT ''profile_cache''::name AS name, %1$L::text AS default_version, '
+        'NULL::text COLLATE "C" AS installed_version, NULL::text AS comment WHERE %1$L IS NOT NULL', version);
+    RETURN QUERY SELECT h.state, replace(h.detail, e.extversion, 'VERSION'), h.advice FROM profile_cache.health() AS h, pg_extension AS e
+        WHERE h.check_name = 'versions' AND e.extname = 'profile_cache';
+END $$;
+BEGIN;
+SELECT * FROM files('the next');
+SELECT * FROM files(NULL);
+ROLLBACK;
+SELECT * FROM said('versions');
 UPDATE pg_extension SET extversion = '0.0.1' WHERE extname = 'profile_cache';
 SELECT * FROM bad();
 CREATE OR REPLACE FUNCTION profile_cache.layout() RETURNS integer LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS 'SELECT 0';
