@@ -15,7 +15,7 @@ from lib.cluster import ROOT, TESTS, clean_environment
 from lib.command import Failed, run
 
 README = ROOT / "README.md"
-PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [README, *sorted((ROOT / "docs").rglob("*.md"))]
 LINKING = [*PAGES, *sorted(path for path in ROOT.glob("*.md") if path != README)]
 
 
