@@ -249,9 +249,11 @@ mod tests {
             since: AtomicI64::new(0),
             kept_at: AtomicI64::new(0),
             kept: AtomicU64::new(0),
-            states: [const { State { at: AtomicI64::new(0), sums: [const { AtomicU64::new(0) }; 2] } };
-                STATES],
-            places: [const { Place([const { AtomicU64::new(0) }; ROOM]) }; PLACES],
+            states: std::array::from_fn(|_| State {
+                at: AtomicI64::new(0),
+                sums: std::array::from_fn(|_| AtomicU64::new(0)),
+            }),
+            places: std::array::from_fn(|_| Place(std::array::from_fn(|_| AtomicU64::new(0)))),
         }
     }
 
