@@ -45,7 +45,7 @@ def test_repack(server, database, repack):
             expect("wrong meanwhile", server.sql(database, WRONG), 0)
             why = "SELECT profile_cache.explain(supabase_user_id) ->> 'reason' FROM user_profile WHERE id = 20000"
             expect("why it is read from the view", server.sql(database, why), "unhealthy")
-            said = server.sql(database, "SELECT warnings::text LIKE '%pg_repack copies table user_profile%' FROM profile_cache.status")
+            said = server.sql(database, "SELECT warnings::text LIKE '%pg_repack copies table public.user_profile%' FROM profile_cache.status")
             expect("status says so", said, "t")
             reader.do("COMMIT")
         output = running.communicate()[0]
