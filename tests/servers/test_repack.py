@@ -24,10 +24,10 @@ def repack(server, database):
 
 
 def test_repack(server, database, repack):
-    """While pg_repack copies the profile table, reads use the view, and what is computed at commit is not trusted; when it has
-    swapped the tables, all is computed anew.
+    """While pg_repack copies the profile table, reads use the view, and nothing is computed at commit: it is left to the refresh
+    that comes when the tables have been swapped.
 
-    Rules: R8, D8.
+    Rules: R8.
     """
     with subprocess.Popen(repack, env=server.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as running:
         copies = "SELECT count(*) > 0 FROM pg_stat_activity WHERE application_name = 'pg_repack' AND query LIKE 'INSERT INTO repack.table%'"
