@@ -12,6 +12,8 @@
 #   tests/setup.sh shards MAJOR         what only tests/shards needs: PL/Proxy, which Debian has for 15 here
 #   tests/setup.sh app                  what only the app of tests/app needs: Redis, PgBouncer, a browser, and its packages
 #   tests/setup.sh bench-app            the same for its bench: Redis, PgBouncer, wrk; and what draws the charts
+#   tests/setup.sh nodes                what only the three servers of tests/nodes need: HAProxy
+#   tests/setup.sh monitoring           what only tests/monitoring needs: Prometheus, its exporter, and what draws the board
 #   tests/setup.sh bench                what only the bench needs: Redis, and packages of tests/bench/requirements.txt
 #
 # Works as root and as an ordinary user with sudo.
@@ -42,16 +44,21 @@ quietly() {
     }
 }
 
-# A server's package makes a cluster `main` on port 5432, and starts it: not while we install one, for we use none of
-# it. What the machine says of clusters stays as it is.
+# Debian starts the services that it installs, and a server's package makes a cluster `main` on port 5432: not while we
+# install them, for tests start their own. What the machine says of clusters and of services stays as it is.
 # shellcheck disable=SC2016
-without_main='
+without_services='
     set -e
     umask 022
-    folder=/etc/postgresql-common/createcluster.d
-    trap "rm -f $folder/profile_cache.conf; rmdir --parents --ignore-fail-on-non-empty $folder" EXIT
+    folder=/etc/postgresql-common/createcluster.d policy=/usr/sbin/policy-rc.d ours=
+    trap "rm -f $folder/profile_cache.conf \$ours; rmdir --parents --ignore-fail-on-non-empty $folder" EXIT
     mkdir -p $folder
     echo "create_main_cluster = false" > $folder/profile_cache.conf
+    if ! [ -e $policy ]; then
+        ours=$policy
+        printf "%s\n" "#!/bin/sh" "exit 101" > $policy
+        chmod 755 $policy
+    fi
 '
 
 apt_install() {
@@ -64,7 +71,7 @@ apt_install() {
     say "installing packages: ${missing[*]}"
     quietly apt.log as_root apt-get update
     # shellcheck disable=SC2016 # for that shell
-    quietly apt.log as_root env DEBIAN_FRONTEND=noninteractive bash -c "$without_main"'
+    quietly apt.log as_root env DEBIAN_FRONTEND=noninteractive bash -c "$without_services"'
         apt-get install -y --no-install-recommends "$@"' bash "${missing[@]}"
 }
 
@@ -219,9 +226,14 @@ case "${1:-} $#" in
         apt_install redis-server pgbouncer chromium
         venv tests/app/.venv tests/app/requirements.txt
         ;;
+    "nodes 1") apt_install haproxy ;;
     "bench-app 1")
         apt_install redis-server pgbouncer wrk
         venv tests/app/.venv tests/app/requirements.txt
+        venv tests/.venv-bench tests/bench/requirements.txt
+        ;;
+    "monitoring 1")
+        apt_install prometheus prometheus-postgres-exporter
         venv tests/.venv-bench tests/bench/requirements.txt
         ;;
     "bench 1")

@@ -114,6 +114,17 @@ impl Sql {
         )
     }
 
+    /// $1, $2: full transaction ids, less than 2^32 apart. Keys of the rows whose versions are of transactions from the one on
+    /// and below the other; or of such as have the same low bits.
+    pub fn written_between(&self) -> String {
+        format!(
+            "SELECT p.{key} FROM {table} AS p WHERE ($2 OPERATOR(pg_catalog.-) p.xmin::pg_catalog.text::pg_catalog.int8 \
+              OPERATOR(pg_catalog.&) 4294967295) OPERATOR(pg_catalog.<=) ($2 OPERATOR(pg_catalog.-) $1)",
+            table = self.profile,
+            key = self.key,
+        )
+    }
+
     /// What the reader's rule looks at, column by column as [`LookedAt`] numbers it. `named`: a condition on p, or
     /// false: whether a pending key that has no hash names the row.
     fn looked_at(&self, named: &str) -> String {

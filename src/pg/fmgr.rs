@@ -43,6 +43,9 @@ impl Call {
     pub fn int8(&self, n: usize) -> Option<i64> {
         value::from(self.arg(n))
     }
+    pub fn xid8(&self, n: usize) -> Option<u64> {
+        self.arg(n).map(|d| d.value() as u64)
+    }
     pub fn timestamptz(&self, n: usize) -> Option<i64> {
         self.arg(n).map(|d| d.value() as i64)
     }
@@ -124,9 +127,18 @@ pub struct RowSet {
 
 impl RowSet {
     pub fn new(call: &Call) -> RowSet {
+        RowSet::made(call, 0)
+    }
+
+    /// Of values, not of rows with columns of their own.
+    pub fn of_values(call: &Call) -> RowSet {
+        RowSet::made(call, pg_sys::MAT_SRF_USE_EXPECTED_DESC)
+    }
+
+    fn made(call: &Call, flags: u32) -> RowSet {
         // SAFETY: called in a set-returning function; the executor owns what is set up here.
         unsafe {
-            pg_sys::InitMaterializedSRF(call.fcinfo, 0);
+            pg_sys::InitMaterializedSRF(call.fcinfo, flags);
             let info: *mut pg_sys::ReturnSetInfo = (*call.fcinfo).resultinfo.cast();
             RowSet { store: (*info).setResult, desc: (*info).setDesc }
         }
@@ -163,6 +175,9 @@ impl Value {
     }
     pub fn int8(v: i64) -> Value {
         Value { datum: Datum::from(v), oid: pg_sys::INT8OID }
+    }
+    pub fn float8(v: f64) -> Option<Value> {
+        value::into(v, pg_sys::FLOAT8OID)
     }
     pub fn jsonb(v: &serde_json::Value) -> Option<Value> {
         value::into(pgrx::JsonB(v.clone()), pg_sys::JSONBOID)

@@ -216,10 +216,10 @@ BEGIN
         END IF;
         RETURN NULL;
     END IF;
-    SELECT * INTO before FROM shard.residence AS r WHERE r.user_id = leave.user_id;
-    IF before.state = 'here' AND before.move < number OR before.state IS NULL THEN
-        INSERT INTO shard.residence AS r (user_id, state, move) VALUES (leave.user_id, 'leaving', number)
-        ON CONFLICT ON CONSTRAINT residence_pkey DO UPDATE SET state = EXCLUDED.state, move = EXCLUDED.move, since = now();
+    INSERT INTO shard.residence AS r (user_id, state, move) VALUES (leave.user_id, 'here', 0) ON CONFLICT ON CONSTRAINT residence_pkey DO NOTHING;
+    SELECT * INTO before FROM shard.residence AS r WHERE r.user_id = leave.user_id FOR UPDATE;
+    IF before.state = 'here' AND before.move < number THEN
+        UPDATE shard.residence AS r SET state = 'leaving', move = number, since = now() WHERE r.user_id = leave.user_id;
     ELSIF (before.state, before.move) IS DISTINCT FROM ('leaving', number) THEN
         PERFORM shard.again(format('move %s of the user is over, or not the one that he is in', number));
     END IF;
@@ -273,6 +273,8 @@ $$;
 -- The copy that was left behind goes. Who still comes for it is told to ask again.
 CREATE FUNCTION shard.clear(user_id uuid, number bigint) RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
+    -- In the order of leave().
+    PERFORM FROM public.user_profile AS p WHERE p.supabase_user_id = clear.user_id FOR UPDATE;
     UPDATE shard.residence AS r SET state = 'gone', since = now() WHERE r.user_id = clear.user_id AND r.state = 'leaving' AND r.move = number;
     IF FOUND THEN
         PERFORM shard.remove(user_id);
@@ -290,6 +292,7 @@ CREATE FUNCTION shard.retract(user_id uuid, number bigint) RETURNS void LANGUAGE
 DECLARE
     before shard.residence;
 BEGIN
+    PERFORM FROM public.user_profile AS p WHERE p.supabase_user_id = retract.user_id FOR UPDATE;
     INSERT INTO shard.residence AS r (user_id, state, move) VALUES (retract.user_id, 'gone', 0) ON CONFLICT ON CONSTRAINT residence_pkey DO NOTHING;
     SELECT * INTO before FROM shard.residence AS r WHERE r.user_id = retract.user_id FOR UPDATE;
     IF before.state = 'arriving' AND before.move = number THEN

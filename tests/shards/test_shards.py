@@ -72,6 +72,16 @@ class Shards:
         self.count = 4
         self.run("router", "add_shard.sql", shard3=self.address("shard3"))
 
+    def spread(self):
+        for attempt in range(20):
+            try:
+                self.run("router", "spread.sql")
+                return
+            except Failed as failure:
+                # Others move users of the bucket, or have.
+                if attempt == 19 or not any(word in str(failure) for word in ("moved already", "is over", "called off or ended", "has been moved")):
+                    raise
+
     def caught_up(self, number):
         edits = self.cluster.sql("dimensions", "SELECT edits FROM dimension.edition")
         wait_for(self.cluster, f"shard{number}", "plans and roles have come", f"SELECT coalesce(max(edits), 0) >= {edits} FROM dimension.edition")
@@ -234,6 +244,20 @@ def test_parts_that_are_late(shards):
 
         refused(AGAIN, lambda: late("arrive", 1, has))
         refused(AGAIN, lambda: late("leave", 0))
+        # The first word of a move that is called off comes while that is being said.
+        other = shards.sign_up()
+        home, number = shards.routed(other), number + 1
+        with shards.connect(f"shard{home}", shards.cluster.user) as ends:
+            ends.execute("BEGIN")
+            ends.execute("SELECT shard.resume(%s::uuid, %s)", [other, number])
+            said = []
+            comes = threading.Thread(target=lambda: said.append(shards.cluster.psql(f"shard{home}", "-c", f"SELECT shard.leave('{other}', {number})", capture_output=True).stderr))
+            comes.start()
+            wait_for(shards.cluster, "postgres", "it waits", "SELECT count(*) > 0 FROM pg_locks WHERE NOT granted")
+            ends.execute("COMMIT")
+            comes.join()
+        expect("refused", "is over, or not the one" in said[0], True)
+        router.execute("SELECT rename(%s::uuid, 'second')", [other])
         # Cut short when everybody is sent to the other one already.
         router.execute("INSERT INTO router.move VALUES (%s, nextval('router.move_number'), 0, 1, 'copying')", [user])
         first, number = number, router.execute("SELECT number FROM router.move WHERE user_id = %s", [user]).fetchone()[0]
@@ -558,7 +582,12 @@ def test_town(shards, pytestconfig, say):
     town = Town(shards, pytestconfig.getoption("--seed"))
     town.run(8)
     town.judge_all()
-    town.run(8, meanwhile=shards.add_shard)
+    town.run(8, meanwhile=lambda: (shards.add_shard(), shards.spread()))
+    town.judge_all()
+    # Whom nobody has moved on his own account is at home.
+    shards.spread()
+    expect("buckets of the fourth", shards.router("SELECT count(*) FROM router.bucket WHERE shard = 3 AND bucket % 4 = 3"), 256)
+    expect("apart of these", shards.router("SELECT count(*) FROM router.apart WHERE router.bucket_of(user_id) % 4 = 3"), 0)
     town.judge_all()
     if wanting := [what for what, number in town.counts.items() if number < 5]:
         raise Vacuous(f"too little of {wanting}: {town.counts}")
