@@ -51,6 +51,16 @@ CREATE FUNCTION router.shard_of(user_id uuid) RETURNS integer LANGUAGE sql STABL
     (SELECT b.shard FROM router.bucket AS b WHERE b.bucket = router.bucket_of(shard_of.user_id))
 );
 
+-- Raises where there is no such shard; PL/Proxy would take another one.
+CREATE FUNCTION router.must_be_shard(number integer) RETURNS void LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    IF NOT EXISTS (
+        SELECT FROM pg_foreign_server AS s, pg_options_to_table(s.srvoptions) AS o WHERE s.srvname = 'users' AND o.option_name = 'p' || number
+    ) THEN
+        RAISE EXCEPTION 'no shard %', number USING ERRCODE = 'invalid_parameter_value', HINT = 'ALTER SERVER users adds one.';
+    END IF;
+END $$;
+
 -- What the app calls
 
 CREATE FUNCTION public.get_profile(user_id uuid) RETURNS jsonb LANGUAGE plproxy STRICT AS $$
@@ -178,6 +188,7 @@ END $$;
 
 CREATE PROCEDURE router.move_user(who uuid, target integer) LANGUAGE plpgsql AS $$
 BEGIN
+    PERFORM router.must_be_shard(target);
     INSERT INTO router.move (user_id, number, target, state) VALUES (who, nextval('router.move_number'), move_user.target, 'copying')
     ON CONFLICT DO NOTHING;
     IF NOT FOUND THEN
@@ -207,6 +218,7 @@ DECLARE
     number bigint;
     who uuid;
 BEGIN
+    PERFORM router.must_be_shard(target);
     -- No move changes who is apart while this is held.
     SELECT shard INTO source FROM router.bucket WHERE bucket = which FOR UPDATE;
     IF source IS NULL THEN

@@ -202,13 +202,16 @@ BEGIN
     ON CONFLICT DO NOTHING;
 END $$;
 
--- Moving a user: each of these can be run again, and says no to an earlier move's
+-- Moving a user: each of these can be run again, and does nothing where its move is over. One at a time for a user, so that what
+-- one has read is so when it writes.
 
 -- Nobody changes the user here from now on. Returns all that he has; NULL where there is no such user.
 CREATE FUNCTION shard.leave(user_id uuid, number bigint) RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     before shard.residence;
 BEGIN
+    PERFORM shard.one_at_a_time(user_id);
+    -- Whoever is changing him is waited for.
     PERFORM FROM public.user_profile AS p WHERE p.supabase_user_id = leave.user_id FOR UPDATE;
     IF NOT FOUND THEN
         IF EXISTS (SELECT FROM shard.residence AS r WHERE r.user_id = leave.user_id AND r.state = 'gone') THEN
@@ -216,10 +219,9 @@ BEGIN
         END IF;
         RETURN NULL;
     END IF;
-    INSERT INTO shard.residence AS r (user_id, state, move) VALUES (leave.user_id, 'here', 0) ON CONFLICT ON CONSTRAINT residence_pkey DO NOTHING;
-    SELECT * INTO before FROM shard.residence AS r WHERE r.user_id = leave.user_id FOR UPDATE;
-    IF before.state = 'here' AND before.move < number THEN
-        UPDATE shard.residence AS r SET state = 'leaving', move = number, since = now() WHERE r.user_id = leave.user_id;
+    SELECT * INTO before FROM shard.residence AS r WHERE r.user_id = leave.user_id;
+    IF before.state IS NULL OR before.state = 'here' AND before.move < number THEN
+        PERFORM shard.note(user_id, 'leaving', number);
     ELSIF (before.state, before.move) IS DISTINCT FROM ('leaving', number) THEN
         PERFORM shard.again(format('move %s of the user is over, or not the one that he is in', number));
     END IF;
@@ -237,21 +239,28 @@ BEGIN
     );
 END $$;
 
+CREATE FUNCTION shard.one_at_a_time(user_id uuid) RETURNS void LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
+    SELECT pg_advisory_xact_lock(uuid_hash_extended(user_id, 0))
+$$;
+
+CREATE FUNCTION shard.note(who uuid, state text, move bigint) RETURNS void LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
+    INSERT INTO shard.residence (user_id, state, move) VALUES (who, note.state, note.move)
+    ON CONFLICT (user_id) DO UPDATE SET state = EXCLUDED.state, move = EXCLUDED.move, since = now()
+$$;
+
 -- The user's copy, which nobody may change yet. False where plans and roles are not yet what they were there.
 CREATE FUNCTION shard.arrive(user_id uuid, number bigint, has jsonb) RETURNS boolean LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     before shard.residence;
     arrived bigint;
 BEGIN
-    INSERT INTO shard.residence AS r (user_id, state, move) VALUES (arrive.user_id, 'gone', 0) ON CONFLICT ON CONSTRAINT residence_pkey DO NOTHING;
-    SELECT * INTO before FROM shard.residence AS r WHERE r.user_id = arrive.user_id FOR UPDATE;
+    PERFORM shard.one_at_a_time(user_id);
+    SELECT * INTO before FROM shard.residence AS r WHERE r.user_id = arrive.user_id;
     IF before.move = number AND before.state IN ('arriving', 'here') THEN
         RETURN true;
     ELSIF before.state <> 'gone' OR before.move >= number THEN
         PERFORM shard.again(format('move %s of the user is over, or not the one that he is in', number));
-    END IF;
-    IF (has ->> 'edits')::bigint > (SELECT e.edits FROM dimension.edition AS e) THEN
-        DELETE FROM shard.residence AS r WHERE r.user_id = arrive.user_id AND r.move = 0;
+    ELSIF (has ->> 'edits')::bigint > (SELECT e.edits FROM dimension.edition AS e) THEN
         RETURN false;
     END IF;
     INSERT INTO public.user_profile (supabase_user_id, email, full_name, created_at)
@@ -261,20 +270,21 @@ BEGIN
     SELECT arrived, s.plan_id, s.status, s.current_period_end FROM jsonb_populate_recordset(NULL::public.user_subscription, has -> 'subscriptions') AS s;
     INSERT INTO public.user_role (user_id, role_id)
     SELECT arrived, r.role_id FROM jsonb_populate_recordset(NULL::public.user_role, has -> 'roles') AS r;
-    UPDATE shard.residence AS r SET state = 'arriving', move = number, since = now() WHERE r.user_id = arrive.user_id;
+    PERFORM shard.note(user_id, 'arriving', number);
     RETURN true;
 END $$;
 
 -- The router sends everybody here now: changes are let in.
-CREATE FUNCTION shard.settle(user_id uuid, number bigint) RETURNS void LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
-    UPDATE shard.residence AS r SET state = 'here', since = now() WHERE r.user_id = settle.user_id AND r.state = 'arriving' AND r.move = number
-$$;
+CREATE FUNCTION shard.settle(user_id uuid, number bigint) RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM shard.one_at_a_time(user_id);
+    UPDATE shard.residence AS r SET state = 'here', since = now() WHERE r.user_id = settle.user_id AND r.state = 'arriving' AND r.move = number;
+END $$;
 
 -- The copy that was left behind goes. Who still comes for it is told to ask again.
 CREATE FUNCTION shard.clear(user_id uuid, number bigint) RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    -- In the order of leave().
-    PERFORM FROM public.user_profile AS p WHERE p.supabase_user_id = clear.user_id FOR UPDATE;
+    PERFORM shard.one_at_a_time(user_id);
     UPDATE shard.residence AS r SET state = 'gone', since = now() WHERE r.user_id = clear.user_id AND r.state = 'leaving' AND r.move = number;
     IF FOUND THEN
         PERFORM shard.remove(user_id);
@@ -287,26 +297,32 @@ CREATE FUNCTION shard.remove(who uuid) RETURNS void LANGUAGE sql SET search_path
     DELETE FROM public.user_profile AS p WHERE p.supabase_user_id = who;
 $$;
 
--- A move that is called off: first there, then here. The number stays, so that a late part of the move finds it is over.
+-- A move that is called off: first this, on the target, then resume() on the source. The number is noted in any case, so that
+-- a part of the move that comes late finds it over.
 CREATE FUNCTION shard.retract(user_id uuid, number bigint) RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     before shard.residence;
 BEGIN
-    PERFORM FROM public.user_profile AS p WHERE p.supabase_user_id = retract.user_id FOR UPDATE;
-    INSERT INTO shard.residence AS r (user_id, state, move) VALUES (retract.user_id, 'gone', 0) ON CONFLICT ON CONSTRAINT residence_pkey DO NOTHING;
-    SELECT * INTO before FROM shard.residence AS r WHERE r.user_id = retract.user_id FOR UPDATE;
+    PERFORM shard.one_at_a_time(user_id);
+    SELECT * INTO before FROM shard.residence AS r WHERE r.user_id = retract.user_id;
     IF before.state = 'arriving' AND before.move = number THEN
         PERFORM shard.remove(user_id);
+    ELSIF before.state <> 'gone' OR before.move >= number THEN
+        RETURN;
     END IF;
-    UPDATE shard.residence AS r SET state = 'gone', move = number, since = now()
-    WHERE r.user_id = retract.user_id AND (r.state = 'gone' AND r.move < number OR r.state = 'arriving' AND r.move = number);
+    PERFORM shard.note(user_id, 'gone', number);
 END $$;
 
-CREATE FUNCTION shard.resume(user_id uuid, number bigint) RETURNS void LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
-    INSERT INTO shard.residence AS r (user_id, state, move) VALUES (resume.user_id, 'here', number)
-    ON CONFLICT ON CONSTRAINT residence_pkey DO UPDATE SET state = 'here', move = number, since = now()
-    WHERE r.state = 'leaving' AND r.move = number OR r.state = 'here' AND r.move < number
-$$;
+CREATE FUNCTION shard.resume(user_id uuid, number bigint) RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    before shard.residence;
+BEGIN
+    PERFORM shard.one_at_a_time(user_id);
+    SELECT * INTO before FROM shard.residence AS r WHERE r.user_id = resume.user_id;
+    IF before.state IS NULL OR before.state = 'leaving' AND before.move = number OR before.state = 'here' AND before.move < number THEN
+        PERFORM shard.note(user_id, 'here', number);
+    END IF;
+END $$;
 
 -- Moving a bucket
 
