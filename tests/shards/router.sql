@@ -189,14 +189,13 @@ END $$;
 CREATE PROCEDURE router.move_user(who uuid, target integer) LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM router.must_be_shard(target);
-    INSERT INTO router.move (user_id, number, target, state) VALUES (who, nextval('router.move_number'), move_user.target, 'copying')
-    ON CONFLICT DO NOTHING;
+    INSERT INTO router.move (user_id, number, target, state) VALUES (who, 0, move_user.target, 'copying') ON CONFLICT DO NOTHING;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'user % is being moved already', who
             USING ERRCODE = 'object_in_use', HINT = format('CALL router.go_on(%L) ends that.', who);
     END IF;
     -- A statement of its own: an earlier move of the user may have ended just before the row was inserted.
-    UPDATE router.move SET source = router.shard_of(who) WHERE user_id = who;
+    UPDATE router.move SET number = nextval('router.move_number'), source = router.shard_of(who) WHERE user_id = who;
     DELETE FROM router.move AS m WHERE m.user_id = who AND m.source = m.target;
     COMMIT;
     CALL router.go_on(who);

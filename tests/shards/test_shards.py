@@ -72,8 +72,8 @@ class Shards:
 
     def add_shard(self):
         self.make_shard(3)
-        self.count = 4
         self.run("router", "add_shard.sql", shard3=self.address("shard3"))
+        self.count = 4
 
     def spread(self):
         for _ in range(50):
@@ -222,6 +222,44 @@ def test_sign_up_that_is_late(shards):
     expect("apart", shards.router(f"SELECT count(*) FROM router.apart WHERE user_id = '{user}'"), 0)
 
 
+def test_bucket_and_user_at_once(shards):
+    """A user who comes home while his bucket goes elsewhere is found afterwards."""
+    user = shards.sign_up()
+    bucket, home = (int(n) for n in shards.router(f"SELECT router.bucket_of('{user}'), router.shard_of('{user}')").split("|"))
+    target = (home + 1) % 3
+    shards.move(user, (home + 2) % 3)
+    with shards.connect(f"shard{target}", shards.cluster.user) as holder:
+        # move_bucket has listed the bucket's users when it comes to this row.
+        holder.execute("BEGIN")
+        holder.execute("INSERT INTO shard.bucket AS b VALUES (%s, false, 0) ON CONFLICT (bucket) DO UPDATE SET open = b.open", [bucket])
+        # It may find the user moved by the other one when it comes to him: then it is told so.
+        moves = [threading.Thread(target=shards.cluster.psql, args=("router", "-c", f"CALL router.{move}"), kwargs={"capture_output": True})
+                 for move in (f"move_bucket({bucket}, {target})", f"move_user('{user}', {home})")]  # fmt: skip
+        moves[0].start()
+        wait_for(shards.cluster, "postgres", "it waits", "SELECT count(*) > 0 FROM pg_locks WHERE NOT granted")
+        moves[1].start()
+        moves[1].join(0.5)
+        holder.execute("COMMIT")
+        for move in moves:
+            move.join()
+    shards.router(f"CALL router.go_on('{user}')")
+    expect("the router sends there", [shards.routed(user)], shards.where(user))
+    with shards.connect() as web:
+        expect("found", name_of(web, user), "first")
+
+
+def test_many(shards):
+    """get_profiles of nobody, of NULL, and of one id twice."""
+    user = shards.sign_up()
+    asked = f"SELECT coalesce(user_id::text, 'null') || coalesce(profile ->> 'full_name', '-') FROM get_profiles({{}})"
+    for ids, wanted in [
+        ("'{}'", []),
+        ("'{NULL}'", ["null-"]),
+        (f"ARRAY['{user}', NULL, '{EXAMPLE}', '{user}']::uuid[]", [f"{user}first", "null-", f"{EXAMPLE}-", f"{user}first"]),
+    ]:
+        expect(ids, shards.router(asked.format(ids)).split(), wanted)
+
+
 def test_parts_that_are_late(shards):
     """A part of a move that arrives when the move is over, called off or followed by another one does nothing."""
     user = shards.sign_up()
@@ -342,6 +380,11 @@ def test_rights(shards):
         ]:
             refused("42501", lambda: connection.execute(sql))
         expect("reads", name_of(router, user), "first")
+    may = "SELECT string_agg(oid::regproc::text, ' ' ORDER BY proname) FROM pg_proc WHERE pronamespace = '{}'::regnamespace AND has_function_privilege('web', oid, 'EXECUTE')"
+    app = ["get_profile", "get_profiles", "rename", "set_roles", "sign_up", "subscribe"]
+    expect("on a shard", shards.shard(0, may.format("shard")).split(), [f"shard.{name}" for name in app])
+    expect("on the router", shards.router(may.format("public")).split(), app)
+    expect("steps of a move", shards.router(may.format("on_shard")), "")
 
 
 # All at random
