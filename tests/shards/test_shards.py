@@ -415,6 +415,7 @@ class Town:
 
     def __init__(self, shards, seed):
         self.shards, self.users, self.stop, self.failures = shards, {}, threading.Event(), []
+        self.quiet = threading.Event()
         self.seed, self.counts, self.lock = seed, dict.fromkeys(("writes", "reads", "many", "edits", "moves", "kills", "called off", "again", "mover again"), 0), threading.Lock()
         self.movers, self.permissions, self.limits = {}, {}, {}
 
@@ -423,8 +424,9 @@ class Town:
             self.counts[what] += 1
 
     def run(self, seconds, meanwhile=None):
-        work = [self.write, self.write, self.write, self.read, self.read, self.edit, self.refresh, self.move, self.move, self.kill]
+        work = [self.move, self.move, self.write, self.write, self.write, self.read, self.read, self.edit, self.refresh, self.kill]
         self.stop.clear()
+        self.quiet.clear()
         threads = [threading.Thread(target=self.guarded, args=(do, random.Random(f"{self.seed} {i} {len(self.users)}"))) for i, do in enumerate(work)]
         for thread in threads:
             thread.start()
@@ -436,7 +438,11 @@ class Town:
                 time.sleep(0.05)
         finally:
             self.stop.set()
-            for thread in threads:
+            for thread in threads[2:]:
+                thread.join()
+            # Movers last: who is told to do it again needs somebody who ends the move.
+            self.quiet.set()
+            for thread in threads[:2]:
                 thread.join()
         if self.failures:
             raise self.failures[0]
@@ -450,13 +456,15 @@ class Town:
 
     def again(self, execute):
         """Runs a statement again for as long as it is told to: the rule of the page."""
-        for _ in range(2000):
+        began = time.monotonic()
+        while True:
             try:
                 return execute()
-            except psycopg.errors.SerializationFailure:
+            except psycopg.errors.SerializationFailure as told:
                 self.count("again")
+                if time.monotonic() > began + 30:
+                    raise Failed(f"told to do it again without end: {told}\n{self.shards.router('SELECT * FROM router.move')}")
                 time.sleep(0.002)
-        raise Failed("told to do it again without end")
 
     def some(self, rng):
         while not self.users:
@@ -549,7 +557,7 @@ class Town:
             time.sleep(0.1)
 
     def move(self, rng):
-        while not self.stop.is_set():
+        while not self.quiet.is_set():
             with contextlib.suppress(psycopg.OperationalError), self.shards.connect(user=self.shards.cluster.user) as mover:
                 me = mover.info.backend_pid
                 self.movers[me] = True
@@ -559,7 +567,7 @@ class Town:
                     del self.movers[me]
 
     def move_until_killed(self, rng, mover):
-        while not self.stop.is_set():
+        while not self.quiet.is_set():
             try:
                 left = mover.execute("SELECT user_id FROM router.move WHERE since < clock_timestamp() - interval '20 ms'").fetchall()
                 if left:
