@@ -12,6 +12,7 @@
 #   tests/setup.sh shards MAJOR         what only tests/shards needs: PL/Proxy, which Debian has for 15 here
 #   tests/setup.sh app                  what only the app of tests/app needs: Redis, PgBouncer, a browser, and its packages
 #   tests/setup.sh bench-app            the same for its bench: Redis, PgBouncer, wrk; and what draws the charts
+#   tests/setup.sh repack               pg_repack for 15
 #   tests/setup.sh nodes                what only the three servers of tests/nodes need: HAProxy
 #   tests/setup.sh monitoring           what only tests/monitoring needs: Prometheus, its exporter, and what draws the board
 #   tests/setup.sh bench                what only the bench needs: Redis, and packages of tests/bench/requirements.txt
@@ -227,6 +228,7 @@ case "${1:-} $#" in
         venv tests/app/.venv tests/app/requirements.txt
         ;;
     "nodes 1") apt_install haproxy ;;
+    "repack 1") apt_install postgresql-15-repack ;;
     "bench-app 1")
         apt_install redis-server pgbouncer wrk
         venv tests/app/.venv tests/app/requirements.txt

@@ -28,7 +28,7 @@ pub(super) fn triggers_off(profile: Oid, tables: &[UsedTable]) -> Option<Degrade
 }
 
 /// What else would let a change go unnoticed: logical replication's apply (it fires no statement
-/// triggers), a key that is no longer unique.
+/// triggers), a copy of the profile's rows that takes their place without what we have written, a key that is no longer unique.
 pub(super) fn unhealthy(profile: Oid, key: i16, tables: &[UsedTable]) -> Option<Degraded> {
     let oids: Vec<Oid> = tables.iter().map(|t| t.oid).collect();
     let unfit = spi::one(
@@ -45,6 +45,23 @@ pub(super) fn unhealthy(profile: Oid, key: i16, tables: &[UsedTable]) -> Option<
                 "table {table} has become partitioned, inherited or unlogged, or has FORCE ROW LEVEL SECURITY"
             ),
             advice: "make it an ordinary table again, and CALL profile_cache.refresh()".into(),
+        });
+    }
+    let copied = spi::one(
+        "SELECT t.tgrelid::pg_catalog.regclass::text FROM pg_catalog.pg_trigger AS t WHERE t.tgrelid = $1 AND t.tgname = $2",
+        Snapshot::Latest,
+        &[Arg::oid(profile), Arg::text(definition::COPYING)],
+        |r| r.text(1).unwrap_or_else(|| missing("a table's name")),
+    );
+    if let Some(table) = copied {
+        return Some(Degraded::Unfit {
+            why: format!(
+                "pg_repack copies table {table}, and not what the extension writes meanwhile"
+            ),
+            advice: format!(
+                "wait for its end, or, where it has left its trigger behind, DROP TRIGGER {} ON {table}; then CALL profile_cache.refresh()",
+                definition::COPYING
+            ),
         });
     }
     let replicated = spi::one(

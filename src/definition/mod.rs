@@ -16,7 +16,7 @@ mod triggers;
 
 pub use quote::{collate, display, display_identifier, qualified, quote_identifier, quote_literal};
 pub use sql::{LookedAt, Sql, array_rows, by_column, value_columns, value_rows};
-pub use triggers::{DISTRUST, Trigger, triggers};
+pub use triggers::{COPYING, DISTRUST, Trigger, triggers};
 
 use quote::{is_operator, is_qualified, is_type};
 use serde::{Deserialize, Serialize};

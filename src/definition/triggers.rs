@@ -18,6 +18,10 @@ pub struct Trigger {
     pub tgtype: i16,
 }
 
+/// pg_repack's own, for as long as it copies a table: a row trigger that tells of the app's writes, and so not of what we write
+/// ourselves.
+pub const COPYING: &str = "repack_trigger";
+
 /// Keeps the four columns and takes trust away. Sorts behind ordinary names, so that it sees what
 /// other BEFORE triggers have made of the row.
 pub static DISTRUST: Trigger = Trigger {

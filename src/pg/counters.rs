@@ -243,19 +243,23 @@ impl Database {
 mod tests {
     use super::*;
 
-    const NEW: Database = Database {
-        oid: AtomicU32::new(0),
-        since: AtomicI64::new(0),
-        kept_at: AtomicI64::new(0),
-        kept: AtomicU64::new(0),
-        states: [const { State { at: AtomicI64::new(0), sums: [const { AtomicU64::new(0) }; 2] } };
-            STATES],
-        places: [const { Place([const { AtomicU64::new(0) }; ROOM]) }; PLACES],
-    };
+    fn new() -> Database {
+        Database {
+            oid: AtomicU32::new(0),
+            since: AtomicI64::new(0),
+            kept_at: AtomicI64::new(0),
+            kept: AtomicU64::new(0),
+            states: std::array::from_fn(|_| State {
+                at: AtomicI64::new(0),
+                sums: std::array::from_fn(|_| AtomicU64::new(0)),
+            }),
+            places: std::array::from_fn(|_| Place(std::array::from_fn(|_| AtomicU64::new(0)))),
+        }
+    }
 
     #[test]
     fn the_last_state_but_one_is_one_to_two_periods_old() {
-        let d = NEW;
+        let d = new();
         d.keep(100, [0, 0]);
         d.keep(100, [0, 0]);
         d.kept_at.store(100, SeqCst);
@@ -275,7 +279,7 @@ mod tests {
 
     #[test]
     fn whoever_comes_second_keeps_nothing() {
-        let d = NEW;
+        let d = new();
         d.keep_every(10, 10, || [1, 1]);
         let kept = d.kept.load(SeqCst);
         d.keep_every(10, 10, || [2, 2]);

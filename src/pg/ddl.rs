@@ -18,6 +18,8 @@ pub struct Told {
     pub column: bool,
     /// It goes with the session.
     pub temporary: bool,
+    /// Of a dropped trigger: its table's schema and name, and its own.
+    pub trigger: Vec<String>,
     /// Its parts, of ALTER TABLE; one of any other command.
     pub parts: Vec<Part>,
 }
@@ -63,8 +65,12 @@ pub fn commands() -> Vec<Told> {
 /// What they have dropped.
 pub fn dropped() -> Vec<Told> {
     let sql = "SELECT d.classid, d.objid, d.objsubid <> 0, d.object_type, CASE WHEN d.is_temporary THEN 'pg_temp' \
-          ELSE coalesce(d.schema_name, d.object_identity) END FROM pg_event_trigger_dropped_objects() AS d";
-    spi::all(sql, Snapshot::Latest, &[], told)
+          ELSE coalesce(d.schema_name, d.object_identity) END, CASE d.object_type WHEN 'trigger' THEN d.address_names END \
+         FROM pg_event_trigger_dropped_objects() AS d";
+    spi::all(sql, Snapshot::Latest, &[], |r| Told {
+        trigger: r.texts(6).unwrap_or_default(),
+        ..told(r)
+    })
 }
 
 fn told(r: &Row) -> Told {
@@ -79,6 +85,7 @@ fn told(r: &Row) -> Told {
             .strip_prefix("pg_temp")
             .is_some_and(|rest| rest.is_empty() || rest.starts_with('.')),
         parts: vec![],
+        trigger: vec![],
     }
 }
 

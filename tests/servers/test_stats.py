@@ -8,7 +8,7 @@ import json
 
 import pytest
 
-from lib.cluster import Cluster
+from lib.cluster import Cluster, Server
 from lib.filled import Session, expect, fill, wait_for
 
 KEY = "md5('user{}')::uuid"
@@ -241,6 +241,24 @@ def test_places(counting, database):
         with counts(counting, "passing", hits=1), counts(counting, database):
             read(lambda text: counting.sql("passing", text), 1)
         counting.drop("passing")
+
+
+def test_standby(counting, database):
+    """A standby counts what is read there, in memory of its own: from PostgreSQL 17 on also in that of a segment."""
+    counting.run_server_command(counting.bindir / "pg_basebackup", "-D", counting.dir / "standby", "-R", "-X", "stream", "-c", "fast", "--no-sync")
+    preloaded = {"shared_preload_libraries": ""} if int(counting.major) >= 17 else {}
+    counting.start("standby", port="5433", **preloaded)
+    try:
+        standby = Server(counting.bindir / "pg_config", dict(counting.env, PGPORT="5433"))
+        expect("in recovery", standby.sql(database, "SELECT pg_is_in_recovery()"), "t")
+        with counts(counting, database), counts(standby, database, hits=1):
+            read(lambda text: standby.sql(database, text), 1)
+        with counts(standby, database, misses=1, disabled=1):
+            read(lambda text: standby.sql(database, f"SET profile_cache.enabled = off; {text}"), 1)
+        standby.sql(database, "SELECT profile_cache.stats_reset()")
+        expect("all zero", set(stats(standby, database).values()), {0})
+    finally:
+        counting.stop("immediate", "standby")
 
 
 TRACK = "SET profile_cache.track = on; "  # tests/lib/cluster.py switches it off where nothing is counted

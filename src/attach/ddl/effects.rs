@@ -80,7 +80,21 @@ fn of_dropped(told: &[Told]) -> Vec<(Effect, Object)> {
         (_, "index" | "table constraint") => Effect::Proof,
         _ => Effect::Document,
     };
-    told.iter().map(|t| (effect(t), (t.class, t.object))).collect()
+    let mut found: Vec<_> = told.iter().map(|t| (effect(t), (t.class, t.object))).collect();
+    if told.iter().any(|t| was_copied(&t.trigger)) {
+        found.push((Effect::Document, here()));
+    }
+    found
+}
+
+/// Whether this was the trigger by which the profile's rows have been copied: the copies are of before what we have written
+/// since.
+fn was_copied(trigger: &[String]) -> bool {
+    let [schema, table, name] = trigger else { return false };
+    name == definition::COPYING
+        && attachment::recorded()
+            .and_then(|r| catalog::relation_name(r.profile))
+            .is_some_and(|profile| profile == (schema.clone(), table.clone()))
 }
 
 /// A column of a table whose rows are a type that the view uses is shown wherever one of that type is.
