@@ -9,6 +9,7 @@
 #   tests/setup.sh package-root MAJOR   what testing that package needs: lintian, and a Debian with a server, in target/root
 #   tests/setup.sh abi                  what only tests/abi.py needs: npm
 #   tests/setup.sh venv                 Python packages of tests/requirements.txt: pytest, and what the tests use
+#   tests/setup.sh shards MAJOR         what only tests/shards needs: PL/Proxy, which Debian has for 15 here
 #   tests/setup.sh app                  what only the app of tests/app needs: Redis, PgBouncer, a browser, and its packages
 #   tests/setup.sh bench-app            the same for its bench: Redis, PgBouncer, wrk; and what draws the charts
 #   tests/setup.sh repack               pg_repack for 15
@@ -221,6 +222,7 @@ case "${1:-} $#" in
     "package-root 2") alone "root-$2" package_root "$2" ;;
     "abi 1") npm_package ;;
     "venv 1") venv tests/.venv tests/requirements.txt ;;
+    "shards 2") apt_install "postgresql-$2-plproxy" ;;
     "app 1")
         apt_install redis-server pgbouncer chromium
         venv tests/app/.venv tests/app/requirements.txt
