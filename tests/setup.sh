@@ -10,6 +10,7 @@
 #   tests/setup.sh abi                  what only tests/abi.py needs: npm
 #   tests/setup.sh venv                 Python packages of tests/requirements.txt: pytest, and what the tests use
 #   tests/setup.sh app                  what only the app of tests/app needs: Redis, PgBouncer, a browser, and its packages
+#   tests/setup.sh django               what the package in django/ is tested with: the app's packages
 #   tests/setup.sh bench-app            the same for its bench: Redis, PgBouncer, wrk; and what draws the charts
 #   tests/setup.sh nodes                what only the three servers of tests/nodes need: HAProxy
 #   tests/setup.sh bench                what only the bench needs: Redis, and packages of tests/bench/requirements.txt
@@ -223,6 +224,7 @@ case "${1:-} $#" in
         apt_install redis-server pgbouncer chromium
         venv tests/app/.venv tests/app/requirements.txt
         ;;
+    "django 1") venv tests/app/.venv tests/app/requirements.txt ;;
     "nodes 1") apt_install haproxy ;;
     "bench-app 1")
         apt_install redis-server pgbouncer wrk

@@ -145,11 +145,12 @@ class Cluster(Server):
 
     def start(self, data="data", port=None, **more):
         """Starts the server, or with another folder and port a second one (a standby) on the same socket folder."""
+        self.run_server_command(*self.start_command(data, port, **more))
+
+    def start_command(self, data="data", port=None, **more):
         settings = CONFIG["settings"] | {"listen_addresses": "", "unix_socket_directories": self.dir, "port": port or self.port}
         options = " ".join(f"-c {name}='{value}'" for name, value in (settings | self.library | more).items())
-        self.run_server_command(
-            self.bindir / "pg_ctl", "start", "-w", "-D", self.dir / data, "-l", self.dir / "log", "-o", options
-        )
+        return [self.bindir / "pg_ctl", "start", "-w", "-D", self.dir / data, "-l", self.dir / "log", "-o", options]
 
     def running(self):
         status = self.server_command(self.bindir / "pg_ctl", "status", "-D", self.dir / "data")
