@@ -31,9 +31,10 @@ def restart(how):
 
 
 class PackageTestCase(TransactionTestCase):
-    """Three users, all cached."""
+    """Three users, all cached, and attached as the migrations have it."""
 
     def setUp(self):
+        sql("SELECT profile_cache.attach(exclude => '{secret_note}')")  # whatever the test before has made of it
         self.pro = SubscriptionPlan.objects.create(id="pro", display_name="Pro", ai_daily_limit=500)
         self.ada, self.bob, self.eve = self.users = [self.user(name) for name in ("Ada", "Bob", "Eve")]
         UserSubscription.objects.create(user=self.ada, plan=self.pro)
