@@ -213,6 +213,11 @@ venv() { # in folder $1, of the requirements $2
     fi
 }
 
+app_venv() { # with the package in django/ as it is here
+    venv tests/app/.venv tests/app/requirements.txt
+    echo "$PWD/django" > "$(echo tests/app/.venv/lib/python3*/site-packages)/django_profile_cache.pth"
+}
+
 case "${1:-} $#" in
     "prepare 2") prepare "$2" ;;
     "install 2" | "install 3") install_into "$2" "${3:-release}" ;;
@@ -222,13 +227,13 @@ case "${1:-} $#" in
     "venv 1") venv tests/.venv tests/requirements.txt ;;
     "app 1")
         apt_install redis-server pgbouncer chromium
-        venv tests/app/.venv tests/app/requirements.txt
+        app_venv
         ;;
-    "django 1") venv tests/app/.venv tests/app/requirements.txt ;;
+    "django 1") app_venv ;;
     "nodes 1") apt_install haproxy ;;
     "bench-app 1")
         apt_install redis-server pgbouncer wrk
-        venv tests/app/.venv tests/app/requirements.txt
+        app_venv
         venv tests/.venv-bench tests/bench/requirements.txt
         ;;
     "bench 1")

@@ -1,7 +1,6 @@
 """The Django package in django/: its tests by Django's own runner, as a role that is no superuser, and what is published of it."""
 
 import contextlib
-import json
 import re
 import subprocess
 import zipfile
@@ -25,11 +24,7 @@ def django(pytestconfig, install):
     install(major)
     with Cluster(major, library) as server:
         server.sql("postgres", "CREATE ROLE app LOGIN CREATEDB; CREATE ROLE stranger; GRANT stranger TO app; GRANT pg_signal_backend TO app")
-        env = server.env | {
-            "PGUSER": "app", "SUPERUSER": server.user, "PYTHONDONTWRITEBYTECODE": "1",
-            "STOP": json.dumps(server.server_command(server.bindir / "pg_ctl", "stop", "-w", "-D", server.dir / "data", "-m")),
-            "START": json.dumps(server.server_command(*server.start_command())),
-        }  # fmt: skip
+        env = server.env | server.commands() | {"PGUSER": "app", "PYTHONDONTWRITEBYTECODE": "1"}
         command = [PYTHON, "-m", "django", "test", "--settings", "tests.settings", "--noinput", "--verbosity", "2"]
         with contextlib.suppress(Failed):  # what failed is in what it prints
             run(command, log="django.log", cwd=FOLDER, env=env)

@@ -13,6 +13,7 @@ root; otherwise as the caller. Major and settings come from pgrx-test.toml, or f
 the file that the environment variable PROFILE_CACHE_CONFIG names.
 """
 
+import json
 import os
 import pathlib
 import re
@@ -151,6 +152,12 @@ class Cluster(Server):
         settings = CONFIG["settings"] | {"listen_addresses": "", "unix_socket_directories": self.dir, "port": port or self.port}
         options = " ".join(f"-c {name}='{value}'" for name, value in (settings | self.library | more).items())
         return [self.bindir / "pg_ctl", "start", "-w", "-D", self.dir / data, "-l", self.dir / "log", "-o", options]
+
+    def commands(self):
+        """For the environment of tests in processes of their own: the superuser, and how to STOP (and a mode) and START, as JSON."""
+        stop = [self.bindir / "pg_ctl", "stop", "-w", "-D", self.dir / "data", "-m"]
+        commands = {"STOP": stop, "START": self.start_command()}
+        return {"SUPERUSER": self.user} | {name: json.dumps(self.server_command(*command)) for name, command in commands.items()}
 
     def running(self):
         status = self.server_command(self.bindir / "pg_ctl", "status", "-D", self.dir / "data")

@@ -29,7 +29,7 @@ DATABASES = {
     }
 }
 
-# accounts.realtime listens there, on a connection that it keeps, so past PgBouncer; libpq knows the rest, as above.
+# What listens does so there, on a connection that it keeps, so past PgBouncer; libpq knows the rest, as above.
 LISTEN_TO = os.environ.get("LISTEN_TO", f"dbname={DATABASES['default']['NAME']}")
 LOOKS_PER_SECOND = 200  # how many pages a process sends to look again, where a change concerns all
 
@@ -49,6 +49,7 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "django.contrib.messages",
     "rest_framework",
+    "django_profile_cache",
     "accounts",
 ]
 MIDDLEWARE = [
