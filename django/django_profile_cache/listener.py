@@ -115,7 +115,7 @@ class Listener:
                 heard = self._heard.popleft()
                 if heard.channel == "profile_cache":
                     yield from whom(heard.payload)
-                elif heard.pid == backend:  # nobody else's word
+                elif heard.pid == backend:  # no one else's word: anyone may notify
                     self._at, self._sure_until, sent = (server, heard.payload), sent + 2 * self._heartbeat, None
             if self._take(connection):
                 continue

@@ -160,7 +160,7 @@ def writes(bench):
 
 
 def notify(bench):
-    """What notifying costs those who write: PostgreSQL lets one transaction that notifies commit at a time. Nobody listening, or eight."""
+    """What notifying costs those who write: PostgreSQL lets one transaction that notifies commit at a time. Nobody listening, or eight. And what a listener asks after a gap."""
     s, server = bench.main, bench.server
     for clients in (1, 8):
         whose = f"{clients} client{'s' if clients > 1 else ''}"
@@ -172,6 +172,8 @@ def notify(bench):
                     bench.script(f"{off}, {listeners} listening", s.cached, "profile", s.users, clients=clients, settings={"profile_cache.notify": "off"}),
                     bench.script(what, s.cached, "profile", s.users, {f"{off}, {listeners} listening": None}, clients=clients, settings={"profile_cache.notify": "on"}),
                 ])  # fmt: skip
+    asked = "SELECT count(*) FROM profile_cache.changed_since(profile_cache.changes_position())"
+    bench.measure("notify", [bench.statement(f"changed_since, of {s.users:,} users none", s.cached, asked, unit="ms", times=1000)])
     verified(server, s)
 
 

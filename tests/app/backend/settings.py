@@ -10,7 +10,7 @@ SUPABASE_JWT_SECRET = os.environ["SUPABASE_JWT_SECRET"]
 DEBUG = False
 ALLOWED_HOSTS = ["*"]
 
-# Where GET /api/v1/auth/profile/ takes a profile from: one of accounts.sources.SOURCES.
+# Where GET /api/v1/auth/profile/ takes a profile from: one of accounts.sources.ANSWERS.
 PROFILE_SOURCE = os.environ.get("PROFILE_SOURCE", "get_profile")
 # Requests run as the database role `authenticated`, under the policies of migration 0004.
 ROW_SECURITY = SWITCH[os.environ.get("ROW_SECURITY", "off")]
