@@ -3,7 +3,7 @@
 PG ?= 15
 PG_CONFIG ?= pg_config
 
-# The newest major that is tested, and what CI runs on it; all that is not the app's, on any but 15.
+# The newest major that is tested, and what CI runs on it; all that is neither the app's nor of monitoring, on any but 15.
 NEWEST = 18
 SHORT = $(addprefix tests/,lint/test_lint.py::test_clippy regress isolation catalogue servers/test_moves.py) \
 	tests/package/test_package.py::test_extension_volume
@@ -16,7 +16,7 @@ NO_APP = $(addprefix tests/,lint unit regress isolation stress catalogue servers
 help:
 	@echo "make demo                   the extension at work: 100,000 users on a private PostgreSQL"
 	@echo "make test                   everything CI runs; less of it: tests/.venv/bin/pytest (tests/conftest.py says how)"
-	@echo "make test PG=16             on one PostgreSQL major version, which is downloaded: all but the app, nodes and scale; on 15 all"
+	@echo "make test PG=16             on one PostgreSQL major version, which is downloaded: on 15 all, on others the larger part"
 	@echo "make moves                  pg_upgrade, and a dump, from older majors into the newest"
 	@echo "make bench [QUICK=1]        the comparison with its peers, into tests/output/bench/report.md"
 	@echo "make bench-app [QUICK=1]    the example app's endpoint, four ways, into tests/output/bench-app/report.md"

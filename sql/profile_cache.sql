@@ -365,6 +365,37 @@ COMMENT ON COLUMN profile_cache.status.last_refresh IS 'when refresh last came t
 COMMENT ON COLUMN profile_cache.status.last_refresh_outcome IS 'what its last call left undone, and why';
 COMMENT ON COLUMN profile_cache.status.warnings IS 'what wants attention, and what to do';
 
+CREATE FUNCTION profile_cache.health() RETURNS TABLE (check_name text, state text, since timestamptz, detail text, advice text)
+    LANGUAGE c STABLE PARALLEL UNSAFE ROWS 11 AS 'MODULE_PATHNAME', 'profile_cache_health';
+COMMENT ON FUNCTION profile_cache.health() IS 'a row for each check: ok, warning or critical, since when, what is so, and what helps';
+CREATE FUNCTION profile_cache.stats_row(
+        OUT hits bigint, OUT misses bigint, OUT miss_reasons jsonb, OUT computed_on_read_ms double precision,
+        OUT computed_at_commit bigint, OUT computed_at_commit_ms double precision,
+        OUT computed_by_refresh bigint, OUT computed_by_worker bigint,
+        OUT pending_keys bigint, OUT pending_epochs bigint, OUT failures bigint, OUT locks_not_had bigint,
+        OUT notifications bigint, OUT stats_since timestamptz)
+    LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'profile_cache_stats';
+COMMENT ON FUNCTION profile_cache.stats_row() IS 'internal to the view stats';
+CREATE VIEW profile_cache.stats AS SELECT * FROM profile_cache.stats_row();
+COMMENT ON VIEW profile_cache.stats IS 'one row: what has been counted in this database; nulls where nothing is counted';
+COMMENT ON COLUMN profile_cache.stats.hits IS 'documents served from the cache';
+COMMENT ON COLUMN profile_cache.stats.misses IS 'documents read from the view';
+COMMENT ON COLUMN profile_cache.stats.miss_reasons IS 'the misses by reason; and row_security: how often a read had to ask first whether row security shows the row';
+COMMENT ON COLUMN profile_cache.stats.computed_on_read_ms IS 'milliseconds that reading the view took';
+COMMENT ON COLUMN profile_cache.stats.computed_at_commit IS 'documents that transactions have stored when they committed';
+COMMENT ON COLUMN profile_cache.stats.computed_at_commit_ms IS 'milliseconds that locking, computing and storing took them then';
+COMMENT ON COLUMN profile_cache.stats.computed_by_refresh IS 'documents that refresh has stored, where somebody called it';
+COMMENT ON COLUMN profile_cache.stats.computed_by_worker IS 'documents that the background worker has stored';
+COMMENT ON COLUMN profile_cache.stats.pending_keys IS 'single profiles that have been left to refresh';
+COMMENT ON COLUMN profile_cache.stats.pending_epochs IS 'changes to many profiles that have been left to refresh';
+COMMENT ON COLUMN profile_cache.stats.failures IS 'how often a document could not be computed or written';
+COMMENT ON COLUMN profile_cache.stats.locks_not_had IS 'how often a commit or refresh went on without a lock that others held: of a profile''s row, or of tables';
+COMMENT ON COLUMN profile_cache.stats.notifications IS 'messages sent on the channel profile_cache';
+COMMENT ON COLUMN profile_cache.stats.stats_since IS 'since when all this is counted';
+CREATE FUNCTION profile_cache.stats_reset() RETURNS void
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'profile_cache_stats_reset';
+COMMENT ON FUNCTION profile_cache.stats_reset() IS 'has the counters of this database begin at zero';
+
 -- DDL on what the document depends on.
 
 CREATE FUNCTION profile_cache.on_ddl() RETURNS event_trigger

@@ -2,17 +2,18 @@
 
 use crate::attach;
 use crate::attachment;
-use crate::error::Error;
+use crate::error::{Error, warning};
 use crate::iso8601;
 use crate::monitor;
 use crate::pending;
 use crate::pg::fmgr::{Call, Return, RowSet};
 use crate::pg::guard::current_user;
 use crate::pg::value::{Uuid, Value};
-use crate::pg::{catalog, tuple};
+use crate::pg::{Oid, catalog, tuple};
 use crate::read;
 use crate::refresh::{self, Course, Phase};
 use crate::rights::{self, Revoke};
+use crate::stats;
 
 /// `get_profile(user_id uuid) RETURNS jsonb`
 pub fn get_profile(call: &Call) -> Return {
@@ -141,9 +142,42 @@ pub fn status(_: &Call) -> Return {
         rights::check_may_watch(None);
         return Return::Record(monitor::status_of_another_layout(gone.error()));
     }
-    let recorded = attachment::recorded();
-    rights::check_may_watch(recorded.and_then(|r| catalog::owner(r.profile)));
+    rights::check_may_watch(tables_owner());
     Return::Record(monitor::status())
+}
+
+/// `profile_cache.health()`
+pub fn health(call: &Call) -> Return {
+    rights::check_may_watch(tables_owner());
+    let mut rows = RowSet::new(call);
+    let health = match &attachment::other_layout() {
+        Some(gone) => monitor::health_of_another_layout(gone),
+        None => monitor::health(),
+    };
+    health.iter().for_each(|row| rows.put(row));
+    Return::Null
+}
+
+/// `profile_cache.stats_row()`: what the view `profile_cache.stats` shows.
+pub fn stats(_: &Call) -> Return {
+    rights::check_may_watch(tables_owner());
+    Return::Record(monitor::stats())
+}
+
+/// `profile_cache.stats_reset()`
+pub fn stats_reset(_: &Call) -> Return {
+    rights::check_may_reset(tables_owner());
+    if !stats::reset() {
+        let (why, hint) = stats::why();
+        warning(&format!("nothing is counted: {why}"), hint);
+    }
+    Return::Void
+}
+
+/// Who owns the tables, where something is attached that this library knows.
+fn tables_owner() -> Option<Oid> {
+    let known = attachment::other_layout().is_none();
+    known.then(attachment::recorded).flatten().and_then(|r| catalog::owner(r.profile))
 }
 
 /// `profile_cache.iso8601(timestamptz) RETURNS text`

@@ -20,6 +20,7 @@ use crate::pg::value::{Uuid, Value, array};
 use crate::pg::xact::Failure;
 use crate::pg::{Oid, catalog, xact};
 use crate::rights::as_owner;
+use crate::stats::{self, Counter};
 use crate::xact_state;
 use pgrx::pg_sys::ItemPointerData;
 use std::collections::HashMap;
@@ -111,7 +112,15 @@ enum Computed {
 /// wait with all that its transaction holds, and close a circle that is none without us.
 pub fn try_locks(a: &Attached) -> bool {
     let mut read = a.read.iter().copied();
-    tuple::try_lock_for_writing(a.profile) && read.all(tuple::try_lock_for_reading)
+    had(tuple::try_lock_for_writing(a.profile) && read.all(tuple::try_lock_for_reading))
+}
+
+/// Counts a lock that was not had: of tables, those of all at once as one.
+fn had(had: bool) -> bool {
+    if !had {
+        stats::count(Counter::LocksNotHad);
+    }
+    had
 }
 
 /// The same for a step of refresh. The profile table's indexes come with the query that finds the rows, before any of these is
@@ -148,7 +157,7 @@ fn lock(a: &Attached, request: &Request) -> Vec<Locked> {
         None => {
             let found = find(a, step, values);
             // Nothing that computing needs is waited for once a row is locked.
-            if !a.read.iter().copied().all(tuple::try_lock_for_reading) {
+            if !had(a.read.iter().copied().all(tuple::try_lock_for_reading)) {
                 locker.close();
                 return vec![];
             }
@@ -156,7 +165,7 @@ fn lock(a: &Attached, request: &Request) -> Vec<Locked> {
         }
     };
     let locked = found.into_iter().filter_map(|mut row| {
-        let (tid, moved) = locker.lock(row.tid, |newer| {
+        let locked = locker.lock(row.tid, |newer| {
             // It may have become another profile's.
             let numbers = step.columns.iter();
             let mut numbers = numbers.map(|c| catalog::column_number(a.profile, &c.column));
@@ -165,7 +174,9 @@ fn lock(a: &Attached, request: &Request) -> Vec<Locked> {
                 number.is_some_and(|n| newer.holds(n, v))
             });
             (same, newer.uuid(a.key))
-        })?;
+        });
+        had(locked.is_some());
+        let (tid, moved) = locked?;
         row.tid = tid;
         if let Some((same, key)) = moved {
             row.key = key;

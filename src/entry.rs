@@ -6,8 +6,8 @@
 //! Rules: B1.
 
 use crate::attach::ddl;
-use crate::pg::{Oid, backtrace, bgworker, catalog, shared, symbols, utility, xact};
-use crate::{api, attachment, rights, settings, wakeup, worker, write, xact_state};
+use crate::pg::{Oid, backtrace, bgworker, catalog, counters, shared, symbols, utility, xact};
+use crate::{api, attachment, rights, settings, stats, wakeup, worker, write, xact_state};
 
 /// Once in each backend that loads the library.
 pub fn init() {
@@ -26,6 +26,9 @@ pub fn init() {
         explain: api::explain,
         set_rights: api::set_rights,
         status: api::status,
+        health: api::health,
+        stats: api::stats,
+        stats_reset: api::stats_reset,
         iso8601: api::iso8601,
         on_ddl: ddl::on_ddl,
         attachment_changed: write::attachment_changed,
@@ -44,7 +47,8 @@ pub fn init() {
     });
     settings::define();
     if bgworker::preloading() {
-        shared::request();
+        shared::request_board();
+        counters::request();
         bgworker::register(bgworker::Entrances {
             launcher: worker::launcher,
             worker: worker::worker,
@@ -72,12 +76,14 @@ fn committed() {
 fn ended() {
     xact_state::transaction_ended();
     wakeup::transaction_ended();
+    stats::hand_over();
 }
 
 fn before_commit_or_prepare() {
     if xact_state::unsettled() && ours_are_there() {
         xact::before_commit(write::before_commit);
     }
+    stats::prepare();
 }
 
 /// Whether our own tables are there, as far as others have committed: COMMIT itself asks nobody.

@@ -8,6 +8,7 @@
 use crate::pg::spi::{self, Arg, Snapshot};
 use crate::pg::value::Uuid;
 use crate::rights::as_ourselves;
+use crate::stats::{self, Counter};
 use crate::xact_state;
 
 /// How many failures are remembered.
@@ -16,6 +17,7 @@ pub const MOST_FAILURES: i64 = 1000;
 /// Remembers that a profile's document could not be computed or written; the SQLSTATE only, a message
 /// may hold its data.
 pub fn failed(key: &Uuid, sqlstate: &str) {
+    stats::count(Counter::Failures);
     xact_state::leave_work();
     let _us = as_ourselves();
     spi::run(

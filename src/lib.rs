@@ -21,6 +21,7 @@ mod read;
 mod refresh;
 mod rights;
 mod settings;
+mod stats;
 mod wakeup;
 mod worker;
 mod write;

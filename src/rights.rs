@@ -81,9 +81,19 @@ pub fn check_extension_member() {
 /// Raises where the current user may not see the state of the cache: neither the extension's owner, nor
 /// the tables', nor in pg_monitor.
 pub fn check_may_watch(tables_owner: Option<Oid>) {
+    check_one_of(&[tables_owner, Some(catalog::PG_MONITOR)]);
+}
+
+/// The same of who may have the counters begin anew: pg_monitor only reads.
+pub fn check_may_reset(tables_owner: Option<Oid>) {
+    check_one_of(&[tables_owner]);
+}
+
+/// Raises where the current user is neither the extension's owner nor one of these.
+fn check_one_of(others: &[Option<Oid>]) {
     let (user, owner) = (current_user(), extension_owner());
-    let watchers = [Some(owner), tables_owner, Some(catalog::PG_MONITOR)];
-    if !watchers.into_iter().flatten().any(|role| catalog::is_member_of(user, role)) {
+    let mut roles = others.iter().flatten().chain([&owner]);
+    if !roles.any(|role| catalog::is_member_of(user, *role)) {
         Error::NotExtensionMember(catalog::role_name(owner)).raise();
     }
 }
@@ -111,17 +121,22 @@ pub enum Revoke {
     FormerOwners,
 }
 
+/// The same for who comes often: nothing where the owners are as they were when this was last done.
+pub fn keep(tables_owner: Oid) {
+    let as_wanted = {
+        let _us = as_ourselves();
+        spi::one(AS_WANTED, Snapshot::New, &[Arg::oid(tables_owner)], |_| ()).is_some()
+    };
+    if !as_wanted {
+        set(Some(tables_owner), Revoke::FormerOwners);
+    }
+}
+
 /// Grants what is to be granted on the extension's objects: reading our tables to the extension's owner
 /// and `tables_owner`, who dump them; making triggers to the latter; calling to everybody, since each function
 /// asks who calls.
 pub fn set(tables_owner: Option<Oid>, revoke: Revoke) {
     let _us = as_ourselves();
-    let owner = Arg::oid(tables_owner.unwrap_or(Oid::INVALID));
-    if revoke == Revoke::FormerOwners
-        && spi::one(AS_WANTED, Snapshot::New, &[owner], |_| ()).is_some()
-    {
-        return;
-    }
     let statements = spi::all(
         RIGHTS,
         Snapshot::New,
@@ -165,10 +180,10 @@ const RIGHTS: &str = "WITH extension AS (SELECT e.oid, e.extowner FROM pg_extens
   wanted(class, oid, role, privilege) AS ( \
     SELECT o.class, o.oid, 0::oid, CASE o.kind WHEN 'SCHEMA' THEN 'USAGE' ELSE 'EXECUTE' END FROM object AS o \
      WHERE CASE o.kind WHEN 'SCHEMA' THEN true WHEN 'TABLE' THEN false ELSE o.bare IN ('get_profile', 'get_profiles', 'explain', 'iso8601', 'changes_position', 'changed_since', \
-      'attach', 'detach', 'invalidate', 'invalidate_all', 'verify', 'refresh', 'refresh_begin', 'refresh_step', 'status_row') END \
+      'attach', 'detach', 'invalidate', 'invalidate_all', 'verify', 'refresh', 'refresh_begin', 'refresh_step', 'status_row', 'stats_row', 'stats_reset', 'health') END \
     UNION ALL SELECT o.class, o.oid, r.role, CASE o.kind WHEN 'TABLE' THEN 'SELECT' ELSE 'EXECUTE' END FROM object AS o, reader AS r \
      WHERE o.kind = 'TABLE' OR o.bare = 'set_rights' \
-    UNION ALL SELECT o.class, o.oid, 'pg_monitor'::regrole::oid, 'SELECT' FROM object AS o WHERE o.kind = 'TABLE' AND o.bare = 'status' \
+    UNION ALL SELECT o.class, o.oid, 'pg_monitor'::regrole::oid, 'SELECT' FROM object AS o WHERE o.kind = 'TABLE' AND o.bare IN ('status', 'stats') \
     UNION ALL SELECT o.class, o.oid, $1, 'EXECUTE' FROM object AS o \
      WHERE $1 <> 0 AND o.bare IN ('distrust', 'before_statement', 'after_statement')), \
   given(class, oid, role, privilege) AS (SELECT o.class, o.oid, x.grantee, x.privilege_type \

@@ -7,6 +7,7 @@ use std::ffi::CString;
 
 static ENABLED: GucSetting<bool> = GucSetting::<bool>::new(true);
 static NOTIFY: GucSetting<bool> = GucSetting::<bool>::new(false);
+static TRACK: GucSetting<bool> = GucSetting::<bool>::new(true);
 static MAX_IMMEDIATE: GucSetting<i32> = GucSetting::<i32>::new(1000);
 static DATABASES: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 static BATCH_MS: GucSetting<i32> = GucSetting::<i32>::new(100);
@@ -15,6 +16,11 @@ static FILL_SHARE: GucSetting<i32> = GucSetting::<i32>::new(50);
 
 /// Registers the settings; once, from `_PG_init`.
 pub fn define() {
+    define_those_of_sessions();
+    define_those_of_the_server();
+}
+
+fn define_those_of_sessions() {
     GucRegistry::define_bool_guc(
         c"profile_cache.enabled",
         c"Serves stored documents.",
@@ -31,6 +37,15 @@ pub fn define() {
         GucContext::Userset,
         GucFlags::default(),
     );
+    GucRegistry::define_bool_guc(
+        c"profile_cache.track",
+        c"Counts what profile_cache.stats shows.",
+        c"When off, this session counts nothing.",
+        &TRACK,
+        // As track_activities: who is counted does not decide it.
+        GucContext::Suset,
+        GucFlags::default(),
+    );
     GucRegistry::define_int_guc(
         c"profile_cache.max_immediate",
         c"Number of profiles that one transaction refreshes itself when it commits.",
@@ -42,6 +57,9 @@ pub fn define() {
         GucContext::Suset,
         GucFlags::default(),
     );
+}
+
+fn define_those_of_the_server() {
     GucRegistry::define_string_guc(
         c"profile_cache.databases",
         c"Databases that a background worker keeps refreshed, separated by commas.",
@@ -111,6 +129,11 @@ pub fn enabled() -> bool {
 /// `profile_cache.notify`.
 pub fn notify() -> bool {
     NOTIFY.get()
+}
+
+/// `profile_cache.track`.
+pub fn track() -> bool {
+    TRACK.get()
 }
 
 /// `profile_cache.max_immediate`, in profiles.

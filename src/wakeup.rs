@@ -151,48 +151,97 @@ pub fn transaction_ended() {
     look_again(board);
 }
 
-/// What the worker of this database does, for `status`.
-pub fn status() -> String {
-    let Some(board) = board() else {
-        return "off: not in shared_preload_libraries".into();
-    };
-    if in_recovery() {
-        return "off: a standby has none; it begins when this one is promoted".into();
-    }
-    let Some(slot) = board.mine() else {
-        let listed = settings::databases().unwrap_or_default();
-        let listed = names(&listed);
-        return match database_name() {
-            Some(name) if !listed.contains(&name) => {
-                "off: this database is not in profile_cache.databases".into()
+/// What the worker of this database does, or why there is none.
+pub enum Worker {
+    NotPreloaded,
+    Standby,
+    Unlisted,
+    NoLauncher,
+    /// All of so many places are taken.
+    NoPlace(usize),
+    NoRoom,
+    Starting,
+    Refreshing,
+    Idle,
+    /// With which SQLSTATE, and when it tries again.
+    Failed {
+        until: i64,
+        sqlstate: String,
+    },
+    HeldUp {
+        until: i64,
+    },
+}
+
+impl Worker {
+    pub fn words(&self) -> String {
+        match self {
+            Worker::NotPreloaded => "off: not in shared_preload_libraries".into(),
+            Worker::Standby => {
+                "off: a standby has none; it begins when this one is promoted".into()
             }
-            _ if !board.launcher.is_there() => {
+            Worker::Unlisted => "off: this database is not in profile_cache.databases".into(),
+            Worker::NoLauncher => {
                 "off: its launcher does not run: is max_worker_processes too low?".into()
             }
-            _ if board.slots.iter().all(|slot| slot.database().is_some()) => {
-                format!(
-                    "off: no free place: it serves the first {} databases of the list",
-                    board.slots.len()
-                )
+            Worker::NoPlace(places) => {
+                format!("off: no free place: it serves the first {places} databases of the list")
             }
-            _ => "starting".into(),
+            Worker::NoRoom => "no free worker slot: is max_worker_processes too low?".into(),
+            Worker::Starting => "starting".into(),
+            Worker::Refreshing => "refreshing".into(),
+            Worker::Idle => "idle".into(),
+            Worker::Failed { until, sqlstate } => {
+                format!("waiting until {}: SQLSTATE {sqlstate}", iso8601(*until))
+            }
+            Worker::HeldUp { until } => {
+                format!("waiting until {}: others are in the way", iso8601(*until))
+            }
+        }
+    }
+}
+
+/// Whether `profile_cache.databases` names this database.
+pub fn is_listed() -> bool {
+    let listed = settings::databases().unwrap_or_default();
+    database_name().is_some_and(|name| names(&listed).contains(&name))
+}
+
+pub fn worker() -> Worker {
+    let Some(board) = board() else { return Worker::NotPreloaded };
+    if in_recovery() {
+        return Worker::Standby;
+    }
+    let Some(slot) = board.mine() else {
+        return match database_name() {
+            Some(_) if !is_listed() => Worker::Unlisted,
+            _ if !board.launcher.is_there() => Worker::NoLauncher,
+            _ if board.slots.iter().all(|slot| slot.database().is_some()) => {
+                Worker::NoPlace(board.slots.len())
+            }
+            _ => Worker::Starting,
         };
     };
-    let (begins, next) = (slot.not_before.load(SeqCst), slot.next_at.load(SeqCst));
+    let next = slot.next_at.load(SeqCst);
     match doing(slot) {
-        Doing::Failed => {
-            let code = xact::sqlstate_of(slot.sqlstate.load(SeqCst));
-            format!("waiting until {}: SQLSTATE {code}", iso8601(begins))
-        }
-        Doing::NoRoom => "no free worker slot: is max_worker_processes too low?".into(),
-        Doing::Refreshing => "refreshing".into(),
-        Doing::Starting => "starting".into(),
-        _ if slot.wanted.load(SeqCst) => "starting".into(),
-        Doing::HeldUp if next < i64::MAX => {
-            format!("waiting until {}: others are in the way", iso8601(next))
-        }
-        _ => "idle".into(),
+        Doing::Failed => Worker::Failed {
+            until: slot.not_before.load(SeqCst),
+            sqlstate: xact::sqlstate_of(slot.sqlstate.load(SeqCst)),
+        },
+        Doing::NoRoom => Worker::NoRoom,
+        Doing::Refreshing => Worker::Refreshing,
+        Doing::Starting => Worker::Starting,
+        _ if slot.wanted.load(SeqCst) => Worker::Starting,
+        Doing::HeldUp if next < i64::MAX => Worker::HeldUp { until: next },
+        _ => Worker::Idle,
     }
+}
+
+/// How often in a row the worker has failed, also while it tries again, and with which SQLSTATE last.
+pub fn failing() -> Option<(u32, String)> {
+    let slot = board()?.mine()?;
+    let (times, code) = (slot.failures.load(SeqCst), slot.sqlstate.load(SeqCst));
+    (times > 0 && code != 0).then(|| (times, xact::sqlstate_of(code)))
 }
 
 /// The names in a list, separated by commas; in double quotes where they hold a comma, a quote (twice) or blanks at their ends.

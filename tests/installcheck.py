@@ -10,7 +10,8 @@ The server is the one that PGHOST, PGPORT and PGUSER lead to, as psql finds it. 
 - a superuser for us, who needs no password, through a unix socket in the only folder of unix_socket_directories;
 - contrib's btree_gist, citext, dblink, hstore and pg_trgm, ICU, encoding UTF8, and messages in English (lc_messages = C);
 - max_prepared_transactions = 20 and max_connections = 60, or more; deadlock_timeout = 100ms; jit = off;
-  autovacuum_naptime = 1h; no profile_cache in shared_preload_libraries. Other settings as they come.
+  autovacuum_naptime = 1h; no profile_cache in shared_preload_libraries, and before PostgreSQL 17 therefore
+  profile_cache.track = off. Other settings as they come.
 pgrx-test.toml has the settings of the server that `make test` starts.
 Results are in tests/output.
 """

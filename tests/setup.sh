@@ -13,6 +13,7 @@
 #   tests/setup.sh django               what the package in django/ is tested with: the app's packages
 #   tests/setup.sh bench-app            the same for its bench: Redis, PgBouncer, wrk; and what draws the charts
 #   tests/setup.sh nodes                what only the three servers of tests/nodes need: HAProxy
+#   tests/setup.sh monitoring           what only tests/monitoring needs: Prometheus, its exporter, and what draws the board
 #   tests/setup.sh bench                what only the bench needs: Redis, and packages of tests/bench/requirements.txt
 #
 # Works as root and as an ordinary user with sudo.
@@ -234,6 +235,10 @@ case "${1:-} $#" in
     "bench-app 1")
         apt_install redis-server pgbouncer wrk
         app_venv
+        venv tests/.venv-bench tests/bench/requirements.txt
+        ;;
+    "monitoring 1")
+        apt_install prometheus prometheus-postgres-exporter
         venv tests/.venv-bench tests/bench/requirements.txt
         ;;
     "bench 1")

@@ -40,7 +40,7 @@ use crate::pg::guard::current_user;
 use crate::pg::spi;
 use crate::pg::{Oid, catalog};
 use crate::proof::discover::{self, ProfileKey};
-use crate::rights::{self, Revoke, as_ourselves, as_owner, check_extension_member, check_owner};
+use crate::rights::{self, as_ourselves, as_owner, check_extension_member, check_owner};
 
 /// `SELECT profile_cache.attach(…)`.
 pub fn attach(request: &AttachRequest) {
@@ -79,7 +79,7 @@ pub fn attach(request: &AttachRequest) {
     lock(&exclusive, &others);
     let unseen = pending::unseen_ones();
     check();
-    rights::set(Some(owner), Revoke::FormerOwners);
+    rights::keep(owner);
     let key = check_key(&profile, &request.key);
     let (document, mut changed) = match own {
         Some(document) => (document, add_columns_beside_view(&profile, owner, request)),

@@ -18,7 +18,7 @@ mod health;
 mod load;
 mod walk;
 
-pub use attached::{Attached, CacheColumns, Degraded, Naming, State, UsedLink, UsedTable};
+pub use attached::{Attached, CacheColumns, Degraded, Gone, Naming, State, UsedLink, UsedTable};
 pub use health::{UNIQUE_KEY, expiry_indexed, missing_triggers};
 pub use load::{other_layout, relations_of_view};
 pub use walk::{Hop, Walk};

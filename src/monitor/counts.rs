@@ -74,6 +74,11 @@ pub(super) struct Waiting {
     pub to_all: bool,
     /// One has had no complete pass.
     pub unpassed: bool,
+    /// Since when the oldest waits of those to which refresh has not come, and of those that it is following.
+    pub oldest_unfollowed: Option<i64>,
+    pub oldest_passing: Option<i64>,
+    /// Since when there is DDL that nobody has looked at.
+    pub unseen_since: Option<i64>,
     pub failures: i64,
     /// No more of them are remembered.
     pub failures_full: bool,
@@ -85,6 +90,11 @@ impl Waiting {
     pub fn oldest(&self) -> Option<i64> {
         self.oldest_key.into_iter().chain(self.oldest_epoch).min()
     }
+
+    /// Since when the oldest waits of those that have had no complete pass.
+    pub fn oldest_unpassed(&self) -> Option<i64> {
+        self.oldest_unfollowed.into_iter().chain(self.oldest_passing).min()
+    }
 }
 
 pub(super) fn waiting() -> Waiting {
@@ -93,7 +103,10 @@ pub(super) fn waiting() -> Waiting {
         "SELECT k.*, e.*, f.* FROM \
           (SELECT count(*), min(p.created_at) FROM profile_cache.pending_key AS p) AS k, \
           (SELECT count(*), min(p.created_at), coalesce(bool_or(p.epoch IS NULL AND p.link_schema IS NULL), false), \
-            coalesce(bool_or(p.link_schema IS NULL), false), coalesce(bool_or(d.passed_xmin IS NULL), false) \
+            coalesce(bool_or(p.link_schema IS NULL), false), coalesce(bool_or(d.passed_xmin IS NULL), false), \
+            min(p.created_at) FILTER (WHERE d.passed_xmin IS NULL AND d.running IS NOT TRUE), \
+            min(p.created_at) FILTER (WHERE d.passed_xmin IS NULL AND d.running), \
+            min(p.created_at) FILTER (WHERE p.about IS NOT NULL) \
            FROM profile_cache.pending_epoch AS p LEFT JOIN profile_cache.epoch_progress AS d ON d.epoch = p.epoch) AS e, \
           (SELECT count(DISTINCT x.user_id), count(*), min(x.failed_at), (array_agg(x.sqlstate ORDER BY x.failed_at DESC))[1] \
            FROM profile_cache.failure AS x) AS f",
@@ -108,10 +121,13 @@ pub(super) fn waiting() -> Waiting {
                 unnumbered: r.bool(5)?,
                 to_all: r.bool(6)?,
                 unpassed: r.bool(7)?,
-                failures: r.int8(8)?,
-                failures_full: r.int8(9)? >= failures::MOST_FAILURES,
-                failing_since: r.timestamptz(10),
-                sqlstate: r.text(11),
+                oldest_unfollowed: r.timestamptz(8),
+                oldest_passing: r.timestamptz(9),
+                unseen_since: r.timestamptz(10),
+                failures: r.int8(11)?,
+                failures_full: r.int8(12)? >= failures::MOST_FAILURES,
+                failing_since: r.timestamptz(13),
+                sqlstate: r.text(14),
             })
         },
     )
@@ -130,12 +146,12 @@ pub(super) struct LastRefresh {
 }
 
 impl LastRefresh {
-    /// What the last call has not done.
-    pub fn warning(&self, refresh: &str) -> Option<String> {
+    /// What the last call has not done, in words.
+    pub fn undone(&self) -> Option<String> {
         let began = iso8601(self.began_at?);
         if let Some(outcome) = &self.outcome {
             return Some(format!(
-                "the last refresh, begun at {began}, has left something undone ({outcome}): {refresh}"
+                "the last refresh, begun at {began}, has left something undone ({outcome})"
             ));
         }
         if self.began_at <= self.completed_at {
@@ -150,7 +166,7 @@ impl LastRefresh {
             || "none has come through".into(),
             |at| format!("the last that came through did at {}", iso8601(at)),
         );
-        Some(format!("the last refresh, begun at {began}, {so_far}, and {before}: {refresh}"))
+        Some(format!("the last refresh, begun at {began}, {so_far}, and {before}"))
     }
 
     /// Whether one that began after `at` has come through.

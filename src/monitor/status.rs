@@ -1,37 +1,16 @@
 //! `status`: one row that says what is attached, how much of it is cached, what waits, and what wants attention.
 //!
-//! Invariant: never waits for a lock of the profile table; where that is not free, its rows are not counted.
+//! Invariant: says what the facts do, and waits for nobody.
 
-use super::counts::{counts, last_refresh, waiting};
-use super::transactions::holders;
+use super::facts::Facts;
 use super::warnings::warnings;
-use crate::attachment::{self, Degraded, State};
+use crate::attachment::{Degraded, State};
 use crate::definition::display;
-use crate::error::{Error, check_interrupts};
+use crate::error::Error;
+use crate::pg::catalog;
 use crate::pg::value::Value;
-use crate::pg::{catalog, tuple};
 use crate::settings;
 use crate::wakeup;
-
-/// What is attached, and whether its profile table could be locked for reading: who asks what is the matter
-/// must not be made to wait for it.
-fn attached() -> (State, bool) {
-    loop {
-        check_interrupts();
-        catalog::accept_invalidations();
-        let state = attachment::load();
-        let State::Ready(a) = &state else {
-            return (state, false);
-        };
-        let indexes = a.read.iter().copied();
-        let mut indexes = indexes.filter(|r| catalog::table_of_index(*r) == Some(a.profile));
-        let free =
-            tuple::try_lock_for_reading(a.profile) && indexes.all(tuple::try_lock_for_reading);
-        if !attachment::changed() {
-            return (state, free);
-        }
-    }
-}
 
 /// The same where our tables are not as this library knows them: why, and nothing that stands in them.
 pub fn status_of_another_layout(error: Error) -> Vec<Option<Value>> {
@@ -43,11 +22,10 @@ pub fn status_of_another_layout(error: Error) -> Vec<Option<Value>> {
 
 /// The columns of `profile_cache.status`, in order.
 pub fn status() -> Vec<Option<Value>> {
-    let (state, free) = attached();
+    let facts = Facts::gather();
     let none = || None::<Value>;
     let (mut profile, mut document, mut tables, mut disabled) = (none(), none(), none(), none());
-    let mut count = None;
-    if let State::Ready(a) = &state {
+    if let Some(a) = facts.attached() {
         let name = |oid| catalog::relation_name(oid).map(|(s, n)| display(&s, &n));
         profile = name(a.profile).and_then(|n| Value::text(&n));
         document = name(a.document).and_then(|n| Value::text(&n));
@@ -57,14 +35,11 @@ pub fn status() -> Vec<Option<Value>> {
         if let Some(Degraded::Triggers(missing)) = &a.degraded {
             disabled = Value::texts(missing);
         }
-        count = free.then(|| counts(a));
     }
-    let us = !matches!(state, State::None);
-    let waiting = if us { waiting() } else { Default::default() };
-    let refreshed = if us { last_refresh() } else { Default::default() };
-    let held_up_by = holders();
-    let warnings = warnings(&state, count.as_ref(), &waiting, &refreshed, &held_up_by);
+    let Facts { state, count, waiting, refreshed, held_up_by, .. } = &facts;
+    let warnings: Vec<String> = warnings(&facts).iter().map(|w| w.line()).collect();
     let names: Vec<String> = held_up_by.iter().map(|h| h.name.clone()).collect();
+    let us = !matches!(state, State::None);
     let int = |n: i64| us.then(|| Value::int8(n));
     vec![
         profile,
@@ -82,7 +57,7 @@ pub fn status() -> Vec<Option<Value>> {
         int(waiting.failures),
         Some(Value::bool(settings::enabled())),
         Some(Value::bool(settings::preloaded())),
-        Value::text(&wakeup::status()),
+        Value::text(&wakeup::worker().words()),
         refreshed.completed_at.map(Value::timestamptz),
         refreshed.outcome.as_deref().and_then(Value::text),
         Value::texts(&warnings),

@@ -23,7 +23,7 @@ pub(super) struct Transaction {
 
 impl Transaction {
     /// The columns of [`TRANSACTIONS`].
-    fn from_row(r: &spi::Row) -> Transaction {
+    pub fn from_row(r: &spi::Row) -> Transaction {
         Transaction {
             name: r.text(1).unwrap_or_else(|| unnamed()),
             of: r.text(2),
@@ -33,10 +33,11 @@ impl Transaction {
         }
     }
 
-    pub fn and_how_to_end_it(&self) -> String {
+    /// Whose it is, and since when.
+    pub fn who(&self) -> String {
         let of = self.of.as_deref();
         let of = of.map_or_else(String::new, |of| format!(" ({of})"));
-        format!("{}{of}{}: {}", self.name, since(self.since), self.end)
+        format!("{}{of}{}", self.name, since(self.since))
     }
 }
 

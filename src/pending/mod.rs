@@ -22,6 +22,7 @@ use crate::pg::value::Uuid;
 use crate::pg::{Oid, catalog, tuple, xact};
 use crate::rights::{as_ourselves, home};
 use crate::settings;
+use crate::stats::{self, Counter};
 use crate::xact_state;
 use std::collections::HashSet;
 
@@ -167,6 +168,7 @@ pub fn redefined(reason: &str) {
 /// stamp is trusted until refresh, or attach(), has looked whether it concerns the document. `about`: the
 /// objects. More than one row in a transaction, since each may turn out to concern nobody.
 pub fn unseen(about: &[Oid]) {
+    stats::count(Counter::PendingEpochs);
     xact_state::notify_all();
     xact_state::leave_work();
     {
@@ -204,6 +206,7 @@ struct Everything {
 }
 
 fn insert_everything(reason: &str, Everything { redefined, apply }: Everything) {
+    stats::count(Counter::PendingEpochs);
     xact_state::leave_work();
     let _us = as_ourselves();
     spi::run(
@@ -231,6 +234,7 @@ pub fn enqueue_link_change(
     if xact_state::everything_is_pending() {
         return;
     }
+    stats::count(Counter::PendingEpochs);
     // What another version's SQL objects have no column for concerns everybody.
     let (definition, words) =
         if a.epochs.link.definition.is_some() { (", definition", ", $6") } else { ("", "") };
@@ -378,6 +382,7 @@ fn unnamed(naming: &Naming, values: impl Iterator<Item = Vec<String>>) -> Vec<Ve
 }
 
 fn insert_keys(naming: &Naming, values: &[Vec<String>], reason: &str) {
+    stats::add(Counter::PendingKeys, values.len() as u64);
     xact_state::leave_work();
     let hashes: Vec<i64> = values.iter().map(|v| naming.hash(v).hash).collect();
     let _us = as_ourselves();

@@ -176,6 +176,9 @@ impl Value {
     pub fn int8(v: i64) -> Value {
         Value { datum: Datum::from(v), oid: pg_sys::INT8OID }
     }
+    pub fn float8(v: f64) -> Option<Value> {
+        value::into(v, pg_sys::FLOAT8OID)
+    }
     pub fn jsonb(v: &serde_json::Value) -> Option<Value> {
         value::into(pgrx::JsonB(v.clone()), pg_sys::JSONBOID)
     }

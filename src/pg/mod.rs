@@ -10,6 +10,7 @@
 pub mod backtrace;
 pub mod bgworker;
 pub mod catalog;
+pub mod counters;
 pub mod ddl;
 pub mod fmgr;
 pub mod guard;

@@ -6,7 +6,8 @@
 
 use super::Oid;
 use pgrx::{pg_guard, pg_sys};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::ffi::{CStr, c_void};
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicPtr, AtomicU32, AtomicU64};
 
@@ -62,16 +63,32 @@ static BOARD: AtomicPtr<Board> = AtomicPtr::new(std::ptr::null_mut());
 
 /// None where the server has not preloaded the library.
 pub fn board() -> Option<&'static Board> {
-    // SAFETY: null, or the segment that `startup` has attached, which is there as long as the process.
+    // SAFETY: null, or the segment that `startup` has attached, which is there as long as the process; all zero is a valid Board.
     unsafe { BOARD.load(SeqCst).as_ref() }
 }
 
+/// Memory that has been asked for: its name, its size, and who is told where it is.
+type Wanted = (&'static CStr, usize, fn(*mut c_void));
+
 thread_local! {
     static BEFORE: Cell<(pg_sys::shmem_request_hook_type, pg_sys::shmem_startup_hook_type)> = const { Cell::new((None, None)) };
+    static WANTED: RefCell<Vec<Wanted>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Asks for the memory; once, while the server preloads the library.
-pub fn request() {
+/// Asks for the memory of the board; once, while the server preloads the library.
+pub fn request_board() {
+    request(c"profile_cache", size_of::<Board>(), |memory| BOARD.store(memory.cast(), SeqCst));
+}
+
+/// Asks for memory that is all zero at the server's start, while it preloads the library.
+pub(super) fn request(name: &'static CStr, size: usize, attached: fn(*mut c_void)) {
+    let first = WANTED.with_borrow_mut(|wanted| {
+        wanted.push((name, size, attached));
+        wanted.len() == 1
+    });
+    if !first {
+        return;
+    }
     // SAFETY: the postmaster has one thread; the hooks that were there are called by ours.
     unsafe {
         BEFORE.set((pg_sys::shmem_request_hook, pg_sys::shmem_startup_hook));
@@ -87,28 +104,29 @@ unsafe extern "C-unwind" fn reserve() {
         if let Some(before) = BEFORE.get().0 {
             before();
         }
-        pg_sys::RequestAddinShmemSpace(size_of::<Board>());
+        for (_, size, _) in WANTED.with_borrow(Vec::clone) {
+            pg_sys::RequestAddinShmemSpace(size);
+        }
     }
 }
 
 #[pg_guard]
 unsafe extern "C-unwind" fn startup() {
-    // SAFETY: called by the server once the memory is there; the lock is AddinShmemInitLock (lwlocknames.h). All zero is a
-    // valid Board.
+    // SAFETY: called by the server once the memory is there; the lock is AddinShmemInitLock (lwlocknames.h).
     unsafe {
         if let Some(before) = BEFORE.get().1 {
             before();
         }
         let lock = &raw mut (*pg_sys::MainLWLockArray.add(21)).lock;
-        let mut found = false;
         pg_sys::LWLockAcquire(lock, pg_sys::LWLockMode::LW_EXCLUSIVE);
-        let memory =
-            pg_sys::ShmemInitStruct(c"profile_cache".as_ptr(), size_of::<Board>(), &mut found)
-                .cast::<Board>();
-        if !found {
-            std::ptr::write_bytes(memory, 0, 1);
+        for (name, size, attached) in WANTED.with_borrow(Vec::clone) {
+            let mut found = false;
+            let memory = pg_sys::ShmemInitStruct(name.as_ptr(), size, &mut found);
+            if !found {
+                std::ptr::write_bytes(memory.cast::<u8>(), 0, size);
+            }
+            attached(memory);
         }
-        BOARD.store(memory, SeqCst);
         pg_sys::LWLockRelease(lock);
     }
 }

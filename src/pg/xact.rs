@@ -132,6 +132,12 @@ pub fn now() -> i64 {
     unsafe { pg_sys::GetCurrentTransactionStartTimestamp() }
 }
 
+/// When the client's statement began: the time without asking the clock.
+pub fn statement_began() -> i64 {
+    // SAFETY: reads a backend variable.
+    unsafe { pg_sys::GetCurrentStatementStartTimestamp() }
+}
+
 pub fn clock() -> i64 {
     // SAFETY: reads the clock.
     unsafe { pg_sys::GetCurrentTimestamp() }

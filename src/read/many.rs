@@ -5,7 +5,7 @@
 //!
 //! Rules: R4, R7, R8, R9.
 
-use super::{Lookup, live, look, look_directly, visible};
+use super::{Lookup, live, look_at, look_directly, visible};
 use crate::attachment::{self, Attached};
 use crate::error::{Error, check_interrupts};
 use crate::pg::spi::{self, Arg, Snapshot};
@@ -14,6 +14,7 @@ use crate::pg::value::{Uuid, Value, scratch};
 use crate::read::FreshnessRule;
 use crate::rights::as_owner;
 use crate::settings;
+use crate::stats::{self, Counter};
 use crate::xact_state;
 use std::collections::HashMap;
 
@@ -42,14 +43,18 @@ fn documents(keys: &[Option<Uuid>]) -> Vec<Option<Value>> {
         let a = attachment::required_locked();
         let looked = looked_up(&a, keys);
         let missed: Vec<Uuid> = keys.iter().zip(&looked).filter_map(missed).collect();
-        let live = if missed.is_empty() {
-            HashMap::new()
-        } else {
+        if !missed.is_empty() {
             // As in `get`: of a view that has become another, nothing is read; and all is looked at again.
             tuple::lock_for_reading(a.document);
             if attachment::changed() {
                 continue;
             }
+        }
+        looked.iter().flatten().for_each(counted);
+        let live = if missed.is_empty() {
+            HashMap::new()
+        } else {
+            let _timed = stats::timed(Counter::OnReadNanos);
             live_many(&a, &missed)
         };
         let document = |(key, found): (&Option<Uuid>, Option<Lookup>)| match found? {
@@ -66,18 +71,25 @@ fn missed((key, found): (&Option<Uuid>, &Option<Lookup>)) -> Option<Uuid> {
     key.inspect(|key| reason.note(key))
 }
 
+fn counted(found: &Lookup) {
+    match found {
+        Lookup::Nothing => {}
+        Lookup::Hit { .. } => stats::count(Counter::Hits),
+        Lookup::Miss { reason, .. } => stats::count(reason.counter()),
+    }
+}
+
 /// What `look` finds for each key. What a policy's code changes meanwhile, the active snapshot does not show.
 fn looked_up(a: &Attached, keys: &[Option<Uuid>]) -> Vec<Option<Lookup>> {
     let may_serve = settings::enabled() && a.degraded.is_none() && !xact_state::must_read_live();
     let judge = may_serve.then(|| FreshnessRule::new(a)).filter(|judge| !judge.concerns_all());
-    let found = |key: &Uuid| {
-        let judge = judge.as_ref()?;
-        if !visible(a, key) {
-            return Some(Lookup::Nothing);
+    let each = |key: &Uuid| {
+        if !visible(a, key, false) {
+            return Lookup::Nothing;
         }
-        look_directly(a, key, judge)
+        let found = judge.as_ref().and_then(|judge| look_directly(a, key, judge));
+        found.unwrap_or_else(|| look_at(a, key, false))
     };
-    let each = |key: &Uuid| found(key).unwrap_or_else(|| look(a, key, false));
     keys.iter().map(|key| key.as_ref().map(each)).collect()
 }
 

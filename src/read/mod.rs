@@ -31,6 +31,7 @@ use crate::pg::value::{Uuid, Value};
 use crate::pg::{catalog, tuple};
 use crate::rights::{as_caller, as_owner};
 use crate::settings;
+use crate::stats::{self, Counter};
 use crate::wakeup;
 use crate::xact_state;
 use rule::Miss;
@@ -52,9 +53,11 @@ pub enum Lookup {
 /// Looks a profile up for the current user, without computing anything. `closely`: not only whether it
 /// may be served, but all that may be said of its row.
 fn look(a: &Attached, key: &Uuid, closely: bool) -> Lookup {
-    if !visible(a, key) {
-        return Lookup::Nothing;
-    }
+    if visible(a, key, closely) { look_at(a, key, closely) } else { Lookup::Nothing }
+}
+
+/// The same of a row that the caller may see, if it is there.
+fn look_at(a: &Attached, key: &Uuid, closely: bool) -> Lookup {
     let reason = if !settings::enabled() {
         Some(Miss::Disabled)
     } else if a.degraded.is_some() {
@@ -141,12 +144,17 @@ pub fn get(key: &Uuid) -> Option<Value> {
         let a = attachment::required_locked();
         match look(&a, key, false) {
             Lookup::Nothing => return None,
-            Lookup::Hit { document, .. } => return document,
+            Lookup::Hit { document, .. } => {
+                stats::count(Counter::Hits);
+                return document;
+            }
             Lookup::Miss { reason, .. } => {
                 reason.note(key);
                 // By its number: what has its name by the time it is read may be another view.
                 tuple::lock_for_reading(a.document);
                 if !attachment::changed() {
+                    stats::count(reason.counter());
+                    let _timed = stats::timed(Counter::OnReadNanos);
                     return live(&a, key);
                 }
             }
@@ -160,6 +168,19 @@ impl Miss {
     pub(super) fn note(self, key: &Uuid) {
         if matches!(self, Miss::Null | Miss::OtherAttachment | Miss::Expired | Miss::InPass) {
             wakeup::missed(key);
+        }
+    }
+
+    /// Under which reason it is counted.
+    fn counter(self) -> Counter {
+        match self {
+            Miss::Disabled => Counter::Disabled,
+            Miss::Unhealthy => Counter::Unhealthy,
+            Miss::Unsettled => Counter::InTransaction,
+            Miss::Null | Miss::OtherAttachment => Counter::NotCached,
+            Miss::Expired => Counter::Expired,
+            Miss::Future => Counter::FromFuture,
+            Miss::Pending | Miss::InPass => Counter::Pending,
         }
     }
 }
@@ -177,11 +198,14 @@ fn live(a: &Attached, key: &Uuid) -> Option<Value> {
 }
 
 /// Whether the caller may SELECT `cached_profile` of that row: raises 42501 as the SELECT would, and
-/// is false where row security hides the row.
-fn visible(a: &Attached, key: &Uuid) -> bool {
+/// is false where row security hides the row. `explains`: nobody is served by it, so that it does not count.
+fn visible(a: &Attached, key: &Uuid, explains: bool) -> bool {
     check_may_read(a);
     if !catalog::row_security_applies(a.profile) {
         return true;
+    }
+    if !explains {
+        stats::count(Counter::RowSecurity);
     }
     // His own query: policies go by who asks, and by settings of the session.
     let _caller = as_caller();

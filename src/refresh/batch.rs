@@ -7,13 +7,14 @@
 
 use super::course::{Course, next_size};
 use crate::attachment::Attached;
-use crate::document::{self, Request};
+use crate::document::{self, Outcome, Request};
 use crate::pending;
 use crate::pg::spi::{self, Arg, Snapshot};
 use crate::pg::value::{Uuid, Value};
 use crate::pg::xact;
 use crate::rights::as_owner;
 use crate::settings;
+use crate::stats;
 
 impl Course {
     /// [`by_key`], measured.
@@ -81,6 +82,13 @@ pub(super) fn read_keys<'a>(
     spi::all(sql, Snapshot::New, args, |r| r.uuid(1)).into_iter().flatten().collect()
 }
 
+/// Locks, computes and writes, and counts what came of it.
+pub(super) fn recompute<'r>(a: &Attached, requests: &'r [Request<'r>]) -> Outcome<'r> {
+    let outcome = document::recompute(a, requests);
+    stats::refreshed(outcome.stored);
+    outcome
+}
+
 /// Locks, computes and writes profiles by their keys; what could not be stored becomes pending keys.
 fn by_key(a: &Attached, keys: &[Uuid]) -> u64 {
     compute(a, keys, true)
@@ -92,7 +100,7 @@ pub(super) fn compute(a: &Attached, keys: &[Uuid], leave_unlocked: bool) -> u64 
     let values: Vec<Vec<Value>> = keys.iter().map(|k| vec![Value::uuid(k)]).collect();
     let (naming, step) = (a.key_naming(), &a.key_naming().step);
     let requests = [Request { step, values: &values, lookup: None }];
-    let outcome = document::recompute(a, &requests);
+    let outcome = recompute(a, &requests);
     if leave_unlocked {
         pending::leftovers(naming, outcome.unlocked(a, 0).into_iter(), "locked during a pass");
     }

@@ -5,7 +5,7 @@
 //!
 //! Rules: E10, E11.
 
-use super::batch::read_keys;
+use super::batch::{read_keys, recompute};
 use super::course::{Course, PAUSE};
 use super::holders::{self, RUN};
 use super::{Done, ready};
@@ -119,7 +119,7 @@ fn keys_of(a: &Attached, step: &Step, types: &[String], keys: &[&PendingKey]) ->
     .flatten()
     .collect();
     let requests = [Request { step, values: &values, lookup: None }];
-    let outcome = document::recompute(a, &requests);
+    let outcome = recompute(a, &requests);
     let found = outcome.done(0);
     let done = matching(a, step, types, keys, &ids, &found);
     delete(&done);

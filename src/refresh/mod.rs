@@ -33,7 +33,8 @@ use crate::pg::guard::{current_user, setting};
 use crate::pg::spi::{self, Arg, Snapshot};
 use crate::pg::tuple::{self, Turn};
 use crate::pg::xact::{self, Failure};
-use crate::rights::{self, Revoke, as_ourselves, check_owner};
+use crate::rights::{self, as_ourselves, check_owner};
+use crate::stats::{self, Counter};
 use epochs::epochs;
 use keys::keys;
 use stale::{forget_mended, stale};
@@ -185,6 +186,7 @@ fn ready(a: &Attached) -> Result<Rc<Attached>, Vec<String>> {
     match locked {
         Ok(()) => {}
         Err(failure) if failure.sqlstate == "55P03" => {
+            stats::count(Counter::LocksNotHad);
             let wanted: Vec<_> = a.read.iter().map(|r| (*r, Mode::AccessShare)).collect();
             return Err(blockers(&wanted));
         }
@@ -306,7 +308,7 @@ fn begin(a: &Attached) -> bool {
     {
         // What is granted follows the extension's owner, of whose change no event tells.
         let _quiet = attachment::Attaching::begin();
-        rights::set(Some(a.owner), Revoke::FormerOwners);
+        rights::keep(a.owner);
     }
     let limit = setting(c"statement_timeout").filter(|limit| limit != "0");
     if let Some(limit) = limit {

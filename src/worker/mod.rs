@@ -18,6 +18,7 @@ use crate::pg::value::Uuid;
 use crate::pg::xact::{self, Failure};
 use crate::refresh::{self, Course, Left, Phase};
 use crate::settings;
+use crate::stats;
 use crate::wakeup::{Doing, doing, set_doing};
 use pgrx::pg_sys::Datum;
 use std::ffi::CStr;
@@ -91,6 +92,7 @@ fn helper_number(slot: usize, nth: usize) -> usize {
 
 /// All that the process of this number does, from beginning to end: a slot's worker, or one that helps it.
 pub fn worker(number: usize) {
+    stats::is_worker();
     if number >= SLOTS {
         return helper(number);
     }

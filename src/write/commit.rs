@@ -13,6 +13,7 @@ use crate::pg::guard::LocalSettings;
 use crate::pg::value::Value;
 use crate::pg::xact;
 use crate::settings;
+use crate::stats::{self, Counter};
 use crate::xact_state;
 use std::rc::Rc;
 
@@ -45,10 +46,15 @@ pub fn announce() {
     match xact_state::changed() {
         Some(keys) if keys.len() <= settings::max_immediate() => {
             let texts = keys.iter().map(|key| Value::uuid(key).to_text());
-            texts.for_each(|key| xact::notify(c"profile_cache", &key));
+            texts.for_each(|key| notify(&key));
         }
-        _ => xact::notify(c"profile_cache", "*"),
+        _ => notify("*"),
     }
+}
+
+fn notify(payload: &str) {
+    stats::count(Counter::Notifications);
+    xact::notify(c"profile_cache", payload);
 }
 
 /// What is dirty by one link: the link, and the values of its columns.
@@ -109,7 +115,11 @@ fn recompute(a: &Attached, all: &[Dirty]) {
     let (links, requests): (Vec<&UsedLink>, Vec<Request>) = direct
         .map(|(link, step, values)| (link, Request { step, values, lookup: link.probe.as_ref() }))
         .unzip();
-    let outcome = document::recompute(a, &requests);
+    let outcome = {
+        let _timed = stats::timed(Counter::AtCommitNanos);
+        document::recompute(a, &requests)
+    };
+    stats::add(Counter::AtCommit, outcome.stored);
     for (n, (link, request)) in links.into_iter().zip(&requests).enumerate() {
         let unlocked = outcome.unlocked(a, n);
         name_pending(

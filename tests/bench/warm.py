@@ -17,6 +17,7 @@ import time
 from bench.peers import HERE, served_from, verified
 from bench.phases import EDIT, Case, subscriptions
 from lib.cluster import TESTS
+from lib.filled import Session
 from lib.redis_server import Redis
 
 PYTHON = TESTS / ".venv-bench/bin/python"
@@ -28,6 +29,11 @@ ENDING = """UPDATE user_subscription AS s SET current_period_end = now() + ({fir
  WHERE s.id = e.id"""
 NOT_ENDING = "UPDATE user_subscription SET current_period_end = now() + interval '20 days' WHERE current_period_end < now() + interval '1 day'"
 PATIENCE = 600  # seconds, with a refresh that does not come to its end
+
+
+def cpu(pid):
+    """Microseconds of CPU that a process has had."""
+    return int(pathlib.Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1000
 
 
 # The server, with and without the worker
@@ -422,7 +428,7 @@ def cpu_of_pgbench(server, s):
             for pid in server.sql("postgres", ours).split():
                 with contextlib.suppress(FileNotFoundError, ProcessLookupError):
                     while not over.wait(0.01):
-                        spent[pid] = int(pathlib.Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1000
+                        spent[pid] = cpu(pid)
 
     watcher = threading.Thread(target=watch)
     watcher.start()
@@ -436,4 +442,38 @@ def cpu_of_pgbench(server, s):
     return {"µs of CPU": max(spent.values()) / figures["transactions"]} | {name: figures[name] for name in ("tps", "p50 ms", "p99 ms")}
 
 
-PHASES = {f.__name__: f for f in (warm, life, callers, awake)}
+def counting(bench):
+    """What counting costs a hit: CPU of a session that reads by a loop in PL/pgSQL, with profile_cache.track on and off in turns."""
+    preload(bench, "counting")
+    s, server, calls, turns = bench.small, bench.server, 5_000 if bench.options.quick else 15_000, 20
+    loop = f"""CREATE FUNCTION pg_temp.loop() RETURNS void LANGUAGE plpgsql AS $$
+        DECLARE keys uuid[] := ARRAY(SELECT supabase_user_id FROM user_profile LIMIT 1000); result jsonb;
+        BEGIN FOR i IN 1 .. {calls} LOOP result := get_profile(keys[1 + i % 1000]); END LOOP; END $$"""
+    took = {}
+
+    def run(warm):
+        """Short turns, so that a machine that gets slower for a while does so for both."""
+        took.update(on=0, off=0)
+        for turn in range(2 * turns):
+            track = ("on", "off")[(turn + turn // 2) % 2]
+            session.do(f"SET profile_cache.track = {track}")
+            before = cpu(pid)
+            if said := session.do("SELECT pg_temp.loop()"):
+                raise RuntimeError(said)
+            took[track] += (cpu(pid) - before) / calls / turns
+        return {"µs of CPU": took["on"]}
+
+    served_from(server, s, "cache", "fresh")
+    with Session(server, s.cached) as session:
+        pid = session.do("SELECT pg_backend_pid()")
+        # The library is loaded by the first call, and knows the setting from then on.
+        if "ERROR" in (said := session.do(f"SELECT count(get_profile(supabase_user_id)) FROM user_profile; {loop}")):
+            raise RuntimeError(said)
+        bench.measure("counting", [[
+            Case("a hit, counted", run, "µs of CPU", {"a hit, not counted": "<= 1.02"}),
+            Case("a hit, not counted", lambda warm: {"µs of CPU": took["off"]}, "µs of CPU"),
+        ]], 2 * bench.options.rounds)  # fmt: skip
+    served_from(server, s, "cache", "fresh")
+
+
+PHASES = {f.__name__: f for f in (warm, life, callers, awake, counting)}

@@ -15,7 +15,7 @@ from lib.cluster import ROOT, TESTS, clean_environment
 from lib.command import Failed, run
 
 README = ROOT / "README.md"
-PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [README, *sorted((ROOT / "docs").rglob("*.md"))]
 LINKING = [*PAGES, *sorted(path for path in ROOT.glob("*.md") if path != README)]
 
 
@@ -161,6 +161,24 @@ def test_on_call_table():
                 raise Failed(f"not in regress/on_call: {words}")
     if len(rows) < 20:
         raise Failed(f"{len(rows)} rows")
+
+
+def test_health_checks():
+    """Each check of health() has its section, in their order, and each state that it names is one that a test has been in."""
+    text = "\n".join(page.read_text() for page in PAGES)
+    sections = re.findall(r"^### Check: (\w+)$(.*?)(?=^#|\Z)", text, re.MULTILINE | re.DOTALL)
+    seen = (TESTS / "regress" / "expected" / "health.out").read_text()
+    order = next(line for line in seen.splitlines() if line.startswith("versions attachment "))
+    if [check for check, _ in sections] != order.split():
+        raise Failed(f"sections of {[check for check, _ in sections]}")
+    seen += "".join((TESTS / "servers" / f"test_{name}.py").read_text().replace("\\", "") for name in ("health", "worker"))
+    said = [words for _, section in sections for item in re.findall(r"^- (.*?): ", section.replace("\n  ", " "), re.MULTILINE) for words in re.findall("`([^`]*)`", item)]
+    for words in said:
+        for part in filter(None, (part.strip() for part in words.split("…"))):
+            if part not in seen:
+                raise Failed(f"neither in regress/health nor in a test of servers: {part}")
+    if len(said) < 20:
+        raise Failed(f"{len(said)} states")
 
 
 def readme_command(server, line, database):

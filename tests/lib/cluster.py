@@ -150,6 +150,8 @@ class Cluster(Server):
 
     def start_command(self, data="data", port=None, **more):
         settings = CONFIG["settings"] | {"listen_addresses": "", "unix_socket_directories": self.dir, "port": port or self.port}
+        if int(self.major) < 17 and "profile_cache" not in more.get("shared_preload_libraries", ""):
+            settings["profile_cache.track"] = "off"  # there are no counters, and status need not say so in every test
         options = " ".join(f"-c {name}='{value}'" for name, value in (settings | self.library | more).items())
         return [self.bindir / "pg_ctl", "start", "-w", "-D", self.dir / data, "-l", self.dir / "log", "-o", options]
 

@@ -14,7 +14,7 @@ import sys
 
 ROOMS = """
 lib entry api monitor worker write refresh document read attach failures pending blockers xact_state attachment proof rights
-wakeup settings pg definition error query_tree iso8601
+wakeup stats settings pg definition error query_tree iso8601
 """.split()
 
 # Rooms, or files of them, that know nothing of the server: neither pgrx nor pg/.

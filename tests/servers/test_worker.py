@@ -16,6 +16,7 @@ from lib.filled import DEMO, VERIFY, WRONG, Session, expect, fill, survive, wait
 WORKERS = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'profile_cache worker'"
 LAUNCHERS = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'profile_cache launcher'"
 STATUS = "SELECT worker FROM profile_cache.status"
+HEALTH = "SELECT state || ': ' || detail FROM profile_cache.health() WHERE check_name = 'worker'"
 FRESH = "SELECT stale = 0 AND pending_keys = 0 AND pending_epochs = 0 FROM profile_cache.status"
 # How soon it leaves a database that somebody wants for himself: PostgreSQL itself waits five seconds.
 SOON = 4
@@ -569,15 +570,17 @@ def test_too_few_processes(preloaded, database):
         listed(preloaded, "other_" + database, database)
         says = "SELECT worker LIKE 'no free worker slot%' FROM profile_cache.status"
         wait_for(preloaded, database, "it says that there is no room", says)
+        expect("health", preloaded.sql(database, HEALTH).partition("; ")[0], "warning: no free worker slot: is max_worker_processes too low?")
         preloaded.drop("other_" + database)
         wait_for(preloaded, database, "everything fresh", FRESH)
     finally:
         preloaded.stop("fast")
         preloaded.start(max_worker_processes=0)
-        status = preloaded.sql(database, STATUS)
+        status, health = preloaded.sql(database, STATUS), preloaded.sql(database, HEALTH)
         preloaded.stop("fast")
         preloaded.start()
     expect("without a launcher", status.partition(":")[0], "off")
+    expect("health without a launcher", health, "warning: off: its launcher does not run: is max_worker_processes too low?")
 
 
 def test_standby(preloaded, database):
@@ -679,8 +682,11 @@ def test_failing_view(preloaded, database):
     for _ in range(20):
         expect("it tries again", preloaded.sql(database, again), "t")
         time.sleep(0.1)
+    failing = "SELECT state = 'warning' AND detail LIKE 'it has failed _ times in a row, last with SQLSTATE 42703' FROM profile_cache.health() WHERE check_name = 'worker'"
+    wait_for(preloaded, database, "health after three failures", failing)
     preloaded.sql(database, "ALTER TABLE profile_cache.last_refresh RENAME COLUMN nowhere TO looked_to")
     fresh(preloaded, database, VERIFY)
+    wait_for(preloaded, database, "health at the end", "SELECT state = 'ok' FROM profile_cache.health() WHERE check_name = 'worker'")
     expect("lines in the log", preloaded.log()[log:].count("profile_cache worker: "), 1)
 
 
@@ -739,6 +745,7 @@ def test_reload(preloaded, database):
     wait_for(preloaded, "postgres", "no worker", WORKERS, "0")
     says = "off: this database is not in profile_cache.databases"
     wait_for(preloaded, database, "status", STATUS, says)
+    expect("health", preloaded.sql(database, HEALTH), f"ok: {says}")
     preloaded.sql(database, "UPDATE role SET permissions = '[2]' WHERE name = 'member'")
     listed(preloaded, "postgres", database)
     fresh(preloaded, database)
@@ -755,3 +762,25 @@ def test_beside_refresh(preloaded, database):
         wait_for(preloaded, database, "it says that others are in the way", "SELECT worker LIKE 'waiting until %: others are in the way' FROM profile_cache.status")
         writer.do("COMMIT")
     fresh(preloaded, database)
+
+
+def test_hit_rate(preloaded, database):
+    """health() finds that most reads of the last minutes were misses; not of few, and not where another check says why."""
+    fill(preloaded, database)
+    rate = "SELECT concat_ws(' | ', state, regexp_replace(detail, '[0-9-]+T[0-9:.]+Z', 'TIME'), advice) FROM profile_cache.health() WHERE check_name = 'hit_rate'"
+    read = "SELECT count(get_profile(supabase_user_id)) FROM user_profile, generate_series(1, {}) AS n WHERE id <= 100"
+    preloaded.sql(database, "SELECT profile_cache.stats_reset()")
+    off = "SET profile_cache.enabled = off; "
+    preloaded.sql(database, off + read.format(9))
+    expect("of few", preloaded.sql(database, rate), "ok | 0 of 900 reads since TIME were hits")
+    preloaded.sql(database, read.format(1))
+    bad = "warning | only {} of {} reads since TIME were hits | SELECT miss_reasons FROM profile_cache.stats"
+    expect("most are misses", preloaded.sql(database, rate), bad.format(100, 1000))
+    preloaded.sql(database, read.format(8))
+    expect("half are", preloaded.sql(database, rate), "ok | 900 of 1800 reads since TIME were hits")
+    preloaded.sql(database, off + read.format(1))
+    expect("more than half", preloaded.sql(database, rate), bad.format(900, 1900))
+    preloaded.sql(database, "ALTER TABLE user_role DISABLE TRIGGER profile_cache_update")
+    expect("told elsewhere", preloaded.sql(database, rate), "ok | 900 of 1900 reads since TIME were hits, while reads use the view, as another check says")
+    uncounted = "ok | nothing is counted in this session, as profile_cache.track is off | SET profile_cache.track = on"
+    expect("not counted", preloaded.sql(database, "SET profile_cache.track = off; " + rate), uncounted)

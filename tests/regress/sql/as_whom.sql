@@ -166,6 +166,7 @@ SELECT profile_cache.invalidate_all();
 CALL profile_cache.refresh(100);
 SELECT count(*) FROM profile_cache.verify();
 SELECT profile, warnings FROM profile_cache.status;
+SELECT count(*) FROM profile_cache.health();
 SELECT get_profile('00000000-0000-0000-0000-000000000001') ->> 'email';
 SELECT profile_cache.explain('00000000-0000-0000-0000-000000000001') IS NOT NULL;
 RESET ROLE;
@@ -224,6 +225,7 @@ SET ROLE regress_whom_dbo;
 SELECT attempt('SELECT * FROM profile_cache.verify()');
 SELECT attempt($$SELECT * FROM profile_cache.refresh_step(100, 'fill', NULL)$$) \g /dev/null
 SELECT attempt('SELECT * FROM profile_cache.status');
+SELECT attempt('SELECT * FROM profile_cache.health()');
 :attach
 RESET ROLE;
 SELECT count(*) AS "another's code as the owner" FROM pg_locks WHERE locktype = 'advisory';
@@ -293,6 +295,7 @@ SET ROLE regress_whom_dbo;
 SELECT attempt($$SELECT * FROM profile_cache.refresh_step(100, 'fill', NULL)$$) \g /dev/null
 SELECT attempt('SELECT * FROM profile_cache.verify()');
 SELECT attempt('SELECT * FROM profile_cache.status');
+SELECT attempt('SELECT * FROM profile_cache.health()');
 RESET ROLE;
 SELECT count(*) AS "another's code as the owner" FROM pg_locks WHERE locktype = 'advisory';
 SELECT pg_advisory_unlock_all();
