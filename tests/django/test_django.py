@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+import shutil
 import subprocess
 import zipfile
 
@@ -53,7 +54,8 @@ def test_django_as_a_whole(django, say):
 
 def test_published(django, tmp_path):
     """The wheel, made from the source archive as an index would: it has every file of the package, and works elsewhere."""
-    run([PYTHON, "-m", "build", "--no-isolation", "--outdir", tmp_path, FOLDER], log="django-build.log")
+    source = shutil.copytree(FOLDER, tmp_path / "source")  # building leaves files there
+    run([PYTHON, "-m", "build", "--no-isolation", "--outdir", tmp_path, source], log="django-build.log")
     (wheel,) = tmp_path.glob("*.whl")
     if f"-{VERSION}-py3-none-any" not in wheel.name:
         raise Failed(f"{wheel.name}, and the extension is {VERSION}")
