@@ -23,7 +23,7 @@ import pytest
 from lib.cluster import CONFIG, OUTPUT, TESTS, Cluster, pg_config
 from lib.command import Failed
 
-PARTS = ["lint", "unit", "regress", "isolation", "stress", "catalogue", "servers", "nodes", "shards", "scale", "monitoring", "app", "docs", "package"]
+PARTS = ["lint", "unit", "regress", "isolation", "stress", "catalogue", "servers", "nodes", "shards", "scale", "monitoring", "django", "app", "docs", "package"]
 # Django runs these (app/test_app.py).
 collect_ignore = ["app/accounts"]
 

@@ -11,6 +11,7 @@
 #   tests/setup.sh venv                 Python packages of tests/requirements.txt: pytest, and what the tests use
 #   tests/setup.sh shards MAJOR         what only tests/shards needs: PL/Proxy, which Debian has for 15 here
 #   tests/setup.sh app                  what only the app of tests/app needs: Redis, PgBouncer, a browser, and its packages
+#   tests/setup.sh django               what the package in django/ is tested with: the app's packages
 #   tests/setup.sh bench-app            the same for its bench: Redis, PgBouncer, wrk; and what draws the charts
 #   tests/setup.sh repack               pg_repack for 15
 #   tests/setup.sh nodes                what only the three servers of tests/nodes need: HAProxy
@@ -215,6 +216,11 @@ venv() { # in folder $1, of the requirements $2
     fi
 }
 
+app_venv() { # with the package in django/ as it is here
+    venv tests/app/.venv tests/app/requirements.txt
+    echo "$PWD/django" > "$(echo tests/app/.venv/lib/python3*/site-packages)/django_profile_cache.pth"
+}
+
 case "${1:-} $#" in
     "prepare 2") prepare "$2" ;;
     "install 2" | "install 3") install_into "$2" "${3:-release}" ;;
@@ -225,13 +231,14 @@ case "${1:-} $#" in
     "shards 2") apt_install "postgresql-$2-plproxy" ;;
     "app 1")
         apt_install redis-server pgbouncer chromium
-        venv tests/app/.venv tests/app/requirements.txt
+        app_venv
         ;;
+    "django 1") app_venv ;;
     "nodes 1") apt_install haproxy ;;
     "repack 1") apt_install postgresql-15-repack ;;
     "bench-app 1")
         apt_install redis-server pgbouncer wrk
-        venv tests/app/.venv tests/app/requirements.txt
+        app_venv
         venv tests/.venv-bench tests/bench/requirements.txt
         ;;
     "monitoring 1")

@@ -30,14 +30,14 @@ def env(server, pytestconfig):
     server.sql("postgres", 'CREATE DATABASE app OWNER "App"')
     # Fewer connections than users who ask at once, so that they take turns on one.
     with Redis(server.dir) as redis, pgbouncer(server, size=2, user="App") as pooled:
-        yield server.env | {
+        yield server.env | server.commands() | {
             "PGUSER": "App", "PGDATABASE": "app", "REDIS_URL": redis.url, "PYTHONDONTWRITEBYTECODE": "1",
             "POOLED_PORT": pooled["PGPORT"], "HYPOTHESIS_STORAGE_DIRECTORY": str(OUTPUT / "hypothesis"), "SCREENSHOTS": str(OUTPUT),
             "DJANGO_SECRET_KEY": secrets.token_hex(32), "SUPABASE_JWT_SECRET": secrets.token_hex(32),
         }  # fmt: skip
 
 
-@pytest.mark.parametrize("command", ["makemigrations --check", "migrate", "refresh_profiles", "migrate accounts zero"])
+@pytest.mark.parametrize("command", ["makemigrations --check", "migrate", "profile_cache_refresh", "migrate accounts zero"])
 def test_manage(env, command):
     run([*MANAGE, *command.split()], cwd=FOLDER, env=env)
 

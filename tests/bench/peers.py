@@ -93,8 +93,29 @@ class Server(Cluster):
             for pid in (0, postmaster):
                 os.sched_setaffinity(pid, mine)
 
-    def pgbench(self, database, script, users, mode="prepared", clients=1, role="app", latencies=False, transactions=None, alone=True, **more):
-        """Transactions a second, and latencies if asked for, of one script of scripts/, or of a file. more: variables of it."""
+    @contextlib.contextmanager
+    def listening(self, database, sessions):
+        """With so many sessions that listen to profile_cache, and take what comes."""
+        command = [self.bindir / "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-U", "app", "-d", database]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL, "text": True}
+        listeners = [subprocess.Popen(command, env=self.env, **pipes) for _ in range(sessions)]
+        for listener in listeners:
+            listener.stdin.write("LISTEN profile_cache;\nSELECT 1 \\watch 0.2\n")
+            listener.stdin.close()
+        found = "SELECT count(*) FROM pg_stat_activity WHERE query ~ '^SELECT 1 *$'"
+        while int(self.sql(database, found)) < sessions:
+            time.sleep(0.1)
+        try:
+            yield
+        finally:
+            for listener in listeners:
+                listener.terminate()
+                listener.wait()
+
+    def pgbench(self, database, script, users, mode="prepared", clients=1, role="app", latencies=False, transactions=None, alone=True, settings=None, **more):
+        """Transactions a second, and latencies if asked for, of one script of scripts/, or of a file. settings: of its sessions.
+        more: variables of it."""
+        env = self.env | {"PGOPTIONS": " ".join(f"-c {name}={value}" for name, value in (settings or {}).items())}
         log = self.dir / "latencies"
         command = [
             self.bindir / "pgbench", "-n", "-M", mode, "-c", clients, "-j", min(clients, 2), "-U", role,
@@ -104,7 +125,7 @@ class Server(Cluster):
             "-f", script if isinstance(script, pathlib.Path) else HERE / "scripts" / f"{script}.sql", database,
         ]  # fmt: skip
         with self.cores(clients) if alone else contextlib.nullcontext():
-            done = subprocess.run([str(c) for c in command], env=self.env, text=True, capture_output=True)
+            done = subprocess.run([str(c) for c in command], env=env, text=True, capture_output=True)
         said = dict(re.findall(r"^(.*?)(?: =|:) ([\d.]+)", done.stdout, re.MULTILINE))
         if done.returncode or said.get("number of failed transactions") != "0":
             raise RuntimeError(f"pgbench, {script} in {database}:\n{done.stdout}{done.stderr}")

@@ -159,6 +159,24 @@ def writes(bench):
         verified(server, s)
 
 
+def notify(bench):
+    """What notifying costs those who write: PostgreSQL lets one transaction that notifies commit at a time. Nobody listening, or eight. And what a listener asks after a gap."""
+    s, server = bench.main, bench.server
+    for clients in (1, 8):
+        whose = f"{clients} client{'s' if clients > 1 else ''}"
+        off = f"profile, {whose}, off"
+        for listeners in (0, 8):
+            what = f"profile, {whose}, on, {listeners} listening"
+            with server.listening(s.cached, listeners):
+                bench.measure("notify", [
+                    bench.script(f"{off}, {listeners} listening", s.cached, "profile", s.users, clients=clients, settings={"profile_cache.notify": "off"}),
+                    bench.script(what, s.cached, "profile", s.users, {f"{off}, {listeners} listening": None}, clients=clients, settings={"profile_cache.notify": "on"}),
+                ])  # fmt: skip
+    asked = "SELECT count(*) FROM profile_cache.changed_since(profile_cache.changes_position())"
+    bench.measure("notify", [bench.statement(f"changed_since, of {s.users:,} users none", s.cached, asked, unit="ms", times=1000)])
+    verified(server, s)
+
+
 EDIT = "UPDATE subscription_plan SET ai_daily_limit = ai_daily_limit + 1 WHERE id = 'pro'"
 # What a refresh after it has to compute, without any of its care.
 BY_HAND = """UPDATE user_profile p SET cached_profile = d.document FROM profile_document d
@@ -393,4 +411,4 @@ def ddl(bench):
     served_from(bench.server, s, "cache", "fresh")
 
 
-PHASES = {f.__name__: f for f in (reads, lists, roles, misses, writes, bulk, growth, bloat, idle, pending, ddl)}
+PHASES = {f.__name__: f for f in (reads, lists, roles, misses, writes, notify, bulk, growth, bloat, idle, pending, ddl)}

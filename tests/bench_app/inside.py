@@ -157,7 +157,7 @@ def invalidate_all():
 
 
 def refresh():
-    call_command("refresh_profiles")
+    call_command("profile_cache_refresh")
 
 
 def differing(bodies, others):

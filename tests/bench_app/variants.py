@@ -37,9 +37,9 @@ def text_key(user_id):
 
 def choose(variant):
     """From now on the app answers with this one."""
-    sources.SOURCES["get_profile_rest"] = get_profile
+    sources.ANSWERS["get_profile_rest"] = get_profile
     settings.PROFILE_SOURCE = "get_profile" if variant == "redis_text" else variant
-    sources.get_profile = redis_text if variant == "redis_text" else get_profile
+    sources.ANSWERS["get_profile"] = redis_text if variant == "redis_text" else get_profile
 
 
 def application(environ, start_response):

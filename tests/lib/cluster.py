@@ -13,6 +13,7 @@ root; otherwise as the caller. Major and settings come from pgrx-test.toml, or f
 the file that the environment variable PROFILE_CACHE_CONFIG names.
 """
 
+import json
 import os
 import pathlib
 import re
@@ -145,13 +146,20 @@ class Cluster(Server):
 
     def start(self, data="data", port=None, **more):
         """Starts the server, or with another folder and port a second one (a standby) on the same socket folder."""
+        self.run_server_command(*self.start_command(data, port, **more))
+
+    def start_command(self, data="data", port=None, **more):
         settings = CONFIG["settings"] | {"listen_addresses": "", "unix_socket_directories": self.dir, "port": port or self.port}
         if int(self.major) < 17 and "profile_cache" not in more.get("shared_preload_libraries", ""):
             settings["profile_cache.track"] = "off"  # there are no counters, and status need not say so in every test
         options = " ".join(f"-c {name}='{value}'" for name, value in (settings | self.library | more).items())
-        self.run_server_command(
-            self.bindir / "pg_ctl", "start", "-w", "-D", self.dir / data, "-l", self.dir / "log", "-o", options
-        )
+        return [self.bindir / "pg_ctl", "start", "-w", "-D", self.dir / data, "-l", self.dir / "log", "-o", options]
+
+    def commands(self):
+        """For the environment of tests in processes of their own: the superuser, and how to STOP (and a mode) and START, as JSON."""
+        stop = [self.bindir / "pg_ctl", "stop", "-w", "-D", self.dir / "data", "-m"]
+        commands = {"STOP": stop, "START": self.start_command()}
+        return {"SUPERUSER": self.user} | {name: json.dumps(self.server_command(*command)) for name, command in commands.items()}
 
     def running(self):
         status = self.server_command(self.bindir / "pg_ctl", "status", "-D", self.dir / "data")

@@ -12,12 +12,12 @@ import asyncio
 import collections
 import contextlib
 import logging
-import random
+import threading
 import time
 
-import psycopg
 from channels.generic.websocket import AsyncWebsocketConsumer
 from django.conf import settings
+from django_profile_cache import listener as profile_cache
 
 from .authentication import InvalidToken, user_of_token
 
@@ -27,12 +27,6 @@ TOKEN_SECONDS = 5  # in which a socket has to say whose it is
 UNAUTHORIZED = 4401
 TOO_LATE = 4408  # not the token's fault: come again
 INTERNAL_ERROR = 1011
-
-# Nothing is sent on it, so only keepalives find out that the other side is gone.
-CONNECTION = {
-    "autocommit": True, "application_name": "listener",
-    "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3,
-}  # fmt: skip
 
 
 class ProfileSocket(AsyncWebsocketConsumer):
@@ -87,16 +81,22 @@ class ProfileSocket(AsyncWebsocketConsumer):
 
 
 class Listener:
-    """Hears from the database, and wakes the sockets that it concerns."""
+    """Hears from the database, in a thread of its own, and wakes the sockets that it concerns."""
 
     def __init__(self):
         self.sockets = collections.defaultdict(set)  # of each user
         self.waiting = set()  # sockets that are to look again, in their turn
-        self.listening = self.telling = None
+        self.thread = self.telling = None
 
     def start(self):
-        if self.listening is None or self.listening.done():
-            self.listening = asyncio.create_task(self.listen())
+        if self.thread is None:
+            self.thread = threading.Thread(target=self.listen, args=[asyncio.get_running_loop()], daemon=True)
+            self.thread.start()
+
+    def listen(self, loop):
+        """Whoever it is at first, and after a reconnect: everyone, for no page is held here that could be compared."""
+        for user_id in profile_cache.Listener(conninfo=settings.LISTEN_TO):
+            loop.call_soon_threadsafe(self.heard, user_id)
 
     @contextlib.contextmanager
     def knowing(self, socket, user_id):
@@ -109,26 +109,11 @@ class Listener:
             if not self.sockets[str(user_id)]:
                 del self.sockets[str(user_id)]
 
-    async def listen(self):
-        while True:
-            try:
-                async with await psycopg.AsyncConnection.connect(settings.LISTEN_TO, **CONNECTION) as connection:
-                    (backend,) = await (await connection.execute("SELECT pg_backend_pid()")).fetchone()
-                    if backend != connection.info.backend_pid:  # then LISTEN would succeed, and nothing be heard
-                        raise psycopg.OperationalError("LISTEN_TO leads to a pooler")
-                    await connection.execute("LISTEN profile_cache")
-                    self.everyone()  # who knows what has been missed
-                    async for notification in connection.notifies():
-                        self.heard(notification.payload)
-            except (psycopg.Error, OSError) as error:
-                log.warning("not listening: %s", error)
-            await asyncio.sleep(random.uniform(0.5, 1.5))
-
-    def heard(self, payload):
-        if payload == "*":
+    def heard(self, user_id):
+        if user_id is profile_cache.EVERYBODY:
             self.everyone()
         else:
-            for socket in self.sockets.get(payload, ()):
+            for socket in self.sockets.get(str(user_id), ()):
                 socket.say("changed")
 
     def everyone(self):

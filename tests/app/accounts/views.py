@@ -16,13 +16,15 @@ from .serializers import UserProfileSerializer
 
 log = logging.getLogger(__name__)
 
+READY = ("get_profile", "copied")  # sources whose answer is text
+
 
 class ProfileView(APIView):
     """The profile of whoever the token says is asking."""
 
     def get(self, request):
         with as_user(request.user.id):
-            return sources.SOURCES[settings.PROFILE_SOURCE](request.user.id)
+            return sources.ANSWERS[settings.PROFILE_SOURCE](request.user.id)
 
     def patch(self, request):
         with as_user(request.user.id):
@@ -51,7 +53,7 @@ with_rest_framework = ProfileView.as_view()
 def profile(request):
     """Text that is ready needs no parser, negotiation or renderer of REST framework, which take longer than the query.
     What is no plain GET, or brings no valid token, goes the way it always went."""
-    if request.method != "GET" or settings.PROFILE_SOURCE != "get_profile":
+    if request.method != "GET" or settings.PROFILE_SOURCE not in READY:
         return with_rest_framework(request)
     try:
         user = user_of_token(bearer_token(request))
@@ -59,7 +61,7 @@ def profile(request):
         return with_rest_framework(request)
     try:
         with as_user(user.id):
-            return sources.get_profile(user.id)
+            return sources.ANSWERS[settings.PROFILE_SOURCE](user.id)
     except (UserProfile.DoesNotExist, Error) as error:
         return no_profile(error, user.id)
 

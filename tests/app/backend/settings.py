@@ -10,7 +10,7 @@ SUPABASE_JWT_SECRET = os.environ["SUPABASE_JWT_SECRET"]
 DEBUG = False
 ALLOWED_HOSTS = ["*"]
 
-# Where GET /api/v1/auth/profile/ takes a profile from: one of accounts.sources.SOURCES.
+# Where GET /api/v1/auth/profile/ takes a profile from: one of accounts.sources.ANSWERS.
 PROFILE_SOURCE = os.environ.get("PROFILE_SOURCE", "get_profile")
 # Requests run as the database role `authenticated`, under the policies of migration 0004.
 ROW_SECURITY = SWITCH[os.environ.get("ROW_SECURITY", "off")]
@@ -29,7 +29,7 @@ DATABASES = {
     }
 }
 
-# accounts.realtime listens there, on a connection that it keeps, so past PgBouncer; libpq knows the rest, as above.
+# What listens does so there, on a connection that it keeps, so past PgBouncer; libpq knows the rest, as above.
 LISTEN_TO = os.environ.get("LISTEN_TO", f"dbname={DATABASES['default']['NAME']}")
 LOOKS_PER_SECOND = 200  # how many pages a process sends to look again, where a change concerns all
 
@@ -49,6 +49,7 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "django.contrib.messages",
     "rest_framework",
+    "django_profile_cache",
     "accounts",
 ]
 MIDDLEWARE = [

@@ -3,17 +3,16 @@ cache is detached for that moment. All of it is one transaction: readers wait fo
 
 from django.db import migrations, models
 
-detach = migrations.RunSQL("SELECT profile_cache.detach(drop_columns => false)", "SELECT profile_cache.attach()")
-attach = migrations.RunSQL("SELECT profile_cache.attach()", "SELECT profile_cache.detach(drop_columns => false)")
+from django_profile_cache.operations import Attach, Detach
 
 
 class Migration(migrations.Migration):
     dependencies = [("accounts", "0002_profile_cache")]
 
     operations = [
-        detach,
+        Detach(),
         migrations.AddField("userprofile", "pronouns", models.CharField(max_length=50, blank=True, default=""), preserve_default=False),
         migrations.RenameField("userprofile", "company", "organization"),
         migrations.AlterField("userprofile", "login_count", models.BigIntegerField(default=0)),
-        attach,
+        Attach(drop_columns=False),
     ]

@@ -47,8 +47,9 @@ class LiveTestCase(AppTestCase):
 
     def wait_until_listening(self):
         """Until notifications reach the server."""
-        deadline, listener = time.monotonic() + 20, "(application_name, state, query) = ('listener', 'idle', 'LISTEN profile_cache')"
-        while not sql(f"SELECT 1 FROM pg_stat_activity WHERE {listener}"):
+        deadline = time.monotonic() + 20
+        heartbeat = "(application_name, state) = ('django_profile_cache listener', 'idle') AND query ~ '^SELECT pg_notify'"
+        while not sql(f"SELECT 1 FROM pg_stat_activity WHERE {heartbeat}"):
             self.assertLess(time.monotonic(), deadline)
 
     @classmethod

@@ -127,7 +127,7 @@ class AppTestCase(TransactionTestCase):
 
     def warm(self):
         """Every cache holds every profile."""
-        call_command("refresh_profiles")
+        call_command("profile_cache_refresh")
         for user in self.users:
             request("redis", user.supabase_user_id)
             self.assertEqual(explain(user.supabase_user_id), ("cache", "fresh"))

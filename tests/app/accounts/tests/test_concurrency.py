@@ -25,7 +25,7 @@ class Concurrency(AppTestCase):
     def assert_well(self):
         """All variants agree, before refresh and after, and then everything is cached again."""
         self.assert_same()
-        call_command("refresh_profiles")
+        call_command("profile_cache_refresh")
         self.assert_same()
         self.assertEqual({explain(user.supabase_user_id) for user in self.users}, {("cache", "fresh")})
 
@@ -106,7 +106,7 @@ class Concurrency(AppTestCase):
             sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
             before = self.assert_same_id(self.id, FROM_DATABASE)
             in_another_session(UserRole.objects.all().delete)
-            in_another_session(call_command, "refresh_profiles")
+            in_another_session(call_command, "profile_cache_refresh")
             self.assertEqual(self.assert_same_id(self.id, FROM_DATABASE), before)
         self.assert_roles()
         self.assert_well()

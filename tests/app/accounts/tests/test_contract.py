@@ -117,7 +117,7 @@ class Contract(AppTestCase):
         Role.objects.all().delete()
         Role.objects.bulk_create(Role(name=name, permissions=[None, [], [name, {"n": n}]][n % 3]) for n, name in enumerate(ROLES))
         roles = {role.name: role.id for role in Role.objects.all()}
-        call_command("refresh_profiles")
+        call_command("profile_cache_refresh")
         seen = []
 
         @settings(max_examples=EXAMPLES, derandomize=True, deadline=None, database=None,

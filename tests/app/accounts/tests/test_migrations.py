@@ -80,7 +80,7 @@ class Migrations(AppTestCase):
         UserProfile.objects.filter(id=self.ada.id).update(login_count=2**40, pronouns="she/her")
         document = self.assert_same_id(self.ada.supabase_user_id, FROM_DATABASE)[2]
         self.assertEqual((document["organization"], document["login_count"], document["pronouns"]), ("Engines", 2**40, "she/her"))
-        call_command("refresh_profiles")
+        call_command("profile_cache_refresh")
         self.assertEqual(explain(self.ada.supabase_user_id), ("cache", "fresh"))
         self.assert_same(FROM_DATABASE)
 
@@ -132,23 +132,23 @@ class Migrations(AppTestCase):
         call_command("flush", interactive=False, verbosity=0)
         call_command("loaddata", file.name, verbosity=0)
         self.assertEqual([self.assert_same_id(user.supabase_user_id, FROM_DATABASE) for user in self.users], before)
-        call_command("refresh_profiles")
+        call_command("profile_cache_refresh")
         self.assertEqual({explain(user.supabase_user_id) for user in self.users}, {("cache", "fresh")})
 
     def test_refresh_profiles_says_what_it_does(self):
         out = io.StringIO()
         sql("SELECT profile_cache.invalidate_all()")
-        call_command("refresh_profiles", batch_size=1, verbosity=2, stdout=out)
+        call_command("profile_cache_refresh", batch_size=1, verbosity=2, stdout=out)
         self.assertIn("documents refreshed: 3 of about 3", out.getvalue())
         self.assertEqual(explain(self.ada.supabase_user_id), ("cache", "fresh"))
 
     def test_refresh_profiles_passes_warnings_on(self):
         err = io.StringIO()
-        call_command("refresh_profiles", stderr=err)
+        call_command("profile_cache_refresh", stderr=err)
         self.assertEqual(err.getvalue(), "")
         sql("ALTER TABLE user_role DISABLE TRIGGER USER")
         self.addCleanup(sql, "SELECT profile_cache.attach()")  # which mends it
-        call_command("refresh_profiles", stderr=err)
+        call_command("profile_cache_refresh", stderr=err)
         self.assertIn("trigger", err.getvalue())
         UserRole.objects.all().delete()
         self.assert_same(FROM_DATABASE)
@@ -170,4 +170,4 @@ class InATestCase(TestCase):
 
     def test_refresh(self):
         with self.assertRaisesMessage(InternalError, "transaction"), transaction.atomic():
-            call_command("refresh_profiles")
+            call_command("profile_cache_refresh")

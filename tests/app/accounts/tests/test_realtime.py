@@ -4,11 +4,13 @@ import asyncio
 import contextlib
 import http.client
 import os
+import threading
 import time
 import uuid
 
 from django.db import connection, transaction
 from django.test import SimpleTestCase, override_settings
+from django_profile_cache import listener as profile_cache
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
@@ -18,6 +20,9 @@ from accounts.tests.live import LiveTestCase
 from accounts.tests.support import URL, in_days, request, sql, token
 
 SECONDS = 20  # after which what is expected will not come any more
+
+
+EVERYBODY = profile_cache.EVERYBODY
 
 
 class RealtimeTestCase(LiveTestCase):
@@ -123,16 +128,16 @@ class Realtime(RealtimeTestCase):
     def test_database_connection_lost(self):
         """Nobody knows what was missed, so everyone looks; and then it goes on."""
         sockets = self.sockets()
-        self.assertEqual(len(sql("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = 'listener'")), 1)
+        self.assertEqual(len(sql("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = 'django_profile_cache listener'")), 1)
         UserRole.objects.create(user=self.ada, role=self.admin)
         self.assert_told(sockets, "look", "look", "look")
         UserRole.objects.create(user=self.bob, role=self.admin)
         self.assert_told(sockets, None, "changed", None)
 
     def test_one_database_connection(self):
-        """However many sockets; and it knows no more than ids."""
+        """However many sockets."""
         self.sockets()
-        self.assertEqual(sql("SELECT query FROM pg_stat_activity WHERE application_name = 'listener'"), [("LISTEN profile_cache",)])
+        self.assertEqual(sql("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'django_profile_cache listener'"), [(1,)])
 
     def test_anyone_may_notify(self):
         """Every role of the database may, so nothing is believed: it makes pages look, no more."""
@@ -156,20 +161,23 @@ class ThroughPgBouncer(RealtimeTestCase):
         with contextlib.closing(http.client.HTTPConnection(self.address, timeout=SECONDS)) as server:
             server.request("GET", URL, headers={"Authorization": f"Bearer {token(self.ada.supabase_user_id)}"})
             self.assertIn("admin", server.getresponse().read().decode())
-        names = sql("SELECT application_name FROM pg_stat_activity WHERE application_name IN ('listener', 'pooled') ORDER BY 1")
-        self.assertEqual(names, [("listener",), ("pooled",)])
+        names = sql("SELECT application_name FROM pg_stat_activity WHERE application_name IN ('django_profile_cache listener', 'pooled') ORDER BY 1")
+        self.assertEqual(names, [("django_profile_cache listener",), ("pooled",)])
 
     def test_listening_through_it(self):
         """is refused: nothing would be heard."""
 
-        async def listen():
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(Listener().listen(), 0.4)
-
         pooled = f"dbname={connection.settings_dict['NAME']} port={os.environ['POOLED_PORT']}"
-        with override_settings(LISTEN_TO=pooled), self.assertLogs("accounts.realtime", "WARNING") as logs:
-            asyncio.run(listen())
-        self.assertIn("LISTEN_TO leads to a pooler", logs.output[0])
+        listener = profile_cache.Listener(conninfo=pooled)
+        with self.assertLogs("django_profile_cache.listener", "WARNING") as logs:
+            thread = threading.Thread(target=lambda: list(listener))
+            thread.start()
+            deadline = time.monotonic() + SECONDS
+            while not logs.output and time.monotonic() < deadline:
+                time.sleep(0.05)
+            listener.close()
+            thread.join()
+        self.assertIn("this leads to a pooler", logs.output[0])
 
 
 class Tokens(RealtimeTestCase):
@@ -230,7 +238,7 @@ class Pace(SimpleTestCase):
                 listener.sockets[str(n % 7)].add(socket)
             start = time.monotonic()
             for _ in range(1000):  # while the first have hardly been told
-                listener.heard("*")
+                listener.heard(EVERYBODY)
             await listener.telling
             return [socket.words for socket in sockets], time.monotonic() - start
 
@@ -242,8 +250,8 @@ class Pace(SimpleTestCase):
         async def run():
             listener, socket, user_id = Listener(), self.Socket(), uuid.uuid4()
             with listener.knowing(socket, user_id):
-                listener.heard("*")
-            listener.heard(str(user_id))
+                listener.heard(EVERYBODY)
+            listener.heard(user_id)
             await listener.telling
             return socket.words, dict(listener.sockets)
 

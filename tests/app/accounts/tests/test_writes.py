@@ -456,7 +456,7 @@ class Writes(AppTestCase):
         self.assertEqual(after != before, do.changes)
         if not do.later:
             self.assert_served_from_cache(ids)
-        call_command("refresh_profiles")
+        call_command("profile_cache_refresh")
         self.assertEqual([self.assert_same_id(user_id, variants) for user_id in ids], after)
         self.assert_served_from_cache(ids)
 
@@ -502,7 +502,7 @@ class InAnyOrder(AppTestCase):
                 done.append((do.__name__, undone))
                 self.assert_right(done)
         self.assert_right(done)
-        call_command("refresh_profiles")
+        call_command("profile_cache_refresh")
         self.assert_right(done)
         self.assertGreaterEqual(len(done), 2)
 
