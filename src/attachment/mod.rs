@@ -78,6 +78,16 @@ pub fn relation_changed(relation: Oid) {
     });
 }
 
+/// Loading that is cut short, as by a timeout, leaves the copy of before, of which it is not known what has become of it.
+struct Unfinished;
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        MEANWHILE.take();
+        CHANGED.set(true);
+    }
+}
+
 /// The attachment as it is now.
 pub fn load() -> State {
     if !CHANGED.get()
@@ -89,9 +99,11 @@ pub fn load() -> State {
     for _ in 0..10 {
         CHANGED.set(false);
         MEANWHILE.set(Some(HashSet::new()));
+        let unfinished = Unfinished;
         spi::forget_plans();
         let (state, watched) = load::read();
         let meanwhile = MEANWHILE.take().unwrap_or_default();
+        std::mem::forget(unfinished);
         if watched.iter().any(|relation| meanwhile.contains(relation)) {
             CHANGED.set(true);
         }

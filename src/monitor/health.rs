@@ -1,7 +1,7 @@
 //! `health`: a row for each check, with how bad it is, since when, what is so, and what helps. For probes and for people.
 //!
 //! Invariant: all checks, always, in their order. What is wrong is told by one check: those that it keeps from being made, or that
-//! would say the same, are ok and say why. Waits for nobody.
+//! would say the same, are ok and say why. Waits for nobody who uses the app's tables.
 
 use super::facts::Facts;
 use super::finding::{CHECKS, Check, Finding, Grade, SLOW_READS};

@@ -40,7 +40,7 @@ fn standby(facts: &Facts, found: &mut Vec<Finding>) -> String {
         let _us = as_ourselves();
         spi::one(
             "SELECT pg_wal_lsn_diff(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn())::int8, pg_last_xact_replay_timestamp(), \
-              pg_is_wal_replay_paused(), EXISTS (SELECT FROM pg_stat_get_wal_receiver() AS r WHERE r.pid IS NOT NULL), \
+              CASE WHEN pg_is_in_recovery() THEN pg_is_wal_replay_paused() END, EXISTS (SELECT FROM pg_stat_get_wal_receiver() AS r WHERE r.pid IS NOT NULL), \
               EXISTS (SELECT FROM pg_settings AS s WHERE s.name = 'primary_conninfo' AND s.setting <> ''), \
               current_setting('hot_standby_feedback')::bool",
             Snapshot::Active,

@@ -82,12 +82,12 @@ pub fn delete(ids: &[Uuid]) {
 /// All but one of equal pending keys are gone.
 pub fn delete_twins() {
     let _us = as_ourselves();
-    // One of each is enough: whoever sees the others go sees it, committed before. But it waits
+    // One of each is enough, the youngest, which says since when: whoever sees the others go sees it, committed before. But it waits
     // for the holders of now: those that were noted for it may have been gone when the others came.
     xact_state::forget_keys();
     spi::run(
         "WITH twice AS MATERIALIZED (SELECT r.id, r.n FROM (SELECT q.id, row_number() OVER \
-           (PARTITION BY q.key_columns, q.key_values ORDER BY q.id) AS n, count(*) OVER \
+           (PARTITION BY q.key_columns, q.key_values ORDER BY age(q.xmin), q.id) AS n, count(*) OVER \
            (PARTITION BY q.key_columns, q.key_values) AS of FROM profile_cache.pending_key AS q) AS r WHERE r.of > 1), \
           anew AS (DELETE FROM profile_cache.unmatched_key AS b WHERE b.pending = ANY (ARRAY(SELECT t.id FROM twice AS t))) \
          DELETE FROM profile_cache.pending_key AS p WHERE p.id = ANY (ARRAY(SELECT t.id FROM twice AS t WHERE t.n > 1))",

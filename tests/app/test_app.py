@@ -9,6 +9,7 @@ import pytest
 
 from lib.cluster import OUTPUT, TESTS
 from lib.command import Failed, run
+from lib.filled import expect
 from lib.pgbouncer import pgbouncer
 from lib.redis_server import Redis
 
@@ -40,6 +41,25 @@ def env(server, pytestconfig):
 @pytest.mark.parametrize("command", ["makemigrations --check", "migrate", "profile_cache_refresh", "migrate accounts zero"])
 def test_manage(env, command):
     run([*MANAGE, *command.split()], cwd=FOLDER, env=env)
+
+
+def test_pool(server, env):
+    """What docs/operations/pgbouncer.md says of transaction mode: a refresh goes through it, SET LOCAL ends with the transaction, and
+    DISCARD ALL takes nothing away."""
+    server.sql("postgres", 'CREATE DATABASE pooled OWNER "App"')
+    pooled = env | {"PGPORT": env["POOLED_PORT"], "PGDATABASE": "pooled"}
+
+    def psql(*arguments):
+        return run([server.bindir / "psql", "-XAtq", "-v", "ON_ERROR_STOP=1", *arguments], env=pooled).strip()
+
+    for file in ("tables.sql", "data.sql"):
+        psql("-v", "users=300", "-f", TESTS / "demo" / file)
+    psql("-c", "CREATE EXTENSION profile_cache", "-c", "SELECT profile_cache.attach()", "-c", "CALL profile_cache.refresh()")
+    expect("stale", psql("-c", "SELECT stale FROM profile_cache.status"), 0)
+    why = "SELECT profile_cache.explain(supabase_user_id) ->> 'reason' FROM user_profile WHERE id = 7"
+    off = psql("-c", "BEGIN", "-c", "SET LOCAL profile_cache.enabled = off", "-c", why, "-c", "COMMIT")
+    expect("off in one transaction", off, "disabled")
+    expect("and in no other", psql("-c", why, "-c", "DISCARD ALL", "-c", why), "fresh\nfresh")
 
 
 @pytest.fixture(scope="module")

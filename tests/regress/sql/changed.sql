@@ -58,12 +58,34 @@ BEGIN ISOLATION LEVEL REPEATABLE READ;
 SELECT changed(:'position');
 COMMIT;
 
+-- A profile that cannot be written: what is pending for it is of the last change.
+CREATE INDEX bad ON user_profile ((1 / CASE WHEN cached_profile ->> 'email' LIKE 'bad%' THEN 0 ELSE 1 END));
+UPDATE user_profile SET email = 'bad' WHERE id = 5;
+CALL profile_cache.refresh();
+:ask
+INSERT INTO user_role VALUES (100, 5, 2);
+CALL profile_cache.refresh();
+SELECT changed(:'position');
+DROP INDEX bad;
+CALL profile_cache.refresh();
+-- Changes that are not followed.
+ALTER TABLE user_role DISABLE TRIGGER USER;
+:ask
+DELETE FROM user_role WHERE id = 100;
+SELECT changed(:'position');
+SELECT profile_cache.attach();
+CALL profile_cache.refresh();
+
 -- Who may read a profile is told whether it has changed; nobody is told of others.
 CREATE ROLE web;
 GRANT USAGE ON SCHEMA public TO web;
 SET ROLE web;
 SELECT count(*) FROM profile_cache.changed_since(:'position');
 SELECT profile_cache.changes_position() IS NOT NULL;
+RESET ROLE;
+GRANT SELECT (supabase_user_id, cached_profile) ON user_profile TO web;
+SET ROLE web;
+SELECT count(*) > 0 FROM profile_cache.changed_since('0');
 RESET ROLE;
 GRANT SELECT ON user_profile TO web;
 ALTER TABLE user_profile ENABLE ROW LEVEL SECURITY;
