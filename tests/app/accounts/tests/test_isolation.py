@@ -116,7 +116,7 @@ class Isolation(AppTestCase):
         for state in hit_and_miss(self):
             for variant in FROM_DATABASE:
                 wrong = lambda _, source=SOURCES[variant]: source(self.bob.supabase_user_id)  # noqa: E731
-                with self.subTest(state, variant=variant), mock.patch.dict(SOURCES, {variant: wrong}), mock.patch.object(sources, variant, wrong):
+                with self.subTest(state, variant=variant), mock.patch.dict(sources.ANSWERS, {variant: wrong}):
                     self.assertEqual(answer(variant, self.ada.supabase_user_id)[0], 404)
 
         def is_valid(serializer, **options):
