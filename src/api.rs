@@ -138,12 +138,11 @@ pub fn set_rights(_: &Call) -> Return {
 
 /// `profile_cache.status_row()`: what the view `profile_cache.status` shows.
 pub fn status(_: &Call) -> Return {
-    if let Some(gone) = attachment::other_layout() {
-        rights::check_may_watch(None);
-        return Return::Record(monitor::status_of_another_layout(gone.error()));
-    }
     rights::check_may_watch(tables_owner());
-    Return::Record(monitor::status())
+    Return::Record(match attachment::other_layout() {
+        Some(gone) => monitor::status_of_another_layout(gone.error()),
+        None => monitor::status(),
+    })
 }
 
 /// `profile_cache.health()`

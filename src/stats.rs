@@ -156,7 +156,7 @@ pub fn hand_over() {
     }
     let Some(mine) = mine() else { return };
     // Before anything is added: it is what there was until now.
-    mine.keep_every(PERIOD, xact::statement_began(), || hits_and_misses(mine));
+    mine.keep_every(PERIOD, xact::statement_began(), || hits_and_misses(&mine.sums()));
     for (n, own) in OWN.iter().enumerate() {
         let counted = own.load(Relaxed);
         if counted > 0 {
@@ -166,10 +166,15 @@ pub fn hand_over() {
     }
 }
 
-fn hits_and_misses(database: &Database) -> [u64; 2] {
-    let sums = database.sums();
-    let of = |c: Counter| sums.get(c as usize).copied().unwrap_or(0);
-    [of(Counter::Hits), MISSES.into_iter().map(of).fold(0, u64::wrapping_add)]
+type Sums = [u64; counters::ROOM];
+
+fn of(sums: &Sums, counter: Counter) -> u64 {
+    sums.get(counter as usize).copied().unwrap_or(0)
+}
+
+fn hits_and_misses(sums: &Sums) -> [u64; 2] {
+    let misses = MISSES.into_iter().map(|c| of(sums, c));
+    [of(sums, Counter::Hits), misses.fold(0, u64::wrapping_add)]
 }
 
 /// What has been counted in this database.
@@ -178,12 +183,12 @@ pub struct Totals {
     pub misses: u64,
     /// Since when, in PostgreSQL's microseconds.
     pub since: i64,
-    sums: [u64; counters::ROOM],
+    sums: Sums,
 }
 
 impl Totals {
     pub fn of(&self, counter: Counter) -> u64 {
-        self.sums.get(counter as usize).copied().unwrap_or(0)
+        of(&self.sums, counter)
     }
 }
 
@@ -191,8 +196,7 @@ impl Totals {
 pub fn totals() -> Option<Totals> {
     let mine = place().filter(|_| settings::track())?;
     let sums = mine.sums();
-    let of = |c: Counter| sums.get(c as usize).copied().unwrap_or(0);
-    let (hits, misses) = (of(Counter::Hits), MISSES.into_iter().map(of).sum());
+    let [hits, misses] = hits_and_misses(&sums);
     Some(Totals { hits, misses, since: mine.since(), sums })
 }
 
@@ -207,8 +211,8 @@ pub struct Recent {
 /// The same of the last five to ten minutes.
 pub fn recent() -> Option<Recent> {
     let mine = place().filter(|_| settings::track())?;
-    mine.keep_every(PERIOD, xact::clock(), || hits_and_misses(mine));
-    let [hits, misses] = hits_and_misses(mine);
+    let [hits, misses] = hits_and_misses(&mine.sums());
+    mine.keep_every(PERIOD, xact::clock(), || [hits, misses]);
     let (since, [hits_then, misses_then]) = mine.before_last();
     Some(Recent {
         hits: hits.saturating_sub(hits_then),

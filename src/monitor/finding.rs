@@ -17,6 +17,10 @@ pub(super) const CHECKS: [(Check, &str); 11] = [
     (Check::Replication, "replication"),
 ];
 
+/// What a check says that cannot be made.
+pub(super) const NOT_LOOKED_AT: &str =
+    "not looked at, because of what the check of the attachment says";
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Check {
     Versions,

@@ -4,7 +4,7 @@
 //! would say the same, are ok and say why. Waits for nobody who uses the app's tables.
 
 use super::facts::Facts;
-use super::finding::{CHECKS, Check, Finding, Grade, SLOW_READS};
+use super::finding::{CHECKS, Check, Finding, Grade, NOT_LOOKED_AT, SLOW_READS};
 use super::warnings::{fails, version, warnings};
 use super::{replication, since, tables};
 use crate::attachment::{Gone, State};
@@ -20,8 +20,6 @@ use crate::wakeup::{self, Worker};
 
 /// A row of the result.
 type Row = [Option<Value>; 5];
-
-const NOT_LOOKED_AT: &str = "not looked at, because of what the check of the attachment says";
 
 /// The rows of `profile_cache.health()`, in order.
 pub fn health() -> Vec<Row> {

@@ -4,7 +4,7 @@
 //! have for itself.
 
 use super::facts::Facts;
-use super::finding::{Check, Finding, Grade, SLOW_READS};
+use super::finding::{Check, Finding, Grade, NOT_LOOKED_AT, SLOW_READS};
 use super::transactions::Transaction;
 use crate::attachment::Attached;
 use crate::pg::spi::{self, Arg, Snapshot};
@@ -92,7 +92,7 @@ impl Counted {
 /// How the profile table is kept.
 pub(super) fn profile_table(facts: &Facts, found: &mut Vec<Finding>) -> String {
     let Some(c) = facts.attached().and_then(counted) else {
-        return "not looked at, because of what the check of the attachment says".into();
+        return NOT_LOOKED_AT.into();
     };
     let name = &c.name;
     let mut warn = |what: String, help: String| {
