@@ -1,7 +1,7 @@
 """`make bench`: the extension beside its peers, all in one run on one private server.
 
-    cd tests && python3 -m bench.bench                   everything, 1,000,000 users, under forty minutes
-    python3 -m bench.bench --quick                       20,000 users, under five minutes
+    cd tests && python3 -m bench.bench                   everything, 1,000,000 users, more than an hour
+    python3 -m bench.bench --quick                       20,000 users, some minutes
     python3 -m bench.bench --only reads,writes --users 100000 --rounds 5 --seconds 2 --library DIR
 
 What is compared runs in interleaved rounds (A B C, B C A, …), so that a machine that gets slower
