@@ -115,8 +115,8 @@ pub struct Link {
     pub columns: Vec<LinkColumn>,
     /// Columns whose change may change a document, seen this way.
     pub watched: Vec<String>,
-    /// The profile's own row, or a row with a foreign key to it: the lock on the profile's row
-    /// orders such changes, so they are computed at once.
+    /// The profile's own row, or a row that leads to one profile at most, by columns that are unique there: the
+    /// lock on the profile's row orders such changes, so they are computed at once.
     pub member: bool,
     /// Values of the one column whose row every profile may show; there is no route then.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -90,8 +90,8 @@ pub enum Tie {
         other: usize,
         /// Its own, the other's, and the foreign key's equality.
         columns: Pairs,
-        /// By its own foreign key to the other.
-        child: bool,
+        /// The other is the profile, and its columns are unique there.
+        one_profile: bool,
     },
     /// Its column equals a constant, given as text with its type.
     Constant { column: i16, value: String, r#type: Oid },

@@ -130,11 +130,9 @@ impl Routes<'_> {
                 Tie::Constant { column, value, r#type } => {
                     vec![self.constant((table, *column), value, *r#type)?]
                 }
-                Tie::To { other, columns, child } => {
+                Tie::To { other, columns, one_profile } => {
                     let onward = self.routes(*other, all)?;
-                    let is_profile = self.proof.ties[*other] == [Tie::Profile];
-                    let through =
-                        |next| self.through(table, *other, columns, *child, is_profile, next);
+                    let through = |next| self.through(table, *other, columns, *one_profile, next);
                     onward.into_iter().map(through).collect::<Result<_, _>>()?
                 }
             };
@@ -189,11 +187,11 @@ impl Routes<'_> {
         table: u32,
         other: usize,
         columns: &[(i16, i16, u32)],
-        child: bool,
-        is_profile: bool,
+        one_profile: bool,
         next: Route,
     ) -> Result<Route, Error> {
         let theirs = self.proof.rtes[other].table;
+        let is_profile = self.proof.ties[other] == [Tie::Profile];
         let (schema, name) = schema_and_name(theirs)?;
         let column = |(mine, n, operator): &(i16, i16, u32)| {
             Ok(StepColumn {
@@ -213,7 +211,7 @@ impl Routes<'_> {
         let mut route = Route {
             columns: columns.iter().map(|c| c.0).collect(),
             target_types: target_types.collect::<Result<_, _>>()?,
-            member: is_profile && child && table != self.profile.to_u32(),
+            member: one_profile && table != self.profile.to_u32(),
             everyone: vec![],
             steps: vec![step],
         };

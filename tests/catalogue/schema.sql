@@ -179,3 +179,23 @@ CREATE INDEX ON billing_account (payer);
 CREATE INDEX ON billing_subscription (profile_id);
 CREATE INDEX ON billing_subscription (plan_id);
 CREATE INDEX ON billing_invoice (subscription_id);
+
+-- Who logs in: profiles and their memberships refer to people, and neither to the other.
+CREATE TABLE people_person (
+    id bigint PRIMARY KEY,
+    username text,
+    seen timestamptz
+);
+ALTER TABLE accounts_profile ADD person_id int UNIQUE REFERENCES people_person ON UPDATE CASCADE ON DELETE SET NULL;
+CREATE TABLE people_membership (
+    id int PRIMARY KEY,
+    person_id bigint REFERENCES people_person ON UPDATE CASCADE ON DELETE CASCADE,
+    plan_id text REFERENCES billing_plan ON UPDATE CASCADE ON DELETE SET NULL,
+    level text
+);
+CREATE TABLE people_contact (
+    person_id bigint PRIMARY KEY REFERENCES people_person ON UPDATE CASCADE ON DELETE CASCADE,
+    phone text
+);
+CREATE INDEX ON people_membership (person_id);
+CREATE INDEX ON people_membership (plan_id);
