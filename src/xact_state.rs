@@ -165,7 +165,7 @@ pub fn mark_dirty(place: LinkId, columns: &[Column], rows: HashMap<Vec<Vec<u8>>,
 pub fn touches_links_of(a: &Rc<Attached>) -> bool {
     with(|s| {
         let known = s.attached.get_or_insert_with(|| a.clone());
-        Rc::ptr_eq(known, a) || known.definition.follows_as(&a.definition)
+        known.follows_as(a)
     })
     .unwrap_or(false)
 }

@@ -29,6 +29,7 @@ pub struct Writer {
     columns: [i32; 4],
     old: *mut pg_sys::TupleTableSlot,
     new: *mut pg_sys::TupleTableSlot,
+    /// Null where they have not been opened yet.
     result: *mut pg_sys::ResultRelInfo,
     estate: *mut pg_sys::EState,
     /// Indexes whose code may not be run.
@@ -64,25 +65,63 @@ pub fn lock_for_writing(table: Oid) {
     unsafe { pg_sys::LockRelationOid(table, pg_sys::RowExclusiveLock as i32) };
 }
 
-/// The same if nobody holds or waits for a conflicting lock.
+/// The same if nobody holds or waits for a conflicting lock, and the server has room for one more.
 pub fn try_lock_for_writing(table: Oid) -> bool {
-    // SAFETY: does not wait; released at the transaction's end.
-    unsafe { pg_sys::ConditionalLockRelationOid(table, pg_sys::RowExclusiveLock as i32) }
+    try_lock(table, pg_sys::RowExclusiveLock)
 }
 
 /// SHARE ROW EXCLUSIVE, likewise: nobody else writes the table then.
 pub fn try_lock_against_writers(table: Oid) -> bool {
-    // SAFETY: as above.
-    unsafe { pg_sys::ConditionalLockRelationOid(table, pg_sys::ShareRowExclusiveLock as i32) }
+    try_lock(table, pg_sys::ShareRowExclusiveLock)
 }
 
 /// ACCESS SHARE, likewise. Who waits for a table that this transaction has locked already, in whatever mode, keeps
 /// nobody of us from it.
 pub fn try_lock_for_reading(relation: Oid) -> bool {
-    // SAFETY: as above.
-    unsafe {
+    // SAFETY: looks into this session's own table of locks.
+    let held = unsafe {
         pg_sys::CheckRelationOidLockedByMe(relation, pg_sys::AccessShareLock as i32, true)
-            || pg_sys::ConditionalLockRelationOid(relation, pg_sys::AccessShareLock as i32)
+    };
+    held || try_lock(relation, pg_sys::AccessShareLock)
+}
+
+/// What ConditionalLockRelationOid does, but that a full lock table is a lock that is not had, and no error: at commit
+/// that would be the app's.
+fn try_lock(relation: Oid, mode: u32) -> bool {
+    let mut local = std::ptr::null_mut();
+    // SAFETY: does not wait; released at the transaction's end. The out parameter is set where the lock is had.
+    unsafe {
+        // As SetLocktagRelationOid.
+        let database = match pg_sys::IsSharedRelation(relation) {
+            true => Oid::INVALID,
+            false => pg_sys::MyDatabaseId,
+        };
+        let tag = relation_tag(database, relation);
+        #[cfg(not(feature = "pg18"))]
+        let had = pg_sys::LockAcquireExtended(&tag, mode as i32, false, true, false, &mut local);
+        #[cfg(feature = "pg18")]
+        let had =
+            pg_sys::LockAcquireExtended(&tag, mode as i32, false, true, false, &mut local, false);
+        if had == pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL {
+            return false;
+        }
+        if had != pg_sys::LockAcquireResult::LOCKACQUIRE_ALREADY_CLEAR {
+            pg_sys::AcceptInvalidationMessages();
+            pg_sys::MarkLockClear(local);
+        }
+    }
+    true
+}
+
+/// The lock of a relation, as SET_LOCKTAG_RELATION names it.
+fn relation_tag(database: Oid, relation: Oid) -> pg_sys::LOCKTAG {
+    pg_sys::LOCKTAG {
+        locktag_field1: database.to_u32(),
+        locktag_field2: relation.to_u32(),
+        locktag_field3: 0,
+        locktag_field4: 0,
+        locktag_type: pg_sys::LockTagType::LOCKTAG_RELATION as u8,
+        locktag_lockmethodid: pg_sys::DEFAULT_LOCKMETHOD as u8,
     }
 }
 
@@ -110,15 +149,7 @@ impl Turn {
         let view = super::catalog::relation("profile_cache", "pending")?;
         // SAFETY: a backend variable.
         let database = unsafe { pg_sys::MyDatabaseId };
-        // As SET_LOCKTAG_RELATION.
-        Some(pg_sys::LOCKTAG {
-            locktag_field1: database.to_u32(),
-            locktag_field2: view.to_u32(),
-            locktag_field3: 0,
-            locktag_field4: 0,
-            locktag_type: pg_sys::LockTagType::LOCKTAG_RELATION as u8,
-            locktag_lockmethodid: pg_sys::DEFAULT_LOCKMETHOD as u8,
-        })
+        Some(relation_tag(database, view))
     }
 
     /// Takes it, unless another session has it. Whoever has it already has it still.
@@ -228,29 +259,42 @@ impl Locker {
 
 impl Writer {
     /// `columns`: the numbers of document, valid_until, epoch and updated_at. `foreign`: indexes into which
-    /// nothing may be put, since that runs code that is not to be run.
-    pub fn open(table: Oid, columns: [i16; 4], foreign: &[Oid]) -> Writer {
-        // SAFETY: everything opened here is closed in `finish`, or by the abort. A ResultRelInfo with no
-        // range table index is what index maintenance takes for "not from a query".
-        unsafe {
+    /// nothing may be put, since that runs code that is not to be run. `plain`: no index can refuse an entry of ours, so they
+    /// are opened where a version needs one, which one that fits in place does not.
+    pub fn open(table: Oid, columns: [i16; 4], foreign: &[Oid], plain: bool) -> Writer {
+        // SAFETY: everything opened here is closed in `finish`, or by the abort.
+        let mut writer = unsafe {
             let relation = pg_sys::table_open(table, pg_sys::RowExclusiveLock as i32);
             // As for any UPDATE: one that a publication could not replicate is refused.
             pg_sys::CheckCmdReplicaIdentity(relation, pg_sys::CmdType::CMD_UPDATE);
-            let result: *mut pg_sys::ResultRelInfo =
-                pg_sys::palloc0(size_of::<pg_sys::ResultRelInfo>()).cast();
-            (*result).type_ = pg_sys::NodeTag::T_ResultRelInfo;
-            pg_sys::InitResultRelInfo(result, relation, 0, std::ptr::null_mut(), 0);
-            pg_sys::ExecOpenIndices(result, false);
             pg_sys::CommandCounterIncrement();
             Writer {
                 relation,
                 columns: columns.map(i32::from),
                 old: pg_sys::table_slot_create(relation, std::ptr::null_mut()),
                 new: pg_sys::MakeSingleTupleTableSlot((*relation).rd_att, &pg_sys::TTSOpsHeapTuple),
-                result,
-                estate: pg_sys::CreateExecutorState(),
+                result: std::ptr::null_mut(),
+                estate: std::ptr::null_mut(),
                 foreign: foreign.to_vec(),
             }
+        };
+        if !plain {
+            writer.open_indexes();
+        }
+        writer
+    }
+
+    fn open_indexes(&mut self) {
+        // SAFETY: the relation is open; closed in `finish`, or by the abort. A ResultRelInfo with no range table index is
+        // what index maintenance takes for "not from a query".
+        unsafe {
+            let result: *mut pg_sys::ResultRelInfo =
+                pg_sys::palloc0(size_of::<pg_sys::ResultRelInfo>()).cast();
+            (*result).type_ = pg_sys::NodeTag::T_ResultRelInfo;
+            pg_sys::InitResultRelInfo(result, self.relation, 0, std::ptr::null_mut(), 0);
+            pg_sys::ExecOpenIndices(result, false);
+            self.result = result;
+            self.estate = pg_sys::CreateExecutorState();
         }
     }
 
@@ -323,6 +367,12 @@ impl Writer {
 
     /// Inserts the entries that the indexes need for the version in the slot `new`.
     fn maintain_indexes(&mut self, needed: Needed) {
+        if needed == Needed::default() {
+            return;
+        }
+        if self.result.is_null() {
+            self.open_indexes();
+        }
         for index in self.indexes() {
             if index.is_needed(needed) {
                 if self.refuses(&index) {
@@ -354,11 +404,13 @@ impl Writer {
     pub fn finish(self) {
         // SAFETY: everything was opened by `open`; on an error the abort releases it instead.
         unsafe {
-            pg_sys::ExecCloseIndices(self.result);
+            if !self.result.is_null() {
+                pg_sys::ExecCloseIndices(self.result);
+                pg_sys::ExecResetTupleTable((*self.estate).es_tupleTable, false);
+                pg_sys::FreeExecutorState(self.estate);
+            }
             pg_sys::ExecDropSingleTupleTableSlot(self.old);
             pg_sys::ExecDropSingleTupleTableSlot(self.new);
-            pg_sys::ExecResetTupleTable((*self.estate).es_tupleTable, false);
-            pg_sys::FreeExecutorState(self.estate);
             pg_sys::table_close(self.relation, pg_sys::NoLock as i32);
             pg_sys::CommandCounterIncrement();
         }
@@ -366,6 +418,9 @@ impl Writer {
 
     /// Frees what evaluating index expressions for one row allocated.
     fn reset(&mut self) {
+        if self.estate.is_null() {
+            return;
+        }
         // SAFETY: the per-tuple context belongs to our estate.
         unsafe {
             let context = (*self.estate).es_per_tuple_exprcontext;

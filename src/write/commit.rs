@@ -65,18 +65,17 @@ struct Dirty<'a> {
 }
 
 /// Computes what this transaction has marked dirty; what cannot be is pending.
-fn compute_dirty(a: &Attached) {
+fn compute_dirty(a: &Rc<Attached>) {
     let _pinned = LocalSettings::new();
     let touched = xact_state::take_dirty();
     let many = touched.iter().any(|(_, values)| values.len() > settings::max_immediate());
     if touched.is_empty() || xact_state::everything_is_pending() {
         return;
     }
-    // The server's lock table may be full.
-    let locks = !many && xact::subtransaction(|| document::try_locks(a)).unwrap_or(false);
+    let locks = !many && document::try_locks(a);
     // DDL may have committed before the locks were taken.
     let a: Rc<Attached> = match attachment::load() {
-        State::Ready(now) if now.definition.follows_as(&a.definition) => now,
+        State::Ready(now) if now.follows_as(a) => now,
         _ => return pending::invalidate_all("what is attached has changed"),
     };
     let mut all = vec![];
