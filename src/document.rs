@@ -23,7 +23,7 @@ use crate::rights::as_owner;
 use crate::stats::{self, Counter};
 use crate::xact_state;
 use pgrx::pg_sys::ItemPointerData;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// Profiles that are to be computed anew: those whose `step` columns equal one of `values`.
 pub struct Request<'a> {
@@ -46,6 +46,21 @@ pub fn recompute<'r>(a: &Attached, requests: &'r [Request<'r>]) -> Outcome<'r> {
     Outcome { requests, found, stored, unwritten, late, computed }
 }
 
+/// Takes the stamps of all profiles that are asked for, of those whose row can be locked, and computes nothing: somebody else
+/// is to do that in a snapshot of later. A version of this transaction's own that has none is left as it is: who has only an older
+/// snapshot runs into it as into any other (W7).
+pub fn distrust<'r>(a: &Attached, requests: &'r [Request<'r>]) -> Outcome<'r> {
+    let found: Vec<Vec<Locked>> = requests.iter().map(|request| lock(a, request)).collect();
+    let mut seen = HashSet::new();
+    let rows = found.iter().flatten().filter_map(|row| Some((row.tid, row.key?)));
+    let rows = rows.filter(|(_, key)| seen.insert(*key));
+    let rows = rows.map(|(tid, key)| ToWrite { tid, key, what: What::Distrust });
+    let prepared = Prepared { rows: rows.collect(), trusted: 0, late: vec![] };
+    let computed: Vec<Uuid> = prepared.rows.iter().map(|row| row.key).collect();
+    let (stored, unwritten, late) = prepared.write(a);
+    Outcome { requests, found, stored, unwritten, late, computed }
+}
+
 /// What came of it. What is left, the caller turns into pending keys.
 pub struct Outcome<'r> {
     requests: &'r [Request<'r>],
@@ -57,11 +72,12 @@ pub struct Outcome<'r> {
     unwritten: Vec<Uuid>,
     /// Profiles whose document has no stamp, since an epoch came while it was computed.
     late: Vec<Uuid>,
+    /// Profiles whose row was to be written.
     computed: Vec<Uuid>,
 }
 
 impl Outcome<'_> {
-    /// The profiles for which something was computed.
+    /// The profiles for which something was computed, or whose stamp was taken.
     pub fn computed(&self) -> impl Iterator<Item = Uuid> {
         self.computed.iter().copied()
     }
@@ -121,6 +137,11 @@ fn had(had: bool) -> bool {
         stats::count(Counter::LocksNotHad);
     }
     had
+}
+
+/// The same of what taking stamps needs: none of the view's tables.
+pub fn try_lock_profile(a: &Attached) -> bool {
+    had(tuple::try_lock_for_writing(a.profile))
 }
 
 /// The same for a step of refresh. The profile table's indexes come with the query that finds the rows, before any of these is
@@ -233,7 +254,7 @@ impl Prepared {
             return (0, unwritten, vec![]);
         }
         // Nobody trusts a number that has not been assigned, until it is.
-        let newest = self.rows.iter().filter_map(|row| row.stored.epoch).max();
+        let newest = self.rows.iter().filter_map(|row| row.what.epoch()).max();
         debug_assert!(newest.is_none_or(|stamp| a.epochs.latest() >= Some(stamp)));
         if a.write_may_fail {
             // Indexes of the app's may refuse what we write, and must not fail its statement.
@@ -260,7 +281,22 @@ impl Prepared {
 struct ToWrite {
     tid: ItemPointerData,
     key: Uuid,
-    stored: Stored,
+    what: What,
+}
+
+enum What {
+    Store(Stored),
+    /// No stamp.
+    Distrust,
+}
+
+impl What {
+    fn epoch(&self) -> Option<i64> {
+        match self {
+            What::Store(stored) => stored.epoch,
+            What::Distrust => None,
+        }
+    }
 }
 
 /// Computes what to store in each locked row.
@@ -300,7 +336,7 @@ fn prepare<'l>(a: &Attached, rows: impl Iterator<Item = &'l Locked> + Clone) -> 
                 Stored { document: None, valid_until: None, epoch: None, updated_at }
             }
         };
-        prepared.rows.push(ToWrite { tid: row.tid, key, stored });
+        prepared.rows.push(ToWrite { tid: row.tid, key, what: What::Store(stored) });
     }
     prepared
 }
@@ -317,7 +353,14 @@ fn write(a: &Attached, work: &[ToWrite]) -> Vec<Uuid> {
             plain || !writer.keeps_ours_apart() && (a.write_may_fail || !writer.may_be_refused());
         let skipped = work
             .iter()
-            .filter(|row| !(try_it && writer.write(row.tid, &row.stored)))
+            .filter(|row| {
+                let written = try_it
+                    && match &row.what {
+                        What::Store(stored) => writer.write(row.tid, stored),
+                        What::Distrust => writer.distrust(row.tid),
+                    };
+                !written
+            })
             .map(|row| row.key)
             .collect();
         writer.finish();
@@ -379,7 +422,7 @@ fn view_rows(a: &Attached, keys: &[Uuid]) -> HashMap<Uuid, Computed> {
         .iter()
         .map(|k| (*k, Computed::Document { document: None, valid_until: None }))
         .collect();
-    let mut seen = std::collections::HashSet::new();
+    let mut seen = HashSet::new();
     let (sql, asked) = match keys {
         [one] => (&a.sql.compute_one, Arg::uuid(Some(one))),
         _ => (&a.sql.compute, Arg::uuids(keys)),

@@ -348,11 +348,63 @@ impl Writer {
                 pg_sys::ExecClearTuple(self.old);
                 return false;
             }
+            self.replace(&mut tid, changed);
+            true
+        }
+    }
+
+    /// Takes the stamp of the row version at `tid`, which is as for [`Writer::write`]; unless it is one of this transaction's own
+    /// that has none.
+    pub fn distrust(&mut self, mut tid: pg_sys::ItemPointerData) -> bool {
+        // SAFETY: as in `write`.
+        unsafe {
+            if !pg_sys::table_tuple_fetch_row_version(
+                self.relation,
+                &mut tid,
+                &raw mut pg_sys::SnapshotAnyData,
+                self.old,
+            ) {
+                return false;
+            }
+            let mut free = false;
+            let tuple = pg_sys::ExecFetchSlotHeapTuple(self.old, false, &mut free);
+            let mut epoch = self.columns[2];
+            let written_by = (*(*tuple).t_data).t_choice.t_heap.t_xmin;
+            if pg_sys::heap_attisnull(tuple, epoch, (*self.relation).rd_att)
+                && pg_sys::TransactionIdIsCurrentTransactionId(written_by)
+            {
+                pg_sys::ExecClearTuple(self.old);
+                return true;
+            }
+            let changed = pg_sys::heap_modify_tuple_by_cols(
+                tuple,
+                (*self.relation).rd_att,
+                1,
+                &mut epoch,
+                &mut Datum::null(),
+                &mut true,
+            );
+            self.replace(&mut tid, changed);
+            true
+        }
+    }
+
+    /// Puts the new version in the place of the one at `tid`, which stands in the slot `old`.
+    ///
+    /// # Safety
+    /// The row is locked by this transaction, and the version is the newest one; `changed` is a tuple of the relation's.
+    unsafe fn replace(
+        &mut self,
+        tid: &mut pg_sys::ItemPointerData,
+        changed: *mut pg_sys::HeapTupleData,
+    ) {
+        // SAFETY: relation and slots are open; the slot frees the tuple.
+        unsafe {
             pg_sys::ExecStoreHeapTuple(changed, self.new, true);
             let mut indexes = Default::default();
             pg_sys::simple_table_tuple_update(
                 self.relation,
-                &mut tid,
+                tid,
                 self.new,
                 pg_sys::GetActiveSnapshot(),
                 &mut indexes,
@@ -361,7 +413,6 @@ impl Writer {
             self.reset();
             pg_sys::ExecClearTuple(self.new);
             pg_sys::ExecClearTuple(self.old);
-            true
         }
     }
 

@@ -19,7 +19,7 @@ mod holders;
 mod keys;
 mod stale;
 
-pub use beside::{Left, is_attached, is_in_the_way, left, missed};
+pub use beside::{Left, Missed, computes_for_others, is_attached, is_in_the_way, left, missed};
 pub use course::Course;
 pub use holders::RUN;
 

@@ -12,8 +12,9 @@ use crate::pending;
 use crate::pg::guard::LocalSettings;
 use crate::pg::value::Value;
 use crate::pg::xact;
-use crate::settings;
+use crate::settings::{self, Compute};
 use crate::stats::{self, Counter};
+use crate::wakeup;
 use crate::xact_state;
 use std::rc::Rc;
 
@@ -72,7 +73,15 @@ fn compute_dirty(a: &Rc<Attached>) {
     if touched.is_empty() || xact_state::everything_is_pending() {
         return;
     }
-    let locks = !many && document::try_locks(a);
+    // What a prepared transaction remembers, nobody tells when it is committed.
+    let later = settings::compute() == Compute::Worker
+        && !xact::is_being_prepared()
+        && wakeup::computes().is_ok();
+    let locks = !many
+        && match later {
+            true => document::try_lock_profile(a),
+            false => document::try_locks(a),
+        };
     // DDL may have committed before the locks were taken.
     let a: Rc<Attached> = match attachment::load() {
         State::Ready(now) if now.follows_as(a) => now,
@@ -96,7 +105,7 @@ fn compute_dirty(a: &Rc<Attached>) {
         // With a trigger of ours off, no mark says what is in flight.
         leave(&a, &all, "changed while reads are live");
     } else {
-        recompute(&a, &all);
+        recompute(&a, &all, later);
     }
 }
 
@@ -109,16 +118,22 @@ fn leave(a: &Attached, all: &[Dirty], reason: &str) {
     }
 }
 
-fn recompute(a: &Attached, all: &[Dirty]) {
+/// Computes all of it, or has the worker do it.
+fn recompute(a: &Attached, all: &[Dirty], later: bool) {
     let direct = all.iter().filter_map(|d| Some((d.link, d.link.link.direct()?, &d.values)));
     let (links, requests): (Vec<&UsedLink>, Vec<Request>) = direct
         .map(|(link, step, values)| (link, Request { step, values, lookup: link.probe.as_ref() }))
         .unzip();
-    let outcome = {
+    let outcome = if later {
+        document::distrust(a, &requests)
+    } else {
         let _timed = stats::timed(Counter::AtCommitNanos);
         document::recompute(a, &requests)
     };
     stats::add(Counter::AtCommit, outcome.stored);
+    if later {
+        xact_state::leave_to_the_worker(outcome.computed());
+    }
     for (n, (link, request)) in links.into_iter().zip(&requests).enumerate() {
         let unlocked = outcome.unlocked(a, n);
         name_pending(
