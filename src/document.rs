@@ -345,9 +345,10 @@ fn prepare<'l>(a: &Attached, rows: impl Iterator<Item = &'l Locked> + Clone) -> 
 /// those that were not, remembered as failures.
 fn write(a: &Attached, work: &[ToWrite]) -> Vec<Uuid> {
     let skipped: Vec<Uuid> = {
-        let _owner = as_owner(a.owner);
         // No index becomes one to write into while the table is locked, and the attachment was looked at behind that lock.
         let plain = !a.write_may_fail && a.foreign_indexes.is_empty();
+        // Of plain columns nothing is evaluated.
+        let _owner = (!plain).then(|| as_owner(a.owner));
         let mut writer = Writer::open(a.profile, a.columns.all(), &a.foreign_indexes, plain);
         let try_it =
             plain || !writer.keeps_ours_apart() && (a.write_may_fail || !writer.may_be_refused());

@@ -67,7 +67,6 @@ struct Dirty<'a> {
 
 /// Computes what this transaction has marked dirty; what cannot be is pending.
 fn compute_dirty(a: &Rc<Attached>) {
-    let _pinned = LocalSettings::new();
     let touched = xact_state::take_dirty();
     let many = touched.iter().any(|(_, values)| values.len() > settings::max_immediate());
     if touched.is_empty() || xact_state::everything_is_pending() {
@@ -77,6 +76,8 @@ fn compute_dirty(a: &Rc<Attached>) {
     let later = settings::compute() == Compute::Worker
         && !xact::is_being_prepared()
         && wakeup::computes().is_ok();
+    // For all that computes, at once; to take a stamp prints nothing.
+    let _pinned = (!later).then(LocalSettings::new);
     let locks = !many
         && match later {
             true => document::try_lock_profile(a),
