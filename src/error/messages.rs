@@ -112,11 +112,7 @@ impl Error {
                 Code::ERRCODE_FEATURE_NOT_SUPPORTED,
                 format!("the document view uses {what}"),
                 Some("What a change touches through it is not proven.".into()),
-                if what.contains("function") {
-                    "Show the array or object itself, or take it apart with jsonb_path_query_array().".into()
-                } else {
-                    "Write the view without it.".into()
-                },
+                "Write the view without it.".into(),
             ),
             Untied { table, compared } => (
                 Code::ERRCODE_INVALID_OBJECT_DEFINITION,
