@@ -141,17 +141,17 @@ impl Error {
                 Some("It changes without any statement that changes a document.".into()),
                 "Use ordinary columns only.".into(),
             ),
-            WholeProfile(table) => (
+            WholeProfile { table, alias, columns } => (
                 Code::ERRCODE_FEATURE_NOT_SUPPORTED,
                 format!("the document view uses whole rows of table {table}"),
-                Some("They hold the cached document itself.".into()),
-                "Name the columns.".into(),
+                Some("They hold the cached document itself, so that the view would show another document after each write of one.".into()),
+                format!("In place of to_jsonb({alias}), write (SELECT to_jsonb(r) FROM (SELECT {columns}) AS r), without what it should not show."),
             ),
-            OwnColumn(column) => (
+            OwnColumn { column, alias, columns } => (
                 Code::ERRCODE_FEATURE_NOT_SUPPORTED,
                 format!("the document view uses the cache's own column {column}"),
                 None,
-                "Leave it out of the view.".into(),
+                format!("Leave it out of the view. Where {alias}.* brings it along, write {columns}."),
             ),
             // The code behind the view, and the values that it shows.
             VolatileFunction(f) => (

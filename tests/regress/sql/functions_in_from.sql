@@ -135,7 +135,7 @@ CREATE VIEW document AS SELECT p.auth_id, to_jsonb(about(p.user_no::oid)) AS doc
 :attach
 DROP FUNCTION about;
 CREATE FUNCTION about(oid) RETURNS regclass LANGUAGE sql IMMUTABLE RETURN $1::regclass;
-CREATE VIEW document AS SELECT p.auth_id, (SELECT to_jsonb(a) FROM about(p.user_no::oid) WITH ORDINALITY AS a) AS document FROM accounts_profile AS p;
+CREATE VIEW document AS SELECT p.auth_id, (SELECT to_jsonb(a) FROM about(p.user_no::oid) WITH ORDINALITY AS a (about, n)) AS document FROM accounts_profile AS p;
 :attach
 DROP FUNCTION about;
 
