@@ -243,11 +243,15 @@ impl Error {
                 Some("The cache outlives a crash and is read on standbys; such a table does neither.".into()),
                 "Use a permanent table (ALTER TABLE … SET LOGGED).".into(),
             ),
-            Partitioned(t) => (
+            Partitioned { table, profile } => (
                 Code::ERRCODE_FEATURE_NOT_SUPPORTED,
-                format!("table {t} is partitioned"),
-                Some("Statement triggers with transition tables do not see changes made through single partitions.".into()),
-                "Use an ordinary table.".into(),
+                format!("table {table} is partitioned, or a partition"),
+                Some("A statement on a partition fires no statement trigger of the whole table, nor the other way round; and a partition that is attached, detached, dropped or truncated does not say whose rows come and go.".into()),
+                if profile {
+                    "Use an ordinary table.".into()
+                } else {
+                    "Keep what the document shows of it in an ordinary table with a foreign key to the profile, by a trigger FOR EACH ROW on the partitioned table: docs/views.md, \"Partitioned tables\", has one.".into()
+                },
             ),
             Inherited(t) => (
                 Code::ERRCODE_FEATURE_NOT_SUPPORTED,

@@ -79,7 +79,11 @@ pub enum Error {
     NotATable(String),
     NotYours(String),
     NotPermanent(String),
-    Partitioned(String),
+    Partitioned {
+        table: String,
+        /// The profile table itself.
+        profile: bool,
+    },
     Inherited(String),
     ForcedRowSecurity(String),
     /// Who is in the way.
