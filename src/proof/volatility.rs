@@ -35,6 +35,9 @@ const HARMLESS: &str = "'anytextcat', 'array_out', 'array_to_json', 'array_to_st
     'timestamptz_mi_interval', 'timestamptz_ne_date', 'timestamptz_ne_timestamp', 'timestamptz_out', \
     'timestamptz_pl_interval', 'to_char', 'to_date', 'to_json', 'to_jsonb', 'to_number', 'to_timestamp'";
 
+/// They say that they are IMMUTABLE, and look up by its number what may be replaced or gone.
+const BY_NUMBER: &str = "'ts_parse(oid,text)'::regprocedure, 'ts_token_type(oid)'::regprocedure";
+
 /// Those that depend on now() too, or can: of a text that says 'today', of a zone's offset.
 const TIMELY: &str = "'now', 'transaction_timestamp', 'age', 'date_in', 'time_in', 'timetz_in', 'timestamp_in', \
     'timestamptz_in', 'timetz', 'timezone', 'array_in', 'range_in', 'multirange_in', 'record_in', 'domain_in'";
@@ -128,7 +131,7 @@ fn result_of(r: &spi::Row) -> Result<Option<String>, Error> {
 fn called() -> String {
     // Printing a value calls its type's output function, for json an own cast to json, and does so
     // for all that the type consists of. Making one of a text calls the input functions; those of arrays,
-    // domains, ranges and rows do what is asked of their parts.
+    // domains, ranges and rows do what is asked of their parts. What an aggregate makes, no node says.
     format!(
         "WITH RECURSIVE part(of, oid) AS ( \
            SELECT 'printed', unnest($3) UNION SELECT 'made', unnest($4) UNION \
@@ -139,19 +142,21 @@ fn called() -> String {
              UNION ALL SELECT r.rngsubtype FROM pg_range AS r WHERE t.oid IN (r.rngtypid, r.rngmultitypid)) AS n(oid) \
            WHERE n.oid <> 0), \
          printed(oid) AS (SELECT p.oid FROM part AS p WHERE p.of = 'printed'), \
+         aggregating(oid) AS ( \
+           SELECT k.f FROM pg_aggregate AS g CROSS JOIN LATERAL (VALUES (g.aggtransfn::oid), (g.aggfinalfn), \
+             (g.aggcombinefn), (g.aggmtransfn), (g.aggminvtransfn), (g.aggmfinalfn)) AS k(f) \
+            WHERE g.aggfnoid = ANY ($1) AND g.aggfnoid >= 16384 AND k.f <> 0), \
          called(oid) AS ( \
            SELECT f FROM unnest($1) AS f \
            UNION SELECT o.oprcode FROM pg_operator AS o WHERE o.oid = ANY ($2) \
-           UNION SELECT k.f FROM pg_aggregate AS g CROSS JOIN LATERAL (VALUES (g.aggtransfn::oid), (g.aggfinalfn), \
-             (g.aggcombinefn), (g.aggmtransfn), (g.aggminvtransfn), (g.aggmfinalfn)) AS k(f) \
-            WHERE g.aggfnoid = ANY ($1) AND g.aggfnoid >= 16384 AND k.f <> 0 \
+           UNION SELECT a.oid FROM aggregating AS a \
            UNION SELECT t.typoutput FROM printed AS p JOIN pg_type AS t USING (oid) WHERE t.typtype NOT IN ('d', 'p') \
            UNION SELECT t.typinput FROM part AS p JOIN pg_type AS t USING (oid) \
             WHERE p.of = 'made' AND t.typtype IN ('b', 'e') AND t.typinput <> 'array_in'::regproc \
            UNION SELECT c.castfunc FROM printed AS p JOIN pg_cast AS c ON c.castsource = p.oid \
             WHERE c.casttarget = 'json'::regtype AND c.castfunc <> 0) \
-         SELECT f.oid::regprocedure::text, f.provolatile::text, f.proname::text, f.pronamespace = 'pg_catalog'::regnamespace, \
-          f.proname IN ({HARMLESS}), \
+         SELECT f.oid::regprocedure::text, CASE WHEN f.oid IN ({BY_NUMBER}) THEN 's' ELSE f.provolatile::text END, f.proname::text, f.pronamespace = 'pg_catalog'::regnamespace, \
+          f.proname IN ({HARMLESS}) AND NOT (f.proname ~ '^jsonb?_populate' AND f.oid IN (SELECT a.oid FROM aggregating AS a)), \
           f.proname IN ({TIMELY}) AND f.oid <> 'age(xid)'::regprocedure, \
           f.proname ~ '^reg(class|collation|config|dictionary|namespace|oper|operator|proc|procedure|role|type)(in|out)$' \
            OR f.proname = 'aclitemout' \

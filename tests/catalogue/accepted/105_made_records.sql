@@ -7,6 +7,6 @@ SELECT p.auth_id, jsonb_build_object(
         'chosen', to_jsonb(jsonb_populate_record(NULL::chosen, jsonb_build_object('name', p.name, 'kind', p.kind, 'no', p.user_no, 'tags', p.tags, 'choice', p.settings))),
         'devices', (SELECT jsonb_agg(jsonb_build_object('choice', x.choice, 'no', x.no) ORDER BY x.no) FROM jsonb_populate_recordset(NULL::chosen,
             (SELECT jsonb_agg(jsonb_build_object('no', d.id, 'choice', p.settings) ORDER BY d.id) FROM accounts_device AS d WHERE d.profile_id = p.id)) AS x),
-        'set', (SELECT jsonb_agg(x.no + x.n ORDER BY x.no) FROM jsonb_to_recordset(jsonb_build_array(p.settings || jsonb_build_object('no', p.user_no), p.settings)) AS x (no few, n numeric))
+        'set', (SELECT jsonb_agg(x.no + x.n ORDER BY x.no) FROM jsonb_to_recordset(jsonb_build_array(coalesce(p.settings, '{}') || jsonb_build_object('no', p.user_no), coalesce(p.settings, '{}'))) AS x (no few, n numeric))
     ) AS document
 FROM accounts_profile AS p;

@@ -81,6 +81,13 @@ CREATE OR REPLACE FUNCTION letters(text) RETURNS SETOF text LANGUAGE sql IMMUTAB
 CREATE VIEW document AS SELECT p.auth_id, jsonb_build_object('n', (SELECT count(*) FROM letters(p.name))) AS document FROM accounts_profile AS p;
 :attach
 DROP FUNCTION letters;
+-- Of a text search parser of some number, which can be dropped.
+CREATE VIEW document AS SELECT p.auth_id, jsonb_build_object('n', (SELECT count(*) FROM ts_parse(3722, p.name))) AS document FROM accounts_profile AS p;
+:attach
+CREATE VIEW document AS SELECT p.auth_id, jsonb_build_object('n', (SELECT count(*) FROM ts_token_type(p.user_no::oid))) AS document FROM accounts_profile AS p;
+:attach
+CREATE VIEW document AS SELECT p.auth_id, jsonb_build_object('n', (SELECT count(*) FROM ts_parse('default', p.name))) AS document FROM accounts_profile AS p;
+:attach
 -- In an argument.
 CREATE VIEW document AS SELECT p.auth_id, jsonb_build_object('n', (SELECT count(*) FROM generate_series(1, (random() * p.user_no)::int))) AS document FROM accounts_profile AS p;
 :attach
@@ -108,6 +115,15 @@ CREATE VIEW document AS SELECT p.auth_id, to_jsonb(jsonb_populate_record(NULL::s
 :attach
 CREATE VIEW document AS SELECT p.auth_id, (SELECT jsonb_agg(s) FROM jsonb_populate_recordset(NULL::span, p.settings) AS s) AS document FROM accounts_profile AS p;
 :attach
+-- By an aggregate, or an operator.
+CREATE AGGREGATE filled(jsonb) (SFUNC = jsonb_populate_record, STYPE = span);
+CREATE VIEW document AS SELECT p.auth_id, to_jsonb((SELECT filled(s) FROM jsonb_path_query(p.settings, '$[*]') AS s)) AS document FROM accounts_profile AS p;
+:attach
+DROP AGGREGATE filled(jsonb);
+CREATE OPERATOR <+ (FUNCTION = jsonb_populate_record, LEFTARG = anyelement, RIGHTARG = jsonb);
+CREATE VIEW document AS SELECT p.auth_id, to_jsonb(NULL::span <+ p.settings) AS document FROM accounts_profile AS p;
+:attach
+DROP OPERATOR <+ (anyelement, jsonb);
 -- A row of no named type, by what it consists of.
 CREATE VIEW document AS SELECT p.auth_id, to_jsonb(jsonb_populate_record(ROW (p.created), p.settings)) AS document FROM accounts_profile AS p;
 :attach
