@@ -131,10 +131,11 @@ fn result_of(r: &spi::Row) -> Result<Option<String>, Error> {
 fn called() -> String {
     // Printing a value calls its type's output function, for json an own cast to json, and does so
     // for all that the type consists of. Making one of a text calls the input functions; those of arrays,
-    // domains, ranges and rows do what is asked of their parts. What an aggregate makes, no node says.
+    // domains, ranges and rows do what is asked of their parts. What an aggregate makes or prints, no node says.
     format!(
         "WITH RECURSIVE part(of, oid) AS ( \
-           SELECT 'printed', unnest($3) UNION SELECT 'made', unnest($4) UNION \
+           SELECT 'printed', unnest($3) UNION SELECT 'made', unnest($4) \
+           UNION SELECT 'printed', g.aggtranstype FROM pg_aggregate AS g WHERE g.aggfnoid = ANY ($1) AND g.aggfnoid >= 16384 UNION \
            SELECT p.of, n.oid FROM part AS p JOIN pg_type AS t ON t.oid = p.oid CROSS JOIN LATERAL ( \
              SELECT t.typelem UNION ALL SELECT t.typbasetype \
              UNION ALL SELECT a.atttypid FROM pg_attribute AS a WHERE a.attrelid = t.typrelid \

@@ -120,10 +120,10 @@ CREATE AGGREGATE filled(jsonb) (SFUNC = jsonb_populate_record, STYPE = span);
 CREATE VIEW document AS SELECT p.auth_id, to_jsonb((SELECT filled(s) FROM jsonb_path_query(p.settings, '$[*]') AS s)) AS document FROM accounts_profile AS p;
 :attach
 DROP AGGREGATE filled(jsonb);
-CREATE OPERATOR <+ (FUNCTION = jsonb_populate_record, LEFTARG = anyelement, RIGHTARG = jsonb);
-CREATE VIEW document AS SELECT p.auth_id, to_jsonb(NULL::span <+ p.settings) AS document FROM accounts_profile AS p;
+CREATE OPERATOR <<~ (FUNCTION = jsonb_populate_record, LEFTARG = anyelement, RIGHTARG = jsonb);
+CREATE VIEW document AS SELECT p.auth_id, to_jsonb(NULL::span <<~ p.settings) AS document FROM accounts_profile AS p;
 :attach
-DROP OPERATOR <+ (anyelement, jsonb);
+DROP OPERATOR <<~ (anyelement, jsonb);
 -- A row of no named type, by what it consists of.
 CREATE VIEW document AS SELECT p.auth_id, to_jsonb(jsonb_populate_record(ROW (p.created), p.settings)) AS document FROM accounts_profile AS p;
 :attach
@@ -154,6 +154,13 @@ CREATE FUNCTION about(oid) RETURNS regclass LANGUAGE sql IMMUTABLE RETURN $1::re
 CREATE VIEW document AS SELECT p.auth_id, (SELECT to_jsonb(a) FROM about(p.user_no::oid) WITH ORDINALITY AS a (about, n)) AS document FROM accounts_profile AS p;
 :attach
 DROP FUNCTION about;
+-- What an aggregate ends with prints what that has gathered.
+CREATE FUNCTION later(regclass, regclass) RETURNS regclass LANGUAGE sql IMMUTABLE RETURN $2;
+CREATE AGGREGATE latest(regclass) (SFUNC = later, STYPE = regclass, FINALFUNC = to_jsonb);
+CREATE VIEW document AS SELECT p.auth_id, (SELECT latest(n::oid ORDER BY n) FROM generate_series(1, p.user_no) AS n) AS document FROM accounts_profile AS p;
+:attach
+DROP AGGREGATE latest(regclass);
+DROP FUNCTION later;
 
 -- WARNINGS
 
