@@ -26,6 +26,8 @@ pub struct Query {
     pub distinct_on: bool,
     /// What each window is partitioned by.
     pub windows: Vec<Vec<Group>>,
+    /// Whether a function in the SELECT list makes several rows of one.
+    pub sets: bool,
     /// For each row_number(), the targets that its window is partitioned and ordered by.
     pub numbered: Vec<Vec<u32>>,
     pub limit: Limit,
@@ -91,11 +93,23 @@ pub enum Relation {
     /// A join's own columns, as expressions over its sides.
     Join(Vec<Expr>),
     Values(Vec<Vec<Expr>>),
+    /// Functions in FROM, side by side. Their rows come from their arguments alone.
+    Function(Function),
     /// One row without columns.
     Empty,
     Unsupported {
         what: &'static str,
     },
+}
+
+#[derive(Clone, Debug)]
+pub struct Function {
+    /// The calls, with what they are given.
+    pub calls: Vec<Expr>,
+    /// Whether there may be several rows.
+    pub set: bool,
+    /// The column that WITH ORDINALITY adds.
+    pub ordinality: Option<i16>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -349,8 +363,10 @@ impl Query {
         found.extend(self.targets.iter().map(|t| &t.expr));
         found.extend(&self.others);
         for relation in &self.relations {
-            if let Relation::Values(rows) = relation {
-                found.extend(rows.iter().flatten());
+            match relation {
+                Relation::Values(rows) => found.extend(rows.iter().flatten()),
+                Relation::Function(function) => found.extend(&function.calls),
+                _ => {}
             }
         }
         found

@@ -112,11 +112,7 @@ impl Error {
                 Code::ERRCODE_FEATURE_NOT_SUPPORTED,
                 format!("the document view uses {what}"),
                 Some("What a change touches through it is not proven.".into()),
-                if what.contains("function") {
-                    "Show the array or object itself, or take it apart with jsonb_path_query_array().".into()
-                } else {
-                    "Write the view without it.".into()
-                },
+                "Write the view without it.".into(),
             ),
             Untied { table, compared } => (
                 Code::ERRCODE_INVALID_OBJECT_DEFINITION,
@@ -145,17 +141,17 @@ impl Error {
                 Some("It changes without any statement that changes a document.".into()),
                 "Use ordinary columns only.".into(),
             ),
-            WholeProfile(table) => (
+            WholeProfile { table, alias, columns } => (
                 Code::ERRCODE_FEATURE_NOT_SUPPORTED,
                 format!("the document view uses whole rows of table {table}"),
-                Some("They hold the cached document itself.".into()),
-                "Name the columns.".into(),
+                Some("They hold the cached document itself, so that the view would show another document after each write of one.".into()),
+                format!("In place of to_jsonb({alias}), write (SELECT to_jsonb(r) FROM (SELECT {columns}) AS r), without what it should not show."),
             ),
-            OwnColumn(column) => (
+            OwnColumn { column, alias, columns } => (
                 Code::ERRCODE_FEATURE_NOT_SUPPORTED,
                 format!("the document view uses the cache's own column {column}"),
                 None,
-                "Leave it out of the view.".into(),
+                format!("Leave it out of the view. Where {alias}.* brings it along, write {columns}."),
             ),
             // The code behind the view, and the values that it shows.
             VolatileFunction(f) => (
@@ -247,11 +243,15 @@ impl Error {
                 Some("The cache outlives a crash and is read on standbys; such a table does neither.".into()),
                 "Use a permanent table (ALTER TABLE … SET LOGGED).".into(),
             ),
-            Partitioned(t) => (
+            Partitioned { table, profile } => (
                 Code::ERRCODE_FEATURE_NOT_SUPPORTED,
-                format!("table {t} is partitioned"),
-                Some("Statement triggers with transition tables do not see changes made through single partitions.".into()),
-                "Use an ordinary table.".into(),
+                format!("table {table} is partitioned, or a partition"),
+                Some("A statement on a partition fires no statement trigger of the whole table, nor the other way round; and a partition that is attached, detached, dropped or truncated does not say whose rows come and go.".into()),
+                if profile {
+                    "Use an ordinary table.".into()
+                } else {
+                    "Keep what the document shows of it in an ordinary table with a foreign key to the profile, by a trigger FOR EACH ROW on the partitioned table: docs/views.md, \"Partitioned tables\", has one.".into()
+                },
             ),
             Inherited(t) => (
                 Code::ERRCODE_FEATURE_NOT_SUPPORTED,

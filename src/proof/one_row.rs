@@ -44,6 +44,10 @@ impl Prover<'_> {
         distinct: bool,
     ) -> Result<(), Error> {
         let query = self.scopes[scope].query;
+        // What it makes of one row comes after any grouping.
+        if query.sets {
+            return Err(Error::ManyRows("a set-returning function in a SELECT list".into()));
+        }
         if query.aggregates && query.group_by.is_empty() {
             return Ok(());
         }
@@ -81,7 +85,10 @@ impl Prover<'_> {
                     Some(Err(Error::ManyRows(what))) => what.clone(),
                     _ => "a subquery".into(),
                 },
-                Slot::Other => "VALUES".into(),
+                Slot::Other => match query.relations[many] {
+                    Relation::Function(_) => "a function in FROM".into(),
+                    _ => "VALUES".into(),
+                },
             })),
         }
     }
@@ -126,6 +133,13 @@ impl Prover<'_> {
                         one.is_ok()
                     }
                     (_, Relation::Values(rows)) => rows.len() <= 1,
+                    // It is called for each row of what it is given columns of.
+                    (_, Relation::Function(f)) => {
+                        let numbered =
+                            columns.iter().any(|(n, by)| Some(*n) == f.ordinality && by.is_none());
+                        (!f.set || numbered)
+                            && f.calls.iter().all(|call| self.is_fixed(scope, call, &fixed))
+                    }
                     _ => true,
                 };
                 if one {
@@ -336,7 +350,7 @@ impl Prover<'_> {
 mod tests {
     use crate::proof::Unique;
     use crate::proof::sample::*;
-    use crate::query_tree::{Expr, JoinKind, Limit, Node, Operator, Query, Relation};
+    use crate::query_tree::{Expr, Function, JoinKind, Limit, Node, Operator, Query, Relation};
 
     #[test]
     fn a_unique_index_of_another_collation_is_none_behind_a_subquery() {
@@ -405,6 +419,33 @@ mod tests {
         let mut facts = facts();
         facts.unique.push(Unique { table: MEMBER, columns: vec![(2, FAMILY, 0)] });
         assert!(proven_by(&view(), &facts).is_ok());
+    }
+
+    #[test]
+    fn a_function_has_one_row_for_each_of_what_it_is_given() {
+        let of = |set, given: Expr| {
+            let function =
+                Function { calls: vec![Expr::Other(vec![given])], set, ordinality: None };
+            let mut view = select(
+                &[PROFILE, MEMBER],
+                (0..3).map(Node::Relation).collect(),
+                Some(equal(column(1, 2), column(0, 1))),
+                vec![column(0, 2), column(2, 1)],
+            );
+            view.relations.push(Relation::Function(function));
+            view
+        };
+        let mut one_member = facts();
+        one_member.unique.push(Unique { table: MEMBER, columns: vec![(2, FAMILY, 0)] });
+        let proof = proven_by(&of(false, column(1, 4)), &one_member);
+        assert!(proof.is_ok_and(|p| p.rtes[1].columns.contains(&4)), "what it is given is read");
+        assert!(proven_by(&of(true, column(1, 4)), &one_member).is_err());
+        let grouped = |given| Query { group_by: groups(&[1, 2]), ..of(false, given) };
+        assert_eq!(refused(&grouped(column(1, 4))), "many rows");
+        assert!(proven(&grouped(column(0, 4))).is_ok());
+        let sets = Query { sets: true, ..of(false, column(0, 4)) };
+        assert!(proven_by(&sets, &one_member).is_err());
+        assert!(proven_by(&Query { limit: Limit::One, ..showing(sets) }, &one_member).is_err());
     }
 
     #[test]

@@ -120,6 +120,6 @@ pub fn of_expression(tree: &str) -> Option<Uses> {
         let tree = pg_sys::stringToNode(tree.as_ptr());
         visit(tree.cast(), (&raw mut reader).cast());
     }
-    uses.print_fields();
+    uses.with_fields();
     uses.beyond.is_none().then_some(uses)
 }

@@ -532,9 +532,6 @@ CREATE VIEW document AS SELECT p.auth_id, jsonb_build_object('name', p.name) AS 
 -- A composite key by constants.
 CREATE VIEW document AS SELECT p.auth_id, jsonb_build_object('lobby', (SELECT d.floor FROM hr_desk AS d WHERE d.tenant_id = 1 AND d.desk_no = 1)) AS document FROM accounts_profile AS p;
 :attach
--- The elements of the profile's own array.
-CREATE VIEW document AS SELECT p.auth_id, jsonb_build_object('tags', (SELECT jsonb_agg(upper(t.tag) ORDER BY t.tag) FROM unnest(p.tags) AS t (tag))) AS document FROM accounts_profile AS p;
-:attach
 -- A row for each profile by two arms that exclude each other.
 CREATE VIEW document AS SELECT p.auth_id, jsonb_build_object('bot', p.name) AS document FROM accounts_profile AS p WHERE p.kind = 'bot'
     UNION ALL SELECT p.auth_id, jsonb_build_object('name', p.name) FROM accounts_profile AS p WHERE p.kind <> 'bot';
