@@ -6,7 +6,7 @@
 //! write, even of an equal document, so that an older REPEATABLE READ transaction runs into it.
 //! write/README.md has the interleaving that breaks each shorter form (W2 to W6).
 //!
-//! Rules: W2, W3, W4, W5, W6, W7, W10, W13, W14, W17, E12, E20.
+//! Rules: W2, W3, W4, W5, W6, W7, W10, W13, W14, W17, E12, E20, B11.
 
 use crate::attachment::{self, Attached, State};
 use crate::definition::{Sql, Step};

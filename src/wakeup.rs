@@ -4,7 +4,7 @@
 //! Invariant: nothing here takes a lock, waits, or raises; where the server has not preloaded the library, nothing is done. A
 //! word that is lost costs time: what is to be done stands in tables, and the worker looks there.
 //!
-//! Rules: B1, B2, B4, B5.
+//! Rules: B1, B2, B4, B5, B11.
 
 use crate::iso8601::iso8601;
 use crate::pg::bgworker::{database_name, in_recovery};

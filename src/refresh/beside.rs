@@ -3,7 +3,7 @@
 //! Invariant: what is missed is computed by the rules of a step, and only where no reader would trust what is stored; a key that
 //! nobody has is nobody's.
 //!
-//! Rules: B4, B5.
+//! Rules: B4, B5, B11.
 
 use super::batch::{by_key, read_keys};
 use super::course::Course;

@@ -5,7 +5,7 @@
 //! the guards that everybody's SQL of ours runs in. Between two of them it can be told to leave, and in one of them it can be
 //! cancelled; either way nothing is lost, and what is left is written in its slot as wanted.
 //!
-//! Rules: B1, B2, B3, B5, B6, B7, B9, B10.
+//! Rules: B1, B2, B3, B5, B6, B7, B9, B10, B11.
 #![doc = include_str!("README.md")]
 
 mod launcher;

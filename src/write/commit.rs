@@ -3,7 +3,7 @@
 //! Invariant: nothing here waits, and nothing here fails the app's transaction: what cannot be done is left
 //! pending.
 //!
-//! Rules: W2, W3, W12, W15, W16.
+//! Rules: W2, W3, W12, W15, W16, B11.
 
 use super::changes::{enqueue, name_pending};
 use crate::attachment::{self, Attached, State, UsedLink, UsedTable};
