@@ -13,9 +13,10 @@ use crate::definition::{Sql, Step};
 use crate::error::check_interrupts;
 use crate::failures;
 use crate::pg::guard::LocalSettings;
+use crate::pg::locks;
 use crate::pg::scan::{Columns, UniqueIndexLookup};
 use crate::pg::spi::{self, ActiveSnapshot, Arg, Snapshot};
-use crate::pg::tuple::{self, Locker, Stored, Writer};
+use crate::pg::tuple::{Locker, Stored, Writer};
 use crate::pg::value::{Uuid, Value, array};
 use crate::pg::xact::Failure;
 use crate::pg::{Oid, catalog, xact};
@@ -128,7 +129,7 @@ enum Computed {
 /// wait with all that its transaction holds, and close a circle that is none without us.
 pub fn try_locks(a: &Attached) -> bool {
     let mut read = a.read.iter().copied();
-    had(tuple::try_lock_for_writing(a.profile) && read.all(tuple::try_lock_for_reading))
+    had(locks::try_lock_for_writing(a.profile) && read.all(locks::try_lock_for_reading))
 }
 
 /// Counts a lock that was not had: of tables, those of all at once as one.
@@ -141,14 +142,14 @@ fn had(had: bool) -> bool {
 
 /// The same of what taking stamps needs: none of the view's tables.
 pub fn try_lock_profile(a: &Attached) -> bool {
-    had(tuple::try_lock_for_writing(a.profile))
+    had(locks::try_lock_for_writing(a.profile))
 }
 
 /// The same for a step of refresh. The profile table's indexes come with the query that finds the rows, before any of these is
 /// locked.
 pub fn lock_tables(a: &Attached) -> bool {
     let others = a.read.iter().filter(|r| catalog::table_of_index(**r) != Some(a.profile));
-    tuple::try_lock_for_writing(a.profile) && others.copied().all(tuple::try_lock_for_reading)
+    locks::try_lock_for_writing(a.profile) && others.copied().all(locks::try_lock_for_reading)
 }
 
 /// Locks the rows that are asked for, but for those that another transaction
@@ -178,7 +179,7 @@ fn lock(a: &Attached, request: &Request) -> Vec<Locked> {
         None => {
             let found = find(a, step, values);
             // Nothing that computing needs is waited for once a row is locked.
-            if !had(a.read.iter().copied().all(tuple::try_lock_for_reading)) {
+            if !had(a.read.iter().copied().all(locks::try_lock_for_reading)) {
                 locker.close();
                 return vec![];
             }
