@@ -1,4 +1,4 @@
-//! The end of a transaction: what it has marked dirty is computed under lock, or pending.
+//! The end of a transaction: what it has marked dirty is computed under lock, or without a stamp, or pending.
 //!
 //! Invariant: nothing here waits, and nothing here fails the app's transaction: what cannot be done is left
 //! pending.
