@@ -106,6 +106,19 @@ pub struct Table {
     /// Columns that a unique index held unique when that was proven.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unique: Vec<Vec<String>>,
+    /// The same of partial unique indexes, those that it was proven by.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub partial: Vec<Partial>,
+}
+
+/// Columns that are unique among the rows of which a predicate is true.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+pub struct Partial {
+    pub columns: Vec<String>,
+    /// Those that the predicate asks of.
+    pub tested: Vec<String>,
+    /// As SQL writes it, with every name qualified.
+    pub predicate: String,
 }
 
 /// One way from a changed row to the profiles that show it: by some of its columns to the first

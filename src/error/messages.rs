@@ -121,18 +121,18 @@ impl Error {
                     Some((column, with)) => format!("Its column {column} is compared with {with}, which is no foreign key between them, by its own operator and collation, nor a unique column and a constant."),
                     None => "No condition that all of its rows must meet says that one of its columns equals one of a table that is tied.".into(),
                 }),
-                "Join it by all columns of a foreign key (added, VALIDATEd, its triggers enabled), with AND, in WHERE or in the ON of the join that may leave it out, inside of any LIMIT, window or aggregate; or compare a unique column with a constant. Instead of IN (SELECT …) as a value, write EXISTS with such a condition.".into(),
+                "Join it by all columns of a foreign key (added, VALIDATEd, its triggers enabled), with AND or in each arm of an OR, in WHERE or in the ON of the join that may leave it out, inside of any LIMIT, window or aggregate; or compare a unique column with a constant. Instead of IN (SELECT …) as a value, write EXISTS with such a condition.".into(),
             ),
             ManyRows(what) => (
                 Code::ERRCODE_INVALID_OBJECT_DEFINITION,
                 "the document view may have several rows for one profile".into(),
                 Some(format!("In it, {what} may have several rows for one profile.")),
-                "Aggregate them in a subquery: LEFT JOIN LATERAL (SELECT jsonb_agg(…) AS … FROM … WHERE …) AS … ON true. One row is proven by a unique index on the joined columns (not deferrable, partial or on an expression), GROUP BY the key, or LIMIT 1.".into(),
+                "Aggregate them in a subquery: LEFT JOIN LATERAL (SELECT jsonb_agg(…) AS … FROM … WHERE …) AS … ON true. One row is proven by a unique index on the joined columns (not deferrable or on an expression; of a partial one, with its predicate as a condition), GROUP BY the key, or LIMIT 1.".into(),
             ),
             ReadWhole(table) => (
                 Code::ERRCODE_INVALID_OBJECT_DEFINITION,
                 format!("the document view reads table {table} whole to compute one document"),
-                Some("A subquery groups it before it is joined, and PostgreSQL cannot move the join's condition into that.".into()),
+                Some("A subquery groups or numbers it before it is joined, and PostgreSQL cannot move the join's condition into that.".into()),
                 "Write LEFT JOIN LATERAL (SELECT … FROM … WHERE its foreign key = …) ON true.".into(),
             ),
             SystemColumn { column, table } => (

@@ -20,7 +20,7 @@ use crate::query_tree::Query;
 use pgrx::pg_sys;
 use std::collections::BTreeSet;
 
-pub use crate::proof::facts::{foreign_keys, unique_indexes};
+pub use crate::proof::facts::{foreign_keys, partial_indexes, unique_indexes};
 
 /// Which column is the profile's key.
 pub enum ProfileKey<'a> {

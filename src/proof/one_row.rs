@@ -4,7 +4,8 @@
 //! of it, by equalities that the index knows, to values that are themselves fixed.
 
 use crate::error::Error;
-use crate::proof::{ColumnRef, Prover, Slot};
+use crate::proof::outer_joins::OuterJoin;
+use crate::proof::{ColumnRef, Prover, Slot, Unique};
 use crate::query_tree::{
     Condition, EqualityOp, Expr, Group, Limit, Node, Oid, Query, Relation, bounds,
 };
@@ -52,7 +53,7 @@ impl Prover<'_> {
             return Ok(());
         }
         if !query.arms.is_empty() {
-            return Err(Error::ManyRows("a UNION".into()));
+            return Err(Error::ManyRows("a UNION, INTERSECT or EXCEPT".into()));
         }
         let (fixed, why) = self.fixed_relations(scope, held, profile)?;
         let by = |groups: &[Group]| {
@@ -104,12 +105,14 @@ impl Prover<'_> {
         let query = self.scopes[scope].query;
         let relations: Vec<usize> = query.from.iter().flat_map(Node::relations).collect();
         let conditions = query.conditions();
+        let outer_joins = self.outer_joins(scope);
         let mut fixed = BTreeSet::new();
         let mut why = Unproven::new();
         loop {
             let before = fixed.len();
             for r in &relations {
-                if fixed.contains(r) {
+                let open = |j: &OuterJoin| j.missing.contains(r) && !j.deciding.is_subset(&fixed);
+                if fixed.contains(r) || outer_joins.iter().any(open) {
                     continue;
                 }
                 if self.spend(1 + conditions.len()) {
@@ -117,7 +120,10 @@ impl Prover<'_> {
                 }
                 let columns = self.fixed_columns(scope, *r, &conditions, held, &fixed);
                 let one = match (self.scopes[scope].slots[*r], &query.relations[*r]) {
-                    (Slot::Table(o), _) => self.unique(o, &columns, Some(profile)),
+                    (Slot::Table(o), _) => {
+                        self.unique(o, &columns, Some(profile))
+                            || self.unique_in_part(scope, *r, &conditions, &columns)
+                    }
                     // One row for each row of what it refers to beside it.
                     (Slot::Query(inner), _) if !self.beside(inner, scope).is_subset(&fixed) => {
                         false
@@ -130,7 +136,7 @@ impl Prover<'_> {
                             .collect();
                         let one = self.one_row(inner, &given, profile);
                         why.insert(*r, one.clone());
-                        one.is_ok()
+                        one.is_ok() || self.picks_one(inner, &columns, &given)
                     }
                     (_, Relation::Values(rows)) => rows.len() <= 1,
                     // It is called for each row of what it is given columns of.
@@ -153,7 +159,7 @@ impl Prover<'_> {
     }
 
     /// The relations of `home` that a (LATERAL) query in its FROM refers to.
-    fn beside(&self, inner: usize, home: usize) -> Rc<BTreeSet<usize>> {
+    pub(super) fn beside(&self, inner: usize, home: usize) -> Rc<BTreeSet<usize>> {
         if let Some(known) = self.besides.borrow().get(&inner) {
             return known.clone();
         }
@@ -229,6 +235,8 @@ impl Prover<'_> {
                 }
             }
         }
+        found
+            .extend(self.fixed_by_test(scope, relation, conditions).into_iter().map(|n| (n, None)));
         for number in held {
             if let Some((_, n)) = query.target(*number).and_then(|t| column(&t.expr)) {
                 found.push((n, None));
@@ -238,7 +246,7 @@ impl Prover<'_> {
     }
 
     /// Whether an expression has one value, the relations in `fixed` having one row.
-    fn is_fixed(&self, scope: usize, expr: &Expr, fixed: &BTreeSet<usize>) -> bool {
+    pub(super) fn is_fixed(&self, scope: usize, expr: &Expr, fixed: &BTreeSet<usize>) -> bool {
         if self.spend(1) {
             return false;
         }
@@ -266,31 +274,31 @@ impl Prover<'_> {
         if columns.iter().any(|(n, by)| key(n) && by.is_none()) {
             return true;
         }
+        self.facts.unique.iter().any(|u| u.table == table && self.holds(u, columns))
+    }
+
+    /// Whether all columns of a unique index are among these.
+    pub(super) fn holds(&self, u: &Unique, columns: &[(i16, Option<EqualityOp>)]) -> bool {
+        let table = u.table;
         let own = |column: i16, family: &Oid| {
             let own = self.facts.families.get(&(table, column));
             own.is_some_and(|own| own.contains(family))
         };
-        self.facts.unique.iter().any(|u| {
-            u.table == table
-                && u.columns.iter().all(|(column, family, collation)| {
-                    columns.iter().any(|(n, by)| {
-                        n == column
-                            && match by {
-                                None => {
-                                    own(*column, family)
-                                        && self.tells_apart(
-                                            self.collation((table, *column)),
-                                            *collation,
-                                        )
-                                }
-                                Some((operator, under)) => {
-                                    let families = self.facts.equality.get(operator);
-                                    families.is_some_and(|f| f.contains(family))
-                                        && self.tells_apart(*under, *collation)
-                                }
-                            }
-                    })
-                })
+        u.columns.iter().all(|(column, family, collation)| {
+            columns.iter().any(|(n, by)| {
+                n == column
+                    && match by {
+                        None => {
+                            own(*column, family)
+                                && self.tells_apart(self.collation((table, *column)), *collation)
+                        }
+                        Some((operator, under)) => {
+                            let families = self.facts.equality.get(operator);
+                            families.is_some_and(|f| f.contains(family))
+                                && self.tells_apart(*under, *collation)
+                        }
+                    }
+            })
         })
     }
 

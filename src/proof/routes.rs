@@ -89,7 +89,8 @@ impl Routes<'_> {
             links.sort_by_key(|l| (!l.member, l.everyone.is_empty()));
             let (schema, name) = schema_and_name(oid)?;
             let (whole, unique) = (whole.contains(&oid), self.catalog.unique(oid)?);
-            tables.push((oid != profile, Table { schema, name, links, whole, unique }));
+            let partial = self.catalog.partial(oid, &self.proof.partial)?;
+            tables.push((oid != profile, Table { schema, name, links, whole, unique, partial }));
         }
         tables.sort_by_key(|(other, _)| *other);
         Ok(tables.into_iter().map(|(_, t)| t).collect())

@@ -59,7 +59,9 @@ impl Prover<'_> {
             return None;
         }
         let pairs = self.pairs_with_tied(rte, ties)?;
-        self.by_keys(rte, ties, &pairs).or_else(|| self.by_values(rte, ties, constants))
+        self.by_keys(rte, ties, &pairs)
+            .or_else(|| self.by_values(rte, ties, constants))
+            .or_else(|| self.by_alternatives(rte, ties, constants))
     }
 
     /// A range-table entry's columns that equal columns of what is tied already, by whose. None where that is
@@ -126,24 +128,28 @@ impl Prover<'_> {
         ties: &[Vec<Tie>],
         constants: bool,
     ) -> Option<(Vec<Tie>, bool)> {
-        for e in &self.equalities[rte] {
-            if self.spend(1 + e.sources.len()) {
-                return None;
-            }
-            let only_constants = e.sources.iter().all(|s| matches!(s, Source::Constant { .. }));
-            if only_constants && !constants {
-                continue;
-            }
-            let ties: Option<Vec<Tie>> =
-                e.sources.iter().map(|s| self.by_source(e, s, ties)).collect();
-            if let Some(mut ties) = ties
-                && !ties.is_empty()
-            {
-                ties.dedup();
-                return Some((ties, e.outside));
-            }
+        let by = |e: &Equality| Some((self.by_equality(e, ties, constants)?, e.outside));
+        self.equalities[rte].iter().find_map(by)
+    }
+
+    /// By each of the values that an equality allows.
+    pub(super) fn by_equality(
+        &self,
+        e: &Equality,
+        ties: &[Vec<Tie>],
+        constants: bool,
+    ) -> Option<Vec<Tie>> {
+        if self.spend(1 + e.sources.len()) {
+            return None;
         }
-        None
+        let only_constants = e.sources.iter().all(|s| matches!(s, Source::Constant { .. }));
+        if only_constants && !constants {
+            return None;
+        }
+        let found = e.sources.iter().map(|s| self.by_source(e, s, ties));
+        let mut found = found.collect::<Option<Vec<Tie>>>()?;
+        found.dedup();
+        (!found.is_empty()).then_some(found)
     }
 
     /// One of the values that an equality allows, as a tie.

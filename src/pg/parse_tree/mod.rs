@@ -16,7 +16,7 @@ mod reader;
 mod stored;
 mod uses;
 
-pub use stored::{of_expression, simplified};
+pub use stored::{of_expression, plain_condition, simplified};
 
 use super::xact;
 use crate::error::check_interrupts;

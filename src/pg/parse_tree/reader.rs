@@ -51,6 +51,7 @@ impl Reader<'_> {
             let limit = limit(q);
             self.unordered(q, &relations, limit);
             let numbered = self.numbered(&windows);
+            let numbers = self.row_numbers(q, &windows);
             (self.aggregate, self.numbers) = around;
             Query {
                 relations,
@@ -69,11 +70,13 @@ impl Reader<'_> {
                     .collect(),
                 sets: q.hasTargetSRFs,
                 numbered,
+                numbers,
                 limit,
                 order_by,
                 arms,
                 union_by,
-                unsupported: if union { unsupported(q) } else { Some("INTERSECT or EXCEPT") },
+                intersects: !union,
+                unsupported: unsupported(q),
             }
         }
     }
@@ -163,6 +166,30 @@ impl Reader<'_> {
             }
         }
         numbered
+    }
+
+    /// The output columns that are one, with what it is partitioned by.
+    unsafe fn row_numbers(
+        &mut self,
+        q: &pg_sys::Query,
+        windows: &[*mut pg_sys::WindowClause],
+    ) -> Vec<(i16, Vec<u32>)> {
+        let mut found = vec![];
+        // SAFETY: see above.
+        unsafe {
+            for t in list::<pg_sys::TargetEntry>(q.targetList) {
+                let n: *mut pg_sys::Node = (*t).expr.cast();
+                if (*n).type_ != NodeTag::T_WindowFunc {
+                    continue;
+                }
+                let f = &*n.cast::<pg_sys::WindowFunc>();
+                let of = windows.iter().find(|w| (***w).winref == f.winref);
+                if let Some(w) = of.filter(|_| f.winfnoid == pg_sys::F_ROW_NUMBER.into()) {
+                    found.push(((*t).resno, self.sorting((**w).partitionClause)));
+                }
+            }
+        }
+        found
     }
 
     unsafe fn relation(&mut self, r: *mut pg_sys::RangeTblEntry) -> Relation {
