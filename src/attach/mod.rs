@@ -87,12 +87,13 @@ pub fn attach(request: &AttachRequest) {
     };
     let found = {
         let _us = as_ourselves();
-        discover::discover(profile.oid, document, ProfileKey::Column(key))
+        discover::discover(profile.oid, document, ProfileKey::Column(key), None)
             .unwrap_or_else(|e| e.raise())
     };
     let definition = &found.definition;
     ddl::hold_row_types(profile.oid, document);
     warnings::warn_of_whole_reads(owner, document, definition);
+    warnings::warn_of_shown_to_everyone(definition);
     drop_unused_triggers(&exclusive, &profile, definition);
     changed |= make_triggers(definition, profile.oid, owner);
     record(&profile, document, definition, &request.exclude, changed);

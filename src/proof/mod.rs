@@ -1,6 +1,6 @@
 //! What a document depends on, proven from the view's query and the foreign keys, or refused.
 //!
-//! The room: the prover (here, `scopes`, `conditions`, `ties`, `one_row`) is pure, no server in it, and goes by
+//! The room: the prover (here, `scopes`, `conditions`, `ties`, `everyone`, `one_row`) is pure, no server in it, and goes by
 //! what it is told ([`Facts`]). `facts`, `reach` and `volatility` read the catalogs, and change nothing;
 //! `routes` makes of a proof what triggers need to know, and `discover` does it all for a view.
 //!
@@ -16,6 +16,7 @@
 
 mod conditions;
 pub mod discover;
+mod everyone;
 mod facts;
 mod one_row;
 pub mod reach;
@@ -46,6 +47,9 @@ pub struct Facts {
     pub nondeterministic: BTreeSet<Oid>,
     /// Of columns that have one.
     pub collations: HashMap<(Oid, i16), Oid>,
+    /// Tables that are shown to everyone by mistake only: of which each row belongs to a profile, the profile's own
+    /// among them.
+    pub never_whole: BTreeSet<Oid>,
     /// Tables and columns as people write them.
     pub tables: HashMap<Oid, String>,
     pub columns: HashMap<(Oid, i16), String>,
@@ -95,6 +99,8 @@ pub enum Tie {
     },
     /// Its column equals a constant, given as text with its type.
     Constant { column: i16, value: String, r#type: Oid },
+    /// By nothing: every row of it matters to every profile.
+    Everyone,
 }
 
 /// What was proven.
@@ -125,6 +131,9 @@ pub enum Source {
 
 /// All that a value may be, each once.
 type Sources = Rc<[Source]>;
+
+/// Range-table entries.
+type Entries = BTreeSet<usize>;
 
 /// What a condition leaves out rows of, and whether through a query that groups.
 type Restricted = (Vec<ColumnRef>, bool);
@@ -172,6 +181,8 @@ pub struct Prover<'a> {
     pub one_rows: RefCell<HashMap<Asked, Result<(), Error>>>,
     pub besides: RefCell<HashMap<usize, Rc<BTreeSet<usize>>>>,
     equals: RefCell<HashMap<ColumnRef, Rc<[ColumnRef]>>>,
+    /// What a query's output column draws from.
+    drawn: RefCell<HashMap<(usize, i16), Rc<Entries>>>,
     steps: Cell<usize>,
     pub pause: &'a dyn Fn(),
 }
@@ -197,6 +208,7 @@ pub fn prove(
         one_rows: RefCell::default(),
         besides: RefCell::default(),
         equals: RefCell::default(),
+        drawn: RefCell::default(),
         steps: Cell::new(0),
         pause,
     };

@@ -29,6 +29,15 @@ struct Route {
     steps: Vec<Step>,
 }
 
+impl Route {
+    /// Each row of the table, whatever is in it.
+    fn of_everyone() -> Route {
+        let (columns, target_types, steps) = (vec![], vec![], vec![]);
+        let everyone = vec![definition::ANY_VALUE.to_owned()];
+        Route { columns, target_types, member: false, everyone, steps }
+    }
+}
+
 impl Routes<'_> {
     /// The used tables with their links, the profile first.
     pub fn tables(&self) -> Result<Vec<Table>, Error> {
@@ -130,6 +139,7 @@ impl Routes<'_> {
                 Tie::Constant { column, value, r#type } => {
                     vec![self.constant((table, *column), value, *r#type)?]
                 }
+                Tie::Everyone => vec![Route::of_everyone()],
                 Tie::To { other, columns, child } => {
                     let onward = self.routes(*other, all)?;
                     let is_profile = self.proof.ties[*other] == [Tie::Profile];
@@ -224,10 +234,10 @@ impl Routes<'_> {
             route.steps.extend(next.steps);
             return Ok(route);
         }
-        // What a constant's row refers to, or is referred to by.
+        // What a row that everyone may show refers to, or is referred to by.
         let place = (table, route.columns[0]);
-        let same = matches!(columns, [(_, n, _)] if *n == next.columns[0])
-            && self.catalog.type_of(place)? == next.target_types[0]
+        let same = matches!(columns, [(_, n, _)] if next.columns.first() == Some(n))
+            && next.target_types.first() == Some(&self.catalog.type_of(place)?)
             && self.catalog.columns.get(&place).is_some_and(|c| c.plain);
         route.steps = vec![];
         route.everyone = if same { next.everyone } else { vec![definition::ANY_VALUE.to_owned()] };
