@@ -150,11 +150,25 @@ pub fn warn_of_ties(tied: &BTreeSet<&'static str>) {
     }
 }
 
+/// When documents are computed, by what changes.
+pub fn say_when(d: &Definition) {
+    let tables = |at_once: bool| {
+        let some = |t: &&definition::Table| t.links.iter().any(|l| l.member == at_once);
+        let names = d.tables.iter().filter(some).map(|t| display(&t.schema, &t.name));
+        names.collect::<Vec<_>>().join(", ")
+    };
+    let later = tables(false);
+    let later = if later.is_empty() { "none".into() } else { later };
+    notice(&format!(
+        "tables whose changes are computed at once: {}; later, by refresh: {later}. See SELECT * FROM profile_cache.routes.",
+        tables(true)
+    ));
+}
+
 /// Tables of which any row matters to every profile, so that each change there is everybody's.
 pub fn warn_of_shown_to_everyone(d: &Definition) {
     const LARGE: f32 = 1000.0;
-    let any = |l: &definition::Link| l.everyone.iter().any(|v| v == definition::ANY_VALUE);
-    for t in d.tables.iter().filter(|t| t.links.iter().any(any)) {
+    for t in d.tables.iter().filter(|t| t.links.iter().any(definition::Link::is_whole)) {
         let shown = display(&t.schema, &t.name);
         let rows =
             catalog::relation(&t.schema, &t.name).and_then(|oid| about_how_many_rows(oid, LARGE));

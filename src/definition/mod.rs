@@ -9,10 +9,12 @@
 //! - `triggers`: the triggers of ours that each table has
 //! - `sql`: the statements on the profile table and the routes to it
 //! - `quote`: names in SQL and in messages
+//! - `words`: a route, for people
 
 mod quote;
 mod sql;
 mod triggers;
+mod words;
 
 pub use quote::{collate, display, display_identifier, qualified, quote_identifier, quote_literal};
 pub use sql::{LookedAt, Sql, array_rows, by_column, value_columns, value_rows};

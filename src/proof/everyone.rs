@@ -49,7 +49,8 @@ impl Prover<'_> {
                         let right = o.right.iter().map(|e| self.drawn(scope, e, Some(&over)));
                         (self.drawn(scope, &o.left, Some(&over)), right.flatten().collect())
                     }
-                    Expr::Query { any: Some(any), .. } => {
+                    // Under NOT or OR it leaves out nothing by itself: it is a value there.
+                    Expr::Query { any: Some(any), .. } if std::ptr::eq(part, expr) => {
                         let right = self.drawn(scope, part, None);
                         (self.drawn(scope, &any.left, Some(&over)), right)
                     }
@@ -68,7 +69,7 @@ impl Prover<'_> {
     }
 
     /// An expression and its parts, but for nested queries.
-    fn within<'e>(&self, expr: &'e Expr) -> Vec<&'e Expr> {
+    pub(super) fn within<'e>(&self, expr: &'e Expr) -> Vec<&'e Expr> {
         let mut all = vec![expr];
         let mut next = 0;
         while let Some(expr) = all.get(next).copied() {

@@ -1,6 +1,7 @@
 //! What a document depends on, proven from the view's query and the foreign keys, or refused.
 //!
-//! The room: the prover (here, `scopes`, `conditions`, `ties`, `everyone`, `one_row`) is pure, no server in it, and goes by
+//! The room: the prover (here, `scopes`, `conditions`, `ties`, `everyone`, `untied`, `one_row`) is
+//! pure, no server in it, and goes by
 //! what it is told ([`Facts`]). `facts`, `reach` and `volatility` read the catalogs, and change nothing;
 //! `routes` makes of a proof what triggers need to know, and `discover` does it all for a view.
 //!
@@ -25,6 +26,7 @@ mod routes;
 mod sample;
 mod scopes;
 mod ties;
+mod untied;
 mod volatility;
 
 use crate::error::Error;
@@ -240,9 +242,19 @@ impl<'a> Prover<'a> {
         }
         let (key, (root, key_column)) = self.key(top, profile, is_key)?;
         let (ties, grouped) = self.tie(root, key_column)?;
-        self.one_row(top, &[key], (root, key_column))?;
+        self.one_row(top, &[key], (root, key_column)).map_err(|e| self.many_numbered(e))?;
         let tied = self.tied((root, key_column));
         Ok((key, key_column, ties, grouped, tied))
+    }
+
+    /// Where rows are numbered, that is what was to make them one.
+    fn many_numbered(&self, error: Error) -> Error {
+        match error {
+            Error::ManyRows(what) if self.scopes.iter().any(|s| !s.query.numbered.is_empty()) => {
+                Error::ManyNumbered(what)
+            }
+            other => other,
+        }
     }
 
     /// Counts so many steps; whether that is too many in all. Then whoever asks may answer what he likes: the

@@ -234,10 +234,13 @@ impl Routes<'_> {
             route.steps.extend(next.steps);
             return Ok(route);
         }
-        // What a row that everyone may show refers to, or is referred to by.
+        if next.columns.is_empty() {
+            return Ok(Route::of_everyone());
+        }
+        // What a constant's row refers to, or is referred to by.
         let place = (table, route.columns[0]);
-        let same = matches!(columns, [(_, n, _)] if next.columns.first() == Some(n))
-            && next.target_types.first() == Some(&self.catalog.type_of(place)?)
+        let same = matches!(columns, [(_, n, _)] if *n == next.columns[0])
+            && self.catalog.type_of(place)? == next.target_types[0]
             && self.catalog.columns.get(&place).is_some_and(|c| c.plain);
         route.steps = vec![];
         route.everyone = if same { next.everyone } else { vec![definition::ANY_VALUE.to_owned()] };

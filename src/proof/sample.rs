@@ -109,6 +109,8 @@ pub fn refused(view: &Query) -> String {
     match proven(view) {
         Ok(proof) => format!("accepted: {:?}", proof.ties),
         Err(Error::Untied { .. }) => "untied".into(),
+        Err(Error::AskedWhole(_)) => "asked whole".into(),
+        Err(Error::BehindWindow(_)) => "behind a window".into(),
         Err(Error::ManyRows(_)) => "many rows".into(),
         Err(Error::KeyDoesNotPass(_)) => "the key does not pass".into(),
         Err(other) => format!("{other:?}"),

@@ -15,7 +15,7 @@ type Pair<'a> = (i16, i16, &'a Equality);
 
 /// Whether something is tied to nothing but what everyone shows. It would be so itself, were it not for
 /// `everyone.rs`, which takes it for a mistake.
-fn only_to_everyone(tie: &[Tie], ties: &[Vec<Tie>]) -> bool {
+pub(super) fn only_to_everyone(tie: &[Tie], ties: &[Vec<Tie>]) -> bool {
     tie.iter().all(|t| match t {
         Tie::To { other, .. } => ties[*other] == [Tie::Everyone],
         other => *other == Tie::Everyone,
@@ -326,27 +326,6 @@ impl Prover<'_> {
         }
         found.sort();
         found
-    }
-
-    /// Why a range-table entry is not tied.
-    fn untied(&self, rte: usize, ties: &[Vec<Tie>]) -> Error {
-        let table = self.rte_name(rte);
-        let compared = self.equalities[rte].iter().find_map(|e| {
-            let (mine, column) = e.place;
-            let what = match e.sources.first()? {
-                Source::Column((other, theirs)) if !only_to_everyone(&ties[*other], ties) => {
-                    format!(
-                        "{}.{}",
-                        self.rte_name(*other),
-                        self.column(self.rtes[*other].table, *theirs)
-                    )
-                }
-                Source::Column(_) => return None,
-                Source::Constant { .. } => "a constant".into(),
-            };
-            Some((self.column(self.rtes[mine].table, column), what))
-        });
-        Error::Untied { table, compared }
     }
 }
 

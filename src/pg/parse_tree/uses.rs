@@ -70,7 +70,8 @@ impl Reader<'_> {
                 let float =
                     types.iter_oid().any(|t| t == pg_sys::FLOAT4OID || t == pg_sys::FLOAT8OID)
                         && !["min", "max", "count"].contains(&&*name);
-                if a.aggorder.is_null() && (float || ORDERED.contains(&&*name)) {
+                let sorted = !a.aggorder.is_null() || sorted_distinct(a);
+                if !sorted && (float || ORDERED.contains(&&*name)) {
                     self.aggregate = Some(name);
                 }
             }
@@ -116,6 +117,36 @@ impl Reader<'_> {
             }
             self.uses.printed.extend(printed.iter().map(|t| t.to_u32()));
         }
+    }
+}
+
+/// Whether an aggregate is DISTINCT over values that are the same where they are equal: its executor sorts them then
+/// (nodeAgg.h: it passes the input into a tuplesort), and there is one order. Of 1.0 and 1.00 either might be left.
+unsafe fn sorted_distinct(a: &pg_sys::Aggref) -> bool {
+    const ALIKE: [Oid; 11] = [
+        pg_sys::BOOLOID,
+        pg_sys::INT2OID,
+        pg_sys::INT4OID,
+        pg_sys::INT8OID,
+        pg_sys::TEXTOID,
+        pg_sys::VARCHAROID,
+        pg_sys::UUIDOID,
+        pg_sys::DATEOID,
+        pg_sys::TIMESTAMPOID,
+        pg_sys::TIMESTAMPTZOID,
+        pg_sys::NAMEOID,
+    ];
+    // SAFETY: see above; arguments are target entries, whose expressions have a type and a collation.
+    unsafe {
+        let args = PgList::<pg_sys::TargetEntry>::from_pg(a.args);
+        let alike = |entry: *mut pg_sys::TargetEntry| {
+            let value = (*entry).expr.cast();
+            let r#type = pg_sys::getBaseType(pg_sys::exprType(value));
+            let collation = pg_sys::exprCollation(value);
+            (ALIKE.contains(&r#type) || pg_sys::type_is_enum(r#type))
+                && (collation == Oid::INVALID || pg_sys::get_collation_isdeterministic(collation))
+        };
+        !a.aggdistinct.is_null() && args.iter_ptr().all(alike)
     }
 }
 
