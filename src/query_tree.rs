@@ -28,6 +28,8 @@ pub struct Query {
     pub windows: Vec<Vec<Group>>,
     /// For each row_number(), the targets that its window is partitioned and ordered by.
     pub numbered: Vec<Vec<u32>>,
+    /// How aggregates sort their rows, of those that show in which order they came.
+    pub sorted: Vec<Sorted>,
     pub limit: Limit,
     /// The targets of ORDER BY.
     pub order_by: Vec<u32>,
@@ -37,6 +39,27 @@ pub struct Query {
     pub union_by: Vec<(i16, EqualityOp)>,
     /// A shape that is refused wherever it stands.
     pub unsupported: Option<&'static str>,
+}
+
+/// The ORDER BY of an aggregate.
+#[derive(Clone, Debug, Default)]
+pub struct Sorted {
+    /// The plain columns that it goes by.
+    pub by: Vec<Expr>,
+    /// The columns that the aggregate shows, and whether it shows what is more than they.
+    pub shown: Vec<Expr>,
+    pub more: bool,
+}
+
+impl Sorted {
+    /// Takes in what is shown.
+    pub fn shows(&mut self, expr: &Expr) {
+        match expr {
+            Expr::Column { .. } => self.shown.push(expr.clone()),
+            Expr::Query { .. } | Expr::Computed(_) => self.more = true,
+            _ => expr.parts().into_iter().for_each(|part| self.shows(part)),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

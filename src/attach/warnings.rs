@@ -140,7 +140,7 @@ pub fn warn_of_open_order(unordered: &std::collections::BTreeSet<String>) {
     }
 }
 
-/// LIMIT, DISTINCT ON and row_number() by an order in which rows may tie.
+/// LIMIT, DISTINCT ON, row_number() and aggregates by an order in which rows may tie.
 pub fn warn_of_ties(tied: &BTreeSet<&'static str>) {
     for what in tied {
         warning(

@@ -334,7 +334,7 @@ impl Error {
                 } else {
                     format!("The document view reaches it, so that code behind it would run as {expected}. It may belong to that role or to a superuser.")
                 }),
-                if relation {
+                if kind == "table" {
                     format!("Where it is the app's own, make {expected} its owner: ALTER {} … OWNER TO. Where it is a service's, as auth.users, leave it: have a trigger on it copy the columns that the view shows into the profile table or another one of the app's, and show that.", kind.to_uppercase())
                 } else {
                     format!("ALTER {} {name} OWNER TO {expected};", kind.to_uppercase())

@@ -111,7 +111,10 @@ impl Reader<'_> {
                     beside: vec![],
                 },
                 tag => {
-                    let parts = children(n).into_iter().map(|n| self.expr(n)).collect();
+                    let parts: Vec<Expr> = children(n).into_iter().map(|n| self.expr(n)).collect();
+                    if tag == NodeTag::T_Aggref {
+                        self.sorted_rows(&*n.cast::<pg_sys::Aggref>(), &parts);
+                    }
                     let computed =
                         [NodeTag::T_Aggref, NodeTag::T_WindowFunc, NodeTag::T_GroupingFunc];
                     if computed.contains(&tag) { Expr::Computed(parts) } else { Expr::Other(parts) }

@@ -4,6 +4,7 @@
 
 use super::nodes::{children, text};
 use super::reader::Reader;
+use crate::query_tree::{Expr, Sorted};
 use pgrx::pg_sys::{self, NodeTag, Oid};
 use pgrx::{PgList, pg_guard};
 use std::ffi::c_void;
@@ -45,6 +46,32 @@ impl Reader<'_> {
         self.uses.functions.insert(input.to_u32());
         if r#type.to_u32() >= pg_sys::FirstNormalObjectId {
             self.uses.beyond = Some("JSON_VALUE or JSON_QUERY of a type that is not built in");
+        }
+    }
+
+    /// Notes in which order an aggregate of this query takes its rows, where that shows. `parts` are what it
+    /// consists of, its arguments first.
+    pub(super) unsafe fn sorted_rows(&mut self, a: &pg_sys::Aggref, parts: &[Expr]) {
+        // SAFETY: see above; an aggregate's arguments are target entries.
+        unsafe {
+            let name = text(pg_sys::get_func_name(a.aggfnoid));
+            let own = a.agglevelsup == 0 && a.aggdirectargs.is_null();
+            if !own || a.aggorder.is_null() || !ORDERED.contains(&&*name) {
+                return;
+            }
+            let sorts = PgList::<pg_sys::SortGroupClause>::from_pg(a.aggorder);
+            let sorts: Vec<u32> = sorts.iter_ptr().map(|s| (*s).tleSortGroupRef).collect();
+            let args = PgList::<pg_sys::TargetEntry>::from_pg(a.args);
+            let mut sorted = Sorted::default();
+            for (arg, expr) in args.iter_ptr().zip(parts) {
+                if sorts.contains(&(*arg).ressortgroupref) {
+                    sorted.by.extend(matches!(expr, Expr::Column { .. }).then(|| expr.clone()));
+                }
+                if !(*arg).resjunk {
+                    sorted.shows(expr);
+                }
+            }
+            self.sorted.push(sorted);
         }
     }
 

@@ -73,3 +73,9 @@ SELECT attached($$jsonb_build_object('items', (SELECT jsonb_agg(s.item) FROM pur
 SELECT attached($$jsonb_build_object('off', (SELECT jsonb_agg(f.name ORDER BY f.id) FROM feature_flag AS f LEFT JOIN user_flag AS u ON u.flag = f.id AND u.person = p.id WHERE u.person IS NULL),
     'off, too', (SELECT jsonb_agg(f.name ORDER BY f.id) FROM feature_flag AS f WHERE NOT EXISTS (SELECT FROM user_flag AS u WHERE u.flag = f.id AND u.person = p.id)),
     'and so', (SELECT jsonb_agg(f.name ORDER BY f.id) FROM feature_flag AS f WHERE NOT f.id IN (SELECT u.flag FROM user_flag AS u WHERE u.person = p.id)))$$);
+-- Rows may tie in an aggregate's order: what it shows then may be in another order the next time. Not by a key, nor where it shows nothing else.
+SELECT attached($$jsonb_build_object('items', (SELECT jsonb_agg(s.item ORDER BY s.at) FROM purchase AS s WHERE s.person = p.id))$$);
+SELECT attached($$jsonb_build_object('items', (SELECT string_agg(s.item, ', ' ORDER BY s.at, s.item) FROM purchase AS s WHERE s.person = p.id), 'too', (SELECT jsonb_agg(s.item ORDER BY s.at, s.id) FROM purchase AS s WHERE s.person = p.id),
+    'flags', (SELECT jsonb_agg(jsonb_build_object('name', f.name, 'of', p.name) ORDER BY f.id) FROM user_flag AS u JOIN feature_flag AS f ON f.id = u.flag WHERE u.person = p.id))$$);
+SELECT attached($$jsonb_build_object('items', jsonb_agg(s.item ORDER BY s.id)) AS document FROM person AS p LEFT JOIN purchase AS s ON s.person = p.id GROUP BY p.uid$$);
+SELECT attached($$jsonb_build_object('items', jsonb_agg(s.item ORDER BY s.price)) AS document FROM person AS p LEFT JOIN purchase AS s ON s.person = p.id GROUP BY p.uid$$);
