@@ -112,9 +112,7 @@ impl Reader<'_> {
                 },
                 tag => {
                     let parts: Vec<Expr> = children(n).into_iter().map(|n| self.expr(n)).collect();
-                    if tag == NodeTag::T_Aggref {
-                        self.sorted_rows(&*n.cast::<pg_sys::Aggref>(), &parts);
-                    }
+                    self.sorted_rows(n, &parts);
                     let computed =
                         [NodeTag::T_Aggref, NodeTag::T_WindowFunc, NodeTag::T_GroupingFunc];
                     if computed.contains(&tag) { Expr::Computed(parts) } else { Expr::Other(parts) }

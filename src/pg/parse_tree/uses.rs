@@ -51,9 +51,13 @@ impl Reader<'_> {
 
     /// Notes in which order an aggregate of this query takes its rows, where that shows. `parts` are what it
     /// consists of, its arguments first.
-    pub(super) unsafe fn sorted_rows(&mut self, a: &pg_sys::Aggref, parts: &[Expr]) {
+    pub(super) unsafe fn sorted_rows(&mut self, n: *mut pg_sys::Node, parts: &[Expr]) {
         // SAFETY: see above; an aggregate's arguments are target entries.
         unsafe {
+            if (*n).type_ != NodeTag::T_Aggref {
+                return;
+            }
+            let a = &*n.cast::<pg_sys::Aggref>();
             let name = text(pg_sys::get_func_name(a.aggfnoid));
             let own = a.agglevelsup == 0 && a.aggdirectargs.is_null();
             if !own || a.aggorder.is_null() || !ORDERED.contains(&&*name) {
