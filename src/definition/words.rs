@@ -79,7 +79,14 @@ mod tests {
     }
 
     fn table(name: &str, links: Vec<Link>) -> Table {
-        Table { schema: "app".into(), name: name.into(), links, whole: false, unique: vec![] }
+        Table {
+            schema: "app".into(),
+            name: name.into(),
+            links,
+            whole: false,
+            unique: vec![],
+            partial: vec![],
+        }
     }
 
     #[test]
