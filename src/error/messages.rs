@@ -199,7 +199,7 @@ impl Error {
                 Code::ERRCODE_INVALID_OBJECT_DEFINITION,
                 format!("the document view calls function {f}, which is STABLE"),
                 Some("Its result may depend on more than its arguments.".into()),
-                "Declare it IMMUTABLE if it does not, or write its query into the view.".into(),
+                "Write its query into the view. IMMUTABLE is only what reads no table and depends on no setting and no session.".into(),
             ),
             FunctionReads { function, table } => (
                 Code::ERRCODE_INVALID_OBJECT_DEFINITION,
