@@ -1,0 +1,96 @@
+"""Random statements that write to the tables of random_schema.py: mostly to what a view reads, and to a row or a few."""
+
+import re
+
+from catalogue.random_schema import PROFILE
+
+
+class Writes:
+    def __init__(self, schema, rng, view):
+        self.schema, self.rng = schema, rng
+        self.words = words = set(re.findall(r"\w+", view))
+        self.tables = list(schema.tables.values())
+        self.weights = [6 if t.name in words else 3 if t.name == PROFILE else 0.3 for t in self.tables]
+        weight = lambda t, c: (15 if c.name in words else 1) * (0.25 if c.name in t.key else 1)
+        self.columns = {t.name: [weight(t, c) for c in t.columns.values()] for t in self.tables}
+        self.sizes = {}  # rows in each table now, of those that have been counted
+
+    def write(self, truncate=True):
+        """A statement, and the table that it writes to. Nobody can read beside TRUNCATE."""
+        rng = self.rng
+        table = rng.choices(self.tables, self.weights)[0]
+        size = self.sizes.get(table.name, table.size)
+        kinds = {self.insert: 3, self.update: 8, self.delete: 1.5, self.refer: 3 if table.fks else 0, self.merge: 0.8, self.again: 0.5, self.truncate: 0.06 * truncate}
+        if size < 3:
+            kinds |= {self.delete: 0, self.truncate: 0, self.insert: 9}
+        elif size > table.size + 4:
+            kinds |= {self.delete: 6, self.insert: 0.5}
+        return rng.choices(list(kinds), list(kinds.values()))[0](table), table
+
+    def which(self, table):
+        rng = self.rng
+        how = rng.random()
+        columns = list(table.columns.values())
+        if how < 0.06:
+            return "true"
+        if how < 0.25:
+            return " AND ".join(f"{k} = {table.columns[k].kind.value(rng, table.columns[k].n)}" for k in table.key)
+        if how < 0.7:
+            # A row that is there.
+            keys = ", ".join(table.key)
+            return f"({keys}) = (SELECT {keys} FROM {table.name} ORDER BY {keys} OFFSET {rng.randrange(table.size)} LIMIT 1)"
+        column = rng.choice([c for c in columns if c.kind.key or c.kind.family == "bool"])
+        if how < 0.78:
+            return f"{column.name} IN ({', '.join(column.kind.value(rng, column.n) for _ in range(3))})"
+        return rng.choice([f"{column.name} = {column.kind.value(rng, column.n)}"] * 3 + [f"{column.name} IS NULL" if column.nullable else f"{column.name} = {column.kind.value(rng, column.n)}"])
+
+    def insert(self, table):
+        rng = self.rng
+        sql = self.schema.insert(table, rng)
+        plain = [c for c in table.columns if c not in table.key]
+        keys = ", ".join(table.key)
+        update = ", ".join(f"{c} = excluded.{c}" for c in rng.sample(plain, min(2, len(plain)))) if plain else ""
+        if table.late:  # such a unique key cannot decide a conflict
+            return sql
+        return sql + rng.choice(["", " ON CONFLICT DO NOTHING", f" ON CONFLICT ({keys}) DO UPDATE SET {update}" if plain else ""])
+
+    def update(self, table):
+        rng = self.rng
+        columns = list(table.columns.values())
+        chosen = {c.name: c for c in rng.choices(columns, self.columns[table.name], k=rng.choice([1, 1, 1, 2, 3]))}
+        flags = [c for c in chosen.values() if c.kind.family == "bool"]
+        if flags and rng.random() < 0.6:
+            values = {c.name: f"NOT {c.name}" for c in flags}
+        else:
+            values = {c.name: c.name if rng.random() < 0.03 else c.value(rng) for c in chosen.values()}
+        return f"UPDATE {table.name} SET {', '.join(f'{n} = {v}' for n, v in values.items())} WHERE {self.which(table)}"
+
+    def refer(self, table):
+        """Refer to another row that is there."""
+        weights = [8 if fk.columns[0] in self.words else 1 for fk in table.fks]
+        fk = self.rng.choices(table.fks, weights)[0]
+        there = ", ".join(fk.there)
+        source = f"(SELECT {there} FROM {fk.to.name} ORDER BY {there} OFFSET {self.rng.randrange(fk.to.size)} LIMIT 1)"
+        return f"UPDATE {table.name} SET ({', '.join(fk.columns)}) = {source} WHERE {self.which(table)}"
+
+    def delete(self, table):
+        return f"DELETE FROM {table.name} WHERE {self.which(table)}"
+
+    def truncate(self, table):
+        return f"TRUNCATE {table.name} CASCADE"
+
+    def merge(self, table):
+        values = self.schema.referring(table, self.rng)
+        plain = [c for c in table.columns if c not in table.key] or table.key
+        columns = self.rng.sample(plain, min(2, len(plain)))
+        on = " AND ".join(f"t.{k} = {values[k]}" for k in table.key)
+        done = self.rng.choice(["DELETE", "UPDATE SET " + ", ".join(f"{c} = {values[c]}" for c in columns)])
+        return f"MERGE INTO {table.name} AS t USING (SELECT 1) AS one ON {on} WHEN MATCHED THEN {done} WHEN NOT MATCHED THEN INSERT ({', '.join(values)}) VALUES ({', '.join(values.values())})"
+
+    def again(self, table):
+        """A row deleted, and inserted again with another value, in one statement."""
+        columns = list(table.columns.values())
+        other = self.rng.choice(columns)
+        values = ", ".join(f"{other.value(self.rng)}::{other.kind.sql.split(' COLLATE')[0]}" if c is other else c.name for c in columns)
+        names = ", ".join(c.name for c in columns)
+        return f"WITH gone AS (DELETE FROM {table.name} WHERE {self.which(table)} RETURNING *) INSERT INTO {table.name} ({names}) SELECT {values} FROM gone"
