@@ -106,6 +106,11 @@ class Table:
         return any(set(key) <= set(names) for key in [self.key, *self.unique])
 
 
+def some_row(table, shown, key, number):
+    """SQL for columns of a row that is there, whatever is there now."""
+    return f"(SELECT {shown} FROM {table.name} ORDER BY {', '.join(key)} OFFSET (SELECT {number} % greatest(count(*), 1) FROM {table.name}) LIMIT 1)"
+
+
 class Schema:
     def __init__(self, seed):
         self.rng = random.Random(f"schema {seed}")
@@ -217,7 +222,7 @@ class Schema:
     def person(self, dims):
         rng, person = self.rng, self.table(PROFILE, 7)
         person.add(KEY, "uuid", n=9)
-        kind = rng.choice(["int", "bigint", "uuid", "text", "numeric", "citext", "any_case", "both", "key"])
+        kind = rng.choice(["int", "bigint", "uuid", "text", "numeric", "citext", "any_case", "both", "key", "key", "key"])
         if kind == "key":
             person.key = [KEY]
         elif kind == "both":
@@ -324,9 +329,9 @@ class Schema:
             if len(fk.columns) == 1 and rng.random() < fresh:
                 continue
             if values[fk.columns[0]] != "NULL":
-                order, offset = ", ".join(fk.there), rng.randrange(max(2, fk.to.size - 2))
+                number = rng.randrange(100)
                 for column, name in zip(fk.columns, fk.there):
-                    values[column] = f"(SELECT {name} FROM {fk.to.name} ORDER BY {order} OFFSET {offset} LIMIT 1)"
+                    values[column] = some_row(fk.to, name, fk.there, number)
         return values
 
     def insert(self, table, rng, fresh=0.3):

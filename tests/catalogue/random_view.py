@@ -15,11 +15,10 @@ from catalogue.random_schema import KEY, KINDS, PROFILE
 
 
 # What a view may do that should be refused, each seldom enough to stand alone in most views.
-RISKS = [
-    "half a key", "untied", "untied constant", "outer join", "outer side", "condition above LIMIT", "many rows", "late key", "whole profile",
-    "grouped by another column", "distinct on by another column", "window by another column",
-    *(f"tie {how}" for how in ("less", "OR", "NOT", "computed", "cast", "lower", "collated", "blurred", "CASE value", "constant", "nothing", "NOT IN")),
-]  # fmt: skip
+INSIDE = ["condition above LIMIT", "grouped by another column", "distinct on by another column", "window by another column"]
+ELSEWHERE = ["half a key", "untied", "untied constant", "outer join", "outer side", "many rows", "late key", "whole profile"]
+TIES = [f"tie {how}" for how in ("less", "OR", "NOT", "computed", "cast", "lower", "collated", "blurred", "CASE value", "constant", "nothing", "NOT IN")]
+RISKS = 3 * INSIDE + 2 * ELSEWHERE + TIES
 
 
 class Rel:
@@ -50,7 +49,9 @@ class Edge:
 class View:
     def __init__(self, schema, seed):
         self.schema, self.rng = schema, random.Random(f"view {seed}")
-        self.risks = self.rng.sample(RISKS, self.rng.choices([0, 1, 2, 3], [35, 40, 18, 7])[0])
+        self.risks = self.rng.sample(RISKS, self.rng.choices([0, 1, 2, 3], [25, 50, 20, 5])[0])
+        self.size = self.rng.choice([1, 2, 2, 3, 3, 4, 5, 7])  # tables that may still be read
+        self.subqueries = 3 if set(INSIDE) & set(self.risks) else 1  # how much more often they are written
         self.number = 0
         self.withs, self.nested, self.shapes = [], [], set()
         self.shared = []  # relations by name that may be read again
@@ -67,7 +68,7 @@ class View:
         return self.rng.choice(choices)
 
     def risky(self, name):
-        return name in self.risks and self.chance(0.5) and self.shape(f"! {name}")
+        return name in self.risks and self.chance(0.6) and self.shape(f"! {name}")
 
     def shape(self, name):
         self.shapes.add(name)
@@ -148,9 +149,9 @@ class View:
             if self.risky(f"tie {name}"):
                 return text
         how = self.rng.random()
-        if how < 0.65:
+        if how < 0.7:
             return f"{mine} = {theirs}"
-        if how < 0.75:
+        if how < 0.82:
             return f"{theirs} = {mine}"
         name = self.of(list(known))
         self.shape(f"tie {name}")
@@ -198,9 +199,11 @@ class View:
 
     def value(self, rels, depth, grouped=False):
         """Anything that a document may show of what is there."""
+        if self.size > 0 and depth == 0 and self.chance(0.5):
+            return self.of([self.aggregated, self.aggregated, self.first])(rels, depth)
         how = self.of({"column": 6, "computed": 2, "case": 1.5, "aggregate": 0 if grouped else 5, "first": 0 if grouped else 3, "exists": 0 if grouped else 2,
             "row": 0 if grouped else 0.8, "array": 0 if grouped else 1.2, "function": 0 if grouped else 1.5})  # fmt: skip
-        if depth > 2 and how not in ("column", "computed"):
+        if (depth > 2 or self.size <= 0) and how in ("aggregate", "first", "exists", "array"):
             how = "column"
         column, kind = self.column(rels)
         if how == "computed":
@@ -308,32 +311,34 @@ class View:
         """FROM and WHERE of a query whose rows are tied to env: SQL of both, and the relations in it."""
         source, rel, condition = self.item(env, depth)
         where, rels = [condition], [rel]
-        for _ in range(self.of([0, 0, 1, 1, 2])):
-            source = self.join(source, rels, env, where, depth)
+        for _ in range(self.of([1, 1, 2] if "outer join" in self.risks else [0, 0, 0, 1, 1, 2])):
+            if self.size > 0:
+                source = self.join(source, rels, env, where, depth)
         if self.chance(0.15):
             where.append(self.condition(rels + env))
-        if depth < 2 and self.chance(0.12):
+        if depth < 2 and self.size > 0 and self.chance(0.12):
             where.append(self.exists(rels + env, depth))
         where = [w for w in where if w]
         return source, f" WHERE {' AND '.join(where)}" if where else "", rels
 
     def item(self, env, depth, one=False):
         """One item of FROM, tied to env: its SQL, itself, and the condition that ties it."""
+        self.size -= 1
         if not one and self.risky("untied"):
             table = self.of([self.schema.tables["elsewhere"], self.of(list(self.schema.tables.values()))])
             rel = of_table(table, self.alias(table.name))
             return f"{table.name} AS {rel.alias}", rel, ""
         if not one and self.risky("untied constant") or not one and self.chance(0.04):
             return self.constant()
-        again = [s for s in self.shared if self.edge_to(s, env)]
+        again = [s for s in self.shared if self.edges_to(s, env)]
         if again and not one and self.chance(0.3):
             self.shape("used twice")
-            name, make = self.of(again)
+            name, make, ties = self.of(again)
             rel = make(self.alias())
-            edge = self.of([e for e in self.edges(env) if self.has(rel, e)])
+            edge = self.of(self.edges_to((name, make, ties), env))
             return f"{name} AS {rel.alias}", rel, self.tie(edge, rel, env)
         edge = self.edge(env, one)
-        if edge is None or (not one and depth < 3 and self.chance(0.3)):
+        if edge is None or (not one and depth < 3 and self.chance(0.32 * self.subqueries)):
             derived = self.derived(self.edge(env), env, depth + 1) if self.edge(env) else None
             if derived:
                 return derived
@@ -343,9 +348,11 @@ class View:
     def has(self, rel, edge):
         return any(t is edge.table and all(p[0] in m for p in edge.parts) for t, m in rel.bases)
 
-    def edge_to(self, shared, env):
-        rel = shared[1]("x")
-        return any(self.has(rel, e) for e in self.edges(env))
+    def edges_to(self, shared, env):
+        """Ways to tie a shared subquery by the columns that it goes by, or now and then by others."""
+        _, make, ties = shared
+        rel = make("x")
+        return [e for e in self.edges(env) if self.has(rel, e) and (set(ties) == {p[0] for p in e.parts} or "untied" in self.risks)]
 
     def constant(self):
         """A row, or some, by constants."""
@@ -362,7 +369,7 @@ class View:
         kind = self.of({"JOIN": 4, "LEFT JOIN": 5, ",": 1.5, "nested": 1})
         if "LATERAL" not in text and self.risky("outer join"):
             kind = self.of(["RIGHT JOIN", "FULL JOIN", "LEFT JOIN outer", "LEFT JOIN outer"])
-        if kind == "nested" and depth < 3:
+        if kind == "nested" and depth < 3 and self.size > 0:
             self.shape("nested join")
             more, other, condition2 = self.item([rel], depth + 1)
             text = f"({text} {self.of(['JOIN', 'LEFT JOIN'])} {more} ON {condition2 or 'true'})"
@@ -386,7 +393,7 @@ class View:
         inner = of_table(table, self.alias(table.name))
         source, rels = f"{table.name} AS {inner.alias}", [inner]
         filters = [self.condition([inner])] if self.chance(0.2) else []
-        if self.chance(0.25):
+        if self.size > 0 and self.chance(0.25):
             source = self.join(source, rels, [], filters, depth + 1)
         lateral = self.chance(0.25)
         if lateral:
@@ -402,11 +409,11 @@ class View:
         rel = make(alias)
         if not self.has(rel, edge) and not lateral:
             return None
-        text = f"{'LATERAL ' if lateral else ''}({query}) AS {alias}" if lateral else f"{self.place(query, make)} AS {alias}"
+        text = f"{'LATERAL ' if lateral else ''}({query}) AS {alias}" if lateral else f"{self.place(query, make, ties)} AS {alias}"
         conditions = [] if lateral else [self.tie(edge, rel, env)]
         return text, rel, " AND ".join(conditions + ([outside.format(alias)] if outside else [])) or "true"
 
-    def place(self, query, make):
+    def place(self, query, make, ties):
         """Where a subquery is written: in its place, in WITH, or as a view of its own."""
         where = self.of({"in place": 6, "WITH": 2, "view": 2})
         # A view does not see the WITH queries of the one that reads it.
@@ -418,7 +425,7 @@ class View:
             self.withs.append(f"{name} AS {self.of(['', '', 'NOT MATERIALIZED ', 'MATERIALIZED '])}({query})")
         else:
             self.nested.append(f"CREATE VIEW {name} AS {query}")
-        self.shared.append((name, make))
+        self.shared.append((name, make, ties))
         return name
 
     def body(self, inner, rels, source, where, ties, lateral):
@@ -502,7 +509,7 @@ class View:
 
     def exists(self, env, depth):
         """A condition on rows that are there or not."""
-        if depth > 2:
+        if depth > 2 or self.size <= 0:
             return self.condition(env)
         source, where, rels = self.rows(env, depth + 1)
         how = self.of({"EXISTS": 3, "NOT EXISTS": 3, "IN": 1.5, "NOT IN": 1, "= ANY": 1, "row IN": 0.7})
@@ -525,12 +532,13 @@ class View:
 
     def beside(self, rels):
         """What is joined to the profile, one row at most: JOIN and all."""
-        how = self.of({"one": 6, "lateral": 2, "first": 2, "derived": 3, "partial": 1.5, "record": 0.6, "constant": 0.6, "many": 6 if "many rows" in self.risks else 0})
+        how = self.of({"one": 6, "lateral": 2, "first": 2, "derived": 3 * self.subqueries, "partial": 1.5, "record": 0.6, "constant": 0.6, "many": 6 if "many rows" in self.risks else 0})
         if how == "many" and not self.risky("many rows") or how == "partial" and not self.partial(rels):
             how = "one"
         self.shape(f"beside {how}")
         inner = "LEFT JOIN" if self.chance(0.8) else "JOIN"
         alias = self.alias("l")
+        self.size -= how not in ("lateral", "first")
         if how == "lateral":
             source, where, found = self.rows(rels, 1)
             calls = {f"a{i}": self.aggregate(found, 1) for i in range(self.rng.randint(1, 2))}
@@ -582,14 +590,15 @@ class View:
         person = self.schema.tables[PROFILE]
         rels = [of_table(person, name)]
         joins = []
-        for _ in range(self.of([0, 1, 1, 2, 2, 3])):
-            joins.append(self.beside(rels))
+        for _ in range(self.of([0, 0, 1, 1, 1, 2, 2, 3])):
+            if self.size > 0:
+                joins.append(self.beside(rels))
         where = []
         if self.chance(0.12):
             where.append(self.condition(rels))
         if self.chance(0.12):
             where.append(self.exists(rels, 1))
-        fields = ", ".join(f"'{chr(97 + i)}', {self.value(rels, 0)}" for i in range(self.rng.randint(1, 4)))
+        fields = ", ".join(f"'{chr(97 + i)}', {self.value(rels, 0)}" for i in range(self.of([1, 1, 1, 2, 2, 3])))
         return f"SELECT {name}.{KEY}, jsonb_build_object({fields}) AS document FROM person AS {name} {' '.join(joins)}{' WHERE ' + ' AND '.join(where) if where else ''}"
 
     def grouped(self):
@@ -600,7 +609,8 @@ class View:
         rels, where = [mine], []
         source = "person AS p"
         for _ in range(self.rng.randint(1, 2)):
-            source = self.join(source, rels, [], where, 1)
+            if self.size > 0:
+                source = self.join(source, rels, [], where, 1)
         groups = list(dict.fromkeys([KEY, *person.key]))
         fields = [self.aggregate(rels, 1) for _ in range(self.rng.randint(1, 3))] + [self.value([mine], 9) for _ in range(self.rng.randint(0, 2))]
         having = f" HAVING count(*) > {self.rng.randint(0, 1)}" if self.chance(0.2) else ""
@@ -612,7 +622,7 @@ class View:
 
     def statements(self):
         """What makes the view: nested views first."""
-        top = self.of({"plain": 8, "grouped": 2, "wrapped": 1, "arms": 0.5})
+        top = self.of({"plain": 8, "grouped": 1.5, "wrapped": 1, "arms": 0.4})
         if top == "grouped":
             query = self.grouped()
         elif top == "wrapped":

@@ -2,7 +2,7 @@
 
 import re
 
-from catalogue.random_schema import PROFILE
+from catalogue.random_schema import PROFILE, some_row
 
 
 class Writes:
@@ -10,22 +10,25 @@ class Writes:
         self.schema, self.rng = schema, rng
         self.words = words = set(re.findall(r"\w+", view))
         self.tables = list(schema.tables.values())
-        self.weights = [6 if t.name in words else 3 if t.name == PROFILE else 0.3 for t in self.tables]
+        self.used = {t.name: 6 if t.name in words else 3 if t.name == PROFILE else 0.3 for t in self.tables}
+        self.effects = dict.fromkeys(self.used, 0)  # writes that changed a document
+        self.written = []  # since the last look
         weight = lambda t, c: (15 if c.name in words else 1) * (0.25 if c.name in t.key else 1)
         self.columns = {t.name: [weight(t, c) for c in t.columns.values()] for t in self.tables}
-        self.sizes = {}  # rows in each table now, of those that have been counted
 
     def write(self, truncate=True):
-        """A statement, and the table that it writes to. Nobody can read beside TRUNCATE."""
+        """A statement. Nobody can read beside TRUNCATE."""
         rng = self.rng
-        table = rng.choices(self.tables, self.weights)[0]
-        size = self.sizes.get(table.name, table.size)
+        # Rather where no write has had an effect yet.
+        table = rng.choices(self.tables, [self.used[t.name] / (1 + self.effects[t.name]) for t in self.tables])[0]
+        self.written.append(table.name)
         kinds = {self.insert: 3, self.update: 8, self.delete: 1.5, self.refer: 3 if table.fks else 0, self.merge: 0.8, self.again: 0.5, self.truncate: 0.06 * truncate}
-        if size < 3:
-            kinds |= {self.delete: 0, self.truncate: 0, self.insert: 9}
-        elif size > table.size + 4:
-            kinds |= {self.delete: 6, self.insert: 0.5}
-        return rng.choices(list(kinds), list(kinds.values()))[0](table), table
+        return rng.choices(list(kinds), list(kinds.values()))[0](table)
+
+    def seen(self, changed):
+        for name in set(self.written) if changed else ():
+            self.effects[name] += 1
+        self.written = []
 
     def which(self, table):
         rng = self.rng
@@ -38,7 +41,7 @@ class Writes:
         if how < 0.7:
             # A row that is there.
             keys = ", ".join(table.key)
-            return f"({keys}) = (SELECT {keys} FROM {table.name} ORDER BY {keys} OFFSET {rng.randrange(table.size)} LIMIT 1)"
+            return f"({keys}) = {some_row(table, keys, table.key, rng.randrange(100))}"
         column = rng.choice([c for c in columns if c.kind.key or c.kind.family == "bool"])
         if how < 0.78:
             return f"{column.name} IN ({', '.join(column.kind.value(rng, column.n) for _ in range(3))})"
@@ -69,8 +72,7 @@ class Writes:
         """Refer to another row that is there."""
         weights = [8 if fk.columns[0] in self.words else 1 for fk in table.fks]
         fk = self.rng.choices(table.fks, weights)[0]
-        there = ", ".join(fk.there)
-        source = f"(SELECT {there} FROM {fk.to.name} ORDER BY {there} OFFSET {self.rng.randrange(fk.to.size)} LIMIT 1)"
+        source = some_row(fk.to, ", ".join(fk.there), fk.there, self.rng.randrange(100))
         return f"UPDATE {table.name} SET ({', '.join(fk.columns)}) = {source} WHERE {self.which(table)}"
 
     def delete(self, table):
