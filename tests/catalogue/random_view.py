@@ -51,6 +51,8 @@ class View:
         self.schema, self.rng = schema, random.Random(f"view {seed}")
         self.risks = self.rng.sample(RISKS, self.rng.choices([0, 1, 2, 3], [25, 50, 20, 5])[0])
         self.size = self.rng.choice([1, 2, 2, 3, 3, 4, 5, 7])  # tables that may still be read
+        if {"outer join", "outer side", "untied"} & set(self.risks):
+            self.size += 1
         self.subqueries = 3 if set(INSIDE) & set(self.risks) else 1  # how much more often they are written
         self.number = 0
         self.withs, self.nested, self.shapes = [], [], set()
@@ -294,7 +296,7 @@ class View:
             if depth < 2:
                 choices += [f"jsonb_agg({self.value(rels, depth + 1)} ORDER BY {order})"]
         else:
-            choices += [f"jsonb_agg({column} ORDER BY {column}::text)", f"string_agg({column}::text, ',' ORDER BY {column}::text)"]
+            choices += [f'jsonb_agg({column} ORDER BY {column}::text COLLATE "C")', f"""string_agg({column}::text, ',' ORDER BY {column}::text COLLATE "C")"""]
         if exact:
             choices += [f"jsonb_agg(DISTINCT {column})", f"count(DISTINCT {column})"] + ([] if kind.family == "uuid" else [f"max({column})", f"min({column})"])
         if kind is not None and kind.family == "bool":
@@ -395,7 +397,7 @@ class View:
         filters = [self.condition([inner])] if self.chance(0.2) else []
         if self.size > 0 and self.chance(0.25):
             source = self.join(source, rels, [], filters, depth + 1)
-        lateral = self.chance(0.25)
+        lateral = self.chance(0.25 / self.subqueries**2)
         if lateral:
             self.shape("LATERAL")
             filters.append(self.tie(edge, inner, env))
@@ -436,9 +438,10 @@ class View:
         columns = {c: inner.columns[c] for c in names}
         listed = ", ".join(inner.sql(c) for c in names)
         by, key = ", ".join(inner.sql(c) for c in ties), ", ".join(inner.sql(k) for k in table.key)
-        more = lambda kind: 6 if f"{kind} by another column" in self.risks else 0
-        kind = self.of({"plain": 3, "grouped": 3 + more("grouped"), "distinct": 2, "distinct on": 2 + more("distinct on"), "window": 3 + more("window"), "union": 2, "setop": 1,
-            "limit": 6 if "condition above LIMIT" in self.risks else 0.7})  # fmt: skip
+        kind = self.of({"plain": 3, "grouped": 3, "distinct": 2, "distinct on": 2, "window": 3, "union": 2, "setop": 1, "limit": 0.7})
+        wanted = [risk for risk in self.risks if risk in INSIDE]
+        if wanted and self.chance(0.8):
+            kind = self.of(wanted).removesuffix(" by another column").replace("condition above LIMIT", "limit")
         wrong = [c for c in table.columns if c not in ties and table.columns[c].kind.key]
         if kind in ("grouped", "distinct on", "window") and wrong and self.risky(f"{kind} by another column"):
             by = inner.sql(self.of(wrong))
