@@ -13,7 +13,7 @@ class Writes:
         self.used = {t.name: 6 if t.name in words else 3 if t.name == PROFILE else 0.3 for t in self.tables}
         self.effects = dict.fromkeys(self.used, 0)  # writes that changed a document
         self.written = []  # since the last look
-        weight = lambda t, c: (15 if c.name in words else 1) * (0.25 if c.name in t.key else 1)
+        weight = lambda t, c: (15 if c.name in words else 1) * (0.5 if c.name in t.key else 1)
         self.columns = {t.name: [weight(t, c) for c in t.columns.values()] for t in self.tables}
 
     def write(self, truncate=True):
@@ -22,7 +22,7 @@ class Writes:
         # Rather where no write has had an effect yet.
         table = rng.choices(self.tables, [self.used[t.name] / (1 + self.effects[t.name]) for t in self.tables])[0]
         self.written.append(table.name)
-        kinds = {self.insert: 3, self.update: 8, self.delete: 1.5, self.refer: 3 if table.fks else 0, self.merge: 0.8, self.again: 0.5, self.truncate: 0.06 * truncate}
+        kinds = {self.insert: 3.5, self.update: 8, self.delete: 2.5, self.refer: 3 if table.fks else 0, self.merge: 0.8, self.again: 0.5, self.truncate: 0.06 * truncate}
         return rng.choices(list(kinds), list(kinds.values()))[0](table)
 
     def seen(self, changed):
