@@ -70,7 +70,11 @@ class View:
         return self.rng.choice(choices)
 
     def risky(self, name):
-        return name in self.risks and self.chance(0.6) and self.shape(f"! {name}")
+        if name not in self.risks or self.chance(0.4):
+            return False
+        if self.chance(0.7):  # mostly once
+            self.risks.remove(name)
+        return self.shape(f"! {name}")
 
     def shape(self, name):
         self.shapes.add(name)
