@@ -222,7 +222,7 @@ class Schema:
     def person(self, dims):
         rng, person = self.rng, self.table(PROFILE, 7)
         person.add(KEY, "uuid", n=9)
-        kind = rng.choice(["int", "bigint", "uuid", "text", "numeric", "citext", "any_case", "both", "key", "key", "key"])
+        kind = rng.choice(["int", "bigint", "uuid", "text", "numeric", "citext", "any_case", "both", *["key"] * 6])
         if kind == "key":
             person.key = [KEY]
         elif kind == "both":

@@ -110,6 +110,10 @@ class View:
 
     def edge(self, env, one=False):
         found = [e for e in self.edges(env) if e.one or not one]
+        # A subquery that groups may be joined by the profile's key alone: otherwise it is read whole, and refused for that.
+        by_key = [e for e in found if [p[1] for p in e.parts] == [f"p.{KEY}"]]
+        if self.subqueries > 1 and by_key and self.chance(0.7):
+            found = by_key
         return self.rng.choices(found, [e.weight for e in found])[0] if found else None
 
     def others(self, env, family):
@@ -254,26 +258,38 @@ class View:
             for name, (kind, shown) in rel.columns.items():
                 column = rel.sql(name)
                 if kind.family in ("text[]", "int[]"):
-                    found.append((f"unnest({column})", "x"))
+                    found.append((f"unnest({column})", "x", kind.family.removesuffix("[]")))
                 elif kind.family == "jsonb":
-                    found.append((f"jsonb_array_elements({column} -> 'list')", "x"))
-                    found.append((f"jsonb_each({column} -> 'o')", "x, y"))
-                    found.append((f"jsonb_object_keys({column} -> 'o')", "x"))
-                    found.append((f"jsonb_to_record({column})", "x text, n int"))
+                    found.append((f"jsonb_array_elements({column} -> 'list')", "x", "anything"))
+                    found.append((f"jsonb_each({column} -> 'o')", "x, y", "text"))
+                    found.append((f"jsonb_object_keys({column} -> 'o')", "x", "text"))
+                    found.append((f"jsonb_to_record({column})", "x text, n int", None))
                 elif kind.name in ("int", "small_no"):
-                    found.append((f"generate_series(1, {column})", "x"))
+                    found.append((f"generate_series(1, {column})", "x", "int"))
                 elif kind.name == "text":
-                    found.append((f"regexp_split_to_table({column}, 'k')", "x"))
+                    found.append((f"regexp_split_to_table({column}, 'k')", "x", "text"))
         return found
+
+    def called(self, found, rels):
+        """A function as one more item of FROM."""
+        call, names, kind = found
+        self.shape("function joined")
+        alias = self.alias("f")
+        if kind is None:
+            rels.append(Rel(alias, {"x": (KINDS["text"], True), "n": (KINDS["int"], True)}, [], []))
+            return f" CROSS JOIN {call} AS {alias} ({names})"
+        # Its number tells its rows apart, beside the row that it is called with.
+        rels.append(Rel(alias, {"x": (KINDS[kind], True), "o": (KINDS["bigint"], True)}, [], ["o"]))
+        return f" CROSS JOIN {self.of(['', 'LATERAL '])}{call} WITH ORDINALITY AS {alias} ({names}, o)"
 
     def unrolled(self, rels):
         found = self.functions(rels)
         if not found:
             return self.column(rels)[0]
-        call, names = self.of(found)
+        call, names, kind = self.of(found)
         self.shape("function in FROM")
         alias = self.alias("f")
-        if " " not in names.replace(", ", ",") and self.chance(0.3):
+        if kind and self.chance(0.3):
             self.shape("ORDINALITY")
             source = self.of([f"{call} WITH ORDINALITY", f"ROWS FROM ({call}) WITH ORDINALITY"])
             return f"(SELECT jsonb_agg({alias}.x ORDER BY {alias}.o) FROM {source} AS {alias} ({names}, o))"
@@ -320,6 +336,8 @@ class View:
         for _ in range(self.of([1, 1, 2] if "outer join" in self.risks else [0, 0, 0, 1, 1, 2])):
             if self.size > 0:
                 source = self.join(source, rels, env, where, depth)
+        if self.chance(0.1) and (calls := self.functions(rels if self.chance(0.7) else rels + env)):
+            source += self.called(self.of(calls), rels)
         if self.chance(0.15):
             where.append(self.condition(rels + env))
         if depth < 2 and self.size > 0 and self.chance(0.12):
@@ -343,6 +361,9 @@ class View:
             rel = make(self.alias())
             edge = self.of(self.edges_to((name, make, ties), env))
             return f"{name} AS {rel.alias}", rel, self.tie(edge, rel, env)
+        if not one and depth < 3 and self.size > 1 and self.chance(0.12):
+            if found := self.through(env, depth):
+                return found
         edge = self.edge(env, one)
         if edge is None or (not one and depth < 3 and self.chance(0.32 * self.subqueries)):
             derived = self.derived(self.edge(env), env, depth + 1) if self.edge(env) else None
@@ -350,6 +371,28 @@ class View:
                 return derived
         rel = of_table(edge.table, self.alias(edge.table.name))
         return f"{edge.table.name} AS {rel.alias}", rel, self.tie(edge, rel, env)
+
+    def through(self, env, depth):
+        """An item that is tied by what a subquery finds, or None."""
+        source, where, inner = self.rows(env, depth + 1)
+        edges = [e for e in self.edges(inner) if len(e.parts) == 1]
+        if not edges:
+            return None
+        edge = self.rng.choices(edges, [e.weight for e in edges])[0]
+        rel = of_table(edge.table, self.alias(edge.table.name))
+        mine, theirs = rel.sql(edge.parts[0][0]), edge.parts[0][1]
+        order = self.order(inner)
+        how = self.of({"IN": 3, "ANY": 1.5, "EXISTS": 3, "first": 1.5 if order else 0, "NOT EXISTS": 3 if self.risky("tie NOT") else 0})
+        self.shape(f"through {how}")
+        also = f"{where} AND" if where else " WHERE"
+        condition = {
+            "IN": f"{mine} IN (SELECT {theirs} FROM {source}{where})",
+            "ANY": f"{mine} = ANY (ARRAY(SELECT {theirs} FROM {source}{where}))",
+            "EXISTS": f"EXISTS (SELECT FROM {source}{also} {mine} = {theirs})",
+            "NOT EXISTS": f"NOT EXISTS (SELECT FROM {source}{also} {mine} = {theirs})",
+            "first": f"{mine} = (SELECT {theirs} FROM {source}{where} ORDER BY {order} LIMIT 1)",
+        }[how]
+        return f"{edge.table.name} AS {rel.alias}", rel, condition
 
     def has(self, rel, edge):
         return any(t is edge.table and all(p[0] in m for p in edge.parts) for t, m in rel.bases)
@@ -406,7 +449,8 @@ class View:
             self.shape("LATERAL")
             filters.append(self.tie(edge, inner, env))
         where = f" WHERE {' AND '.join(f for f in filters if f)}" if any(filters) else ""
-        body = self.body(inner, rels, source, where, ties, lateral)
+        tied = lambda arm: self.tie(edge, arm, env) if lateral and self.chance(0.8) else self.condition([arm])
+        body = self.body(inner, rels, (source, where, tied), ties, lateral)
         if body is None:
             return None
         query, columns, key, outside = body
@@ -434,7 +478,7 @@ class View:
         self.shared.append((name, make, ties))
         return name
 
-    def body(self, inner, rels, source, where, ties, lateral):
+    def body(self, inner, rels, query, ties, lateral):
         """The subquery itself: SQL, its columns, its key, and a condition outside ({}: its alias)."""
         table = inner.bases[0][0]
         extra = [c for c in table.columns if c not in ties and self.chance(0.6)]
@@ -456,10 +500,10 @@ class View:
             key_here = None  # rows of a join: the table's own key may be there twice
         else:
             key_here = table.key
-        return self.of_kind(kind, inner, rels, (source, where), (columns, listed, by, key, key_here), ties)
+        return self.of_kind(kind, inner, rels, query, (columns, listed, by, key, key_here), ties)
 
     def of_kind(self, kind, inner, rels, query, told, ties):
-        (source, where), (columns, listed, by, key, key_here) = query, told
+        (source, where, tied), (columns, listed, by, key, key_here) = query, told
         table = inner.bases[0][0]
         from_where = f" FROM {source}{where}"
         if kind == "plain":
@@ -491,7 +535,7 @@ class View:
         if any(not k.exact for k, _ in columns.values()):
             return None
         second = of_table(table, self.alias(table.name))
-        again = f"SELECT {', '.join(second.sql(c) for c in columns)} FROM {table.name} AS {second.alias} WHERE {self.condition([second])}"
+        again = f"SELECT {', '.join(second.sql(c) for c in columns)} FROM {table.name} AS {second.alias} WHERE {tied(second)}"
         word = self.of(["UNION ALL", "UNION"]) if kind == "union" else self.of(["EXCEPT", "INTERSECT", "EXCEPT ALL"])
         self.shape(word)
         # UNION ALL may have a row twice.
