@@ -9,7 +9,7 @@ use crate::pending;
 use crate::pg::fmgr::{Call, Return, RowSet};
 use crate::pg::guard::current_user;
 use crate::pg::value::{Uuid, Value};
-use crate::pg::{Oid, catalog, tuple};
+use crate::pg::{Oid, catalog, locks};
 use crate::read;
 use crate::refresh::{self, Course, Phase};
 use crate::rights::{self, Revoke};
@@ -96,7 +96,7 @@ pub fn invalidate_all(_: &Call) -> Return {
 pub fn verify(call: &Call) -> Return {
     let a = loop {
         let a = attachment::managed(attachment::required_locked);
-        tuple::lock_for_reading(a.document);
+        locks::lock_for_reading(a.document);
         if !attachment::changed() {
             break a;
         }

@@ -3,7 +3,7 @@
 //! Invariant: only reads what PostgreSQL shows of its locks; it may be over by the time that it is read.
 
 use crate::pg::spi::{self, Arg, Snapshot};
-use crate::pg::{Oid, tuple};
+use crate::pg::{Oid, locks};
 use crate::rights::as_ourselves;
 use pgrx::pg_sys;
 
@@ -90,7 +90,7 @@ pub fn blockers(wanted: &[(Oid, Mode)]) -> Vec<String> {
         wanted
             .iter()
             .filter(|(t, _)| t == table)
-            .any(|(_, w)| number.is_none_or(|n| tuple::modes_conflict(*w as i32, n)))
+            .any(|(_, w)| number.is_none_or(|n| locks::modes_conflict(*w as i32, n)))
     };
     let mut blockers: Vec<(String, Vec<String>)> = vec![];
     for (_, _, who, what) in found.into_iter().flatten().filter(conflicts) {

@@ -6,16 +6,17 @@
 //! write, even of an equal document, so that an older REPEATABLE READ transaction runs into it.
 //! write/README.md has the interleaving that breaks each shorter form (W2 to W6).
 //!
-//! Rules: W2, W3, W4, W5, W6, W7, W10, W13, W14, W17, E12, E20.
+//! Rules: W2, W3, W4, W5, W6, W7, W10, W13, W14, W17, E12, E20, B11.
 
 use crate::attachment::{self, Attached, State};
 use crate::definition::Step;
 use crate::error::check_interrupts;
 use crate::failures;
 use crate::pg::guard::LocalSettings;
+use crate::pg::locks;
 use crate::pg::scan::{Columns, UniqueIndexLookup};
 use crate::pg::spi::{self, ActiveSnapshot, Arg, Snapshot};
-use crate::pg::tuple::{self, Locker, Stored, Writer};
+use crate::pg::tuple::{Locker, Stored, Writer};
 use crate::pg::value::{Uuid, Value, array};
 use crate::pg::xact::Failure;
 use crate::pg::{Oid, catalog, xact};
@@ -23,7 +24,7 @@ use crate::rights::as_owner;
 use crate::stats::{self, Counter};
 use crate::xact_state;
 use pgrx::pg_sys::ItemPointerData;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// Profiles that are to be computed anew: those whose `step` columns equal one of `values`.
 pub struct Request<'a> {
@@ -46,6 +47,21 @@ pub fn recompute<'r>(a: &Attached, requests: &'r [Request<'r>]) -> Outcome<'r> {
     Outcome { requests, found, stored, unwritten, late, computed }
 }
 
+/// Takes the stamps of all profiles that are asked for, of those whose row can be locked, and computes nothing: somebody else
+/// is to do that in a snapshot of later. A version of this transaction's own that has none is left as it is: who has only an older
+/// snapshot runs into it as into any other (W7).
+pub fn distrust<'r>(a: &Attached, requests: &'r [Request<'r>]) -> Outcome<'r> {
+    let found: Vec<Vec<Locked>> = requests.iter().map(|request| lock(a, request)).collect();
+    let mut seen = HashSet::new();
+    let rows = found.iter().flatten().filter_map(|row| Some((row.tid, row.key?)));
+    let rows = rows.filter(|(_, key)| seen.insert(*key));
+    let rows = rows.map(|(tid, key)| ToWrite { tid, key, what: What::Distrust });
+    let prepared = Prepared { rows: rows.collect(), trusted: 0, late: vec![] };
+    let computed: Vec<Uuid> = prepared.rows.iter().map(|row| row.key).collect();
+    let (stored, unwritten, late) = prepared.write(a);
+    Outcome { requests, found, stored, unwritten, late, computed }
+}
+
 /// What came of it. What is left, the caller turns into pending keys.
 pub struct Outcome<'r> {
     requests: &'r [Request<'r>],
@@ -57,11 +73,12 @@ pub struct Outcome<'r> {
     unwritten: Vec<Uuid>,
     /// Profiles whose document has no stamp, since an epoch came while it was computed.
     late: Vec<Uuid>,
+    /// Profiles whose row was to be written.
     computed: Vec<Uuid>,
 }
 
 impl Outcome<'_> {
-    /// The profiles for which something was computed.
+    /// The profiles for which something was computed, or whose stamp was taken.
     pub fn computed(&self) -> impl Iterator<Item = Uuid> {
         self.computed.iter().copied()
     }
@@ -112,7 +129,7 @@ enum Computed {
 /// wait with all that its transaction holds, and close a circle that is none without us.
 pub fn try_locks(a: &Attached) -> bool {
     let mut read = a.read.iter().copied();
-    had(tuple::try_lock_for_writing(a.profile) && read.all(tuple::try_lock_for_reading))
+    had(locks::try_lock_for_writing(a.profile) && read.all(locks::try_lock_for_reading))
 }
 
 /// Counts a lock that was not had: of tables, those of all at once as one.
@@ -123,11 +140,16 @@ fn had(had: bool) -> bool {
     had
 }
 
+/// The same of what taking stamps needs: none of the view's tables.
+pub fn try_lock_profile(a: &Attached) -> bool {
+    had(locks::try_lock_for_writing(a.profile))
+}
+
 /// The same for a step of refresh. The profile table's indexes come with the query that finds the rows, before any of these is
 /// locked.
 pub fn lock_tables(a: &Attached) -> bool {
     let others = a.read.iter().filter(|r| catalog::table_of_index(**r) != Some(a.profile));
-    tuple::try_lock_for_writing(a.profile) && others.copied().all(tuple::try_lock_for_reading)
+    locks::try_lock_for_writing(a.profile) && others.copied().all(locks::try_lock_for_reading)
 }
 
 /// Locks the rows that are asked for, but for those that another transaction
@@ -157,7 +179,7 @@ fn lock(a: &Attached, request: &Request) -> Vec<Locked> {
         None => {
             let found = find(a, step, values);
             // Nothing that computing needs is waited for once a row is locked.
-            if !had(a.read.iter().copied().all(tuple::try_lock_for_reading)) {
+            if !had(a.read.iter().copied().all(locks::try_lock_for_reading)) {
                 locker.close();
                 return vec![];
             }
@@ -233,7 +255,7 @@ impl Prepared {
             return (0, unwritten, vec![]);
         }
         // Nobody trusts a number that has not been assigned, until it is.
-        let newest = self.rows.iter().filter_map(|row| row.stored.epoch).max();
+        let newest = self.rows.iter().filter_map(|row| row.what.epoch()).max();
         debug_assert!(newest.is_none_or(|stamp| a.epochs.latest() >= Some(stamp)));
         if a.write_may_fail {
             // Indexes of the app's may refuse what we write, and must not fail its statement.
@@ -260,7 +282,22 @@ impl Prepared {
 struct ToWrite {
     tid: ItemPointerData,
     key: Uuid,
-    stored: Stored,
+    what: What,
+}
+
+enum What {
+    Store(Stored),
+    /// No stamp.
+    Distrust,
+}
+
+impl What {
+    fn epoch(&self) -> Option<i64> {
+        match self {
+            What::Store(stored) => stored.epoch,
+            What::Distrust => None,
+        }
+    }
 }
 
 /// Computes what to store in each locked row.
@@ -300,7 +337,7 @@ fn prepare<'l>(a: &Attached, rows: impl Iterator<Item = &'l Locked> + Clone) -> 
                 Stored { document: None, valid_until: None, epoch: None, updated_at }
             }
         };
-        prepared.rows.push(ToWrite { tid: row.tid, key, stored });
+        prepared.rows.push(ToWrite { tid: row.tid, key, what: What::Store(stored) });
     }
     prepared
 }
@@ -309,13 +346,23 @@ fn prepare<'l>(a: &Attached, rows: impl Iterator<Item = &'l Locked> + Clone) -> 
 /// those that were not, remembered as failures.
 fn write(a: &Attached, work: &[ToWrite]) -> Vec<Uuid> {
     let skipped: Vec<Uuid> = {
-        let _owner = as_owner(a.owner);
-        let mut writer = Writer::open(a.profile, a.columns.all(), &a.foreign_indexes);
-        // An index may have come since it was decided that nothing can refuse a write.
-        let try_it = !writer.keeps_ours_apart() && (a.write_may_fail || !writer.may_be_refused());
+        // No index becomes one to write into while the table is locked, and the attachment was looked at behind that lock.
+        let plain = !a.write_may_fail && a.foreign_indexes.is_empty();
+        // Of plain columns nothing is evaluated.
+        let _owner = (!plain).then(|| as_owner(a.owner));
+        let mut writer = Writer::open(a.profile, a.columns.all(), &a.foreign_indexes, plain);
+        let try_it =
+            plain || !writer.keeps_ours_apart() && (a.write_may_fail || !writer.may_be_refused());
         let skipped = work
             .iter()
-            .filter(|row| !(try_it && writer.write(row.tid, &row.stored)))
+            .filter(|row| {
+                let written = try_it
+                    && match &row.what {
+                        What::Store(stored) => writer.write(row.tid, stored),
+                        What::Distrust => writer.distrust(row.tid),
+                    };
+                !written
+            })
             .map(|row| row.key)
             .collect();
         writer.finish();
@@ -377,7 +424,7 @@ fn view_rows(a: &Attached, keys: &[Uuid]) -> HashMap<Uuid, Computed> {
         .iter()
         .map(|k| (*k, Computed::Document { document: None, valid_until: None }))
         .collect();
-    let mut seen = std::collections::HashSet::new();
+    let mut seen = HashSet::new();
     let (sql, asked) = match keys {
         [one] => (&a.sql.compute_one, Arg::uuid(Some(one))),
         _ => (&a.sql.compute, Arg::uuids(keys)),

@@ -64,13 +64,14 @@ pub fn init() {
 
 /// Others see what it did: now the worker finds it.
 fn committed() {
-    let (leaves_work, expires_at) = xact_state::for_the_worker();
-    if let Some(at) = expires_at {
+    let left = xact_state::for_the_worker();
+    if let Some(at) = left.expires_at {
         wakeup::expires(at);
     }
-    if leaves_work {
+    if left.work {
         wakeup::wake();
     }
+    wakeup::changed(&left.changed);
 }
 
 fn ended() {

@@ -26,15 +26,21 @@ pub struct Query {
     pub distinct_on: bool,
     /// What each window is partitioned by.
     pub windows: Vec<Vec<Group>>,
+    /// Whether a function in the SELECT list makes several rows of one.
+    pub sets: bool,
     /// For each row_number(), the targets that its window is partitioned and ordered by.
     pub numbered: Vec<Vec<u32>>,
+    /// The output columns that are a row_number(), with the targets that it is partitioned by.
+    pub numbers: Vec<(i16, Vec<u32>)>,
     pub limit: Limit,
     /// The targets of ORDER BY.
     pub order_by: Vec<u32>,
-    /// `UNION [ALL]`: the relations that are its arms.
+    /// UNION and the like: the relations that are its arms.
     pub arms: Vec<usize>,
     /// UNION: the equalities by which its columns are compared. None where it is ALL throughout.
     pub union_by: Vec<(i16, EqualityOp)>,
+    /// There is INTERSECT or EXCEPT among them: rows of one arm decide about those of another.
+    pub intersects: bool,
     /// A shape that is refused wherever it stands.
     pub unsupported: Option<&'static str>,
 }
@@ -91,11 +97,23 @@ pub enum Relation {
     /// A join's own columns, as expressions over its sides.
     Join(Vec<Expr>),
     Values(Vec<Vec<Expr>>),
+    /// Functions in FROM, side by side. Their rows come from their arguments alone.
+    Function(Function),
     /// One row without columns.
     Empty,
     Unsupported {
         what: &'static str,
     },
+}
+
+#[derive(Clone, Debug)]
+pub struct Function {
+    /// The calls, with what they are given.
+    pub calls: Vec<Expr>,
+    /// Whether there may be several rows.
+    pub set: bool,
+    /// The column that WITH ORDINALITY adds.
+    pub ordinality: Option<i16>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,23 +145,38 @@ pub enum Expr {
         text: Option<String>,
     },
     And(Vec<Expr>),
+    Or(Vec<Expr>),
     Operator(Box<Operator>),
-    /// COALESCE or CASE: one of the results; the conditions are looked at beside.
+    /// What a condition says of one value.
+    Test {
+        is: Test,
+        of: Box<Expr>,
+    },
+    /// COALESCE, CASE, NULLIF, GREATEST or LEAST: one of the results, or NULL; what chooses is looked at beside.
     Either {
         results: Vec<Expr>,
         beside: Vec<Expr>,
     },
     /// A subquery in an expression: its one `value`, or EXISTS and the like. With `any`:
-    /// `left operator ANY (query)`.
+    /// `left operator ANY (query)`, for each of the query's columns.
     Query {
         query: Box<Query>,
         value: bool,
-        any: Option<Box<Any>>,
+        any: Vec<Any>,
         beside: Vec<Expr>,
     },
     /// An aggregate or a window function: another value for each group or row.
     Computed(Vec<Expr>),
     Other(Vec<Expr>),
+}
+
+/// What holds where the test does. As a value it may differ: NOT of NULL is NULL, IS FALSE of it false.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Test {
+    True,
+    False,
+    Null,
+    NotNull,
 }
 
 /// What is beyond these is refused: reading and proving a view takes time, memory and stack, and a view of a
@@ -185,6 +218,8 @@ pub struct Operator {
 
 #[derive(Clone, Debug)]
 pub struct Any {
+    /// Of the query's output columns.
+    pub number: i16,
     pub operator: Oid,
     pub collation: Oid,
     pub left: Expr,
@@ -195,7 +230,10 @@ impl Expr {
     pub fn parts(&self) -> Vec<&Expr> {
         match self {
             Expr::Column { .. } | Expr::Constant { .. } => vec![],
-            Expr::And(parts) | Expr::Computed(parts) | Expr::Other(parts) => parts.iter().collect(),
+            Expr::And(parts) | Expr::Or(parts) | Expr::Computed(parts) | Expr::Other(parts) => {
+                parts.iter().collect()
+            }
+            Expr::Test { of, .. } => vec![of],
             Expr::Operator(o) => std::iter::once(&o.left).chain(&o.right).collect(),
             Expr::Either { results, beside } => results.iter().chain(beside).collect(),
             Expr::Query { any, beside, .. } => any.iter().map(|a| &a.left).chain(beside).collect(),
@@ -315,6 +353,7 @@ impl Query {
         };
         let by = |groups: &[Group]| groups.iter().any(|g| target.is(g.reference));
         self.limit == Limit::None
+            && !self.intersects
             && self.windows.iter().all(|w| by(w))
             && (!self.distinct_on || by(&self.distinct))
     }
@@ -349,8 +388,10 @@ impl Query {
         found.extend(self.targets.iter().map(|t| &t.expr));
         found.extend(&self.others);
         for relation in &self.relations {
-            if let Relation::Values(rows) = relation {
-                found.extend(rows.iter().flatten());
+            match relation {
+                Relation::Values(rows) => found.extend(rows.iter().flatten()),
+                Relation::Function(function) => found.extend(&function.calls),
+                _ => {}
             }
         }
         found

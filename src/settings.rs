@@ -2,9 +2,20 @@
 
 use crate::pg::guard;
 use crate::pg::shared::HELPERS;
+use pgrx::PostgresGucEnum;
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting};
 use std::ffi::CString;
 
+/// Who computes the documents of what a transaction has changed, one by one.
+#[derive(PostgresGucEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Compute {
+    /// It does, at its end.
+    Commit,
+    /// The background worker, after it. It does itself where there is none.
+    Worker,
+}
+
+static COMPUTE: GucSetting<Compute> = GucSetting::<Compute>::new(Compute::Commit);
 static ENABLED: GucSetting<bool> = GucSetting::<bool>::new(true);
 static NOTIFY: GucSetting<bool> = GucSetting::<bool>::new(false);
 static TRACK: GucSetting<bool> = GucSetting::<bool>::new(true);
@@ -44,6 +55,14 @@ fn define_those_of_sessions() {
         &TRACK,
         // As track_activities: who is counted does not decide it.
         GucContext::Suset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_enum_guc(
+        c"profile_cache.compute",
+        c"Who computes the documents that a transaction has changed: it, at its commit, or the background worker, after it.",
+        c"Until the worker has computed a document, it is read from the view. Where there is no worker, commits compute.",
+        &COMPUTE,
+        GucContext::Userset,
         GucFlags::default(),
     );
     GucRegistry::define_int_guc(
@@ -124,6 +143,11 @@ pub fn fill_share() -> i64 {
 /// `profile_cache.enabled`.
 pub fn enabled() -> bool {
     ENABLED.get()
+}
+
+/// `profile_cache.compute`.
+pub fn compute() -> Compute {
+    COMPUTE.get()
 }
 
 /// `profile_cache.notify`.

@@ -4,11 +4,11 @@
 //! Invariant: nothing here takes a lock, waits, or raises; where the server has not preloaded the library, nothing is done. A
 //! word that is lost costs time: what is to be done stands in tables, and the worker looks there.
 //!
-//! Rules: B1, B2, B4, B5.
+//! Rules: B1, B2, B4, B5, B11.
 
 use crate::iso8601::iso8601;
 use crate::pg::bgworker::{database_name, in_recovery};
-use crate::pg::shared::{Board, Slot, board};
+use crate::pg::shared::{Board, Noted, Slot, board};
 use crate::pg::value::Uuid;
 use crate::pg::{Oid, xact};
 use crate::settings;
@@ -69,8 +69,44 @@ pub fn wake() {
 pub fn missed(key: &Uuid) {
     if let Some(board) = board()
         && let Some(slot) = board.mine()
-        && slot.note(u128::from_be_bytes(*key))
+        && slot.note(u128::from_be_bytes(*key)) == Noted::First
     {
+        call(board, slot);
+    }
+}
+
+/// Whether there is a worker that computes at once what it is told has changed, and keeps up with that. Or why not.
+pub fn computes() -> Result<(), Worker> {
+    match worker() {
+        Worker::Starting | Worker::Refreshing | Worker::Idle | Worker::HeldUp { .. } => {
+            if keeps_up() { Ok(()) } else { Err(Worker::Behind) }
+        }
+        why => Err(why),
+    }
+}
+
+fn keeps_up() -> bool {
+    board().and_then(Board::mine).is_some_and(Slot::has_room)
+}
+
+/// These profiles have lost their stamps, as others see now, and the worker computes them. By whoever has committed it.
+pub fn changed(keys: &[Uuid]) {
+    let Some(board) = board().filter(|_| !keys.is_empty()) else { return };
+    // Where there is none any more, they are found by whoever reads them, and by who looks through the table.
+    let Some(slot) = board.mine() else { return };
+    slot.told.store(true, SeqCst);
+    let mut first = false;
+    for key in keys {
+        match slot.note(u128::from_be_bytes(*key)) {
+            Noted::First => first = true,
+            Noted::BesideOthers => {}
+            Noted::Lost => {
+                slot.lost.fetch_add(1, SeqCst);
+                first |= !slot.wanted.swap(true, SeqCst);
+            }
+        }
+    }
+    if first {
         call(board, slot);
     }
 }
@@ -171,6 +207,8 @@ pub enum Worker {
     HeldUp {
         until: i64,
     },
+    /// More has changed than it has computed yet.
+    Behind,
 }
 
 impl Worker {
@@ -197,6 +235,7 @@ impl Worker {
             Worker::HeldUp { until } => {
                 format!("waiting until {}: others are in the way", iso8601(*until))
             }
+            Worker::Behind => "behind: more has changed than it has computed yet".into(),
         }
     }
 }

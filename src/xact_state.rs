@@ -56,6 +56,8 @@ struct Session {
     /// that it has stored expires.
     leaves_work: bool,
     expires_at: Option<i64>,
+    /// Profiles whose stamp it has taken, for the worker to compute.
+    left: Vec<Uuid>,
 }
 
 impl Session {
@@ -165,7 +167,7 @@ pub fn mark_dirty(place: LinkId, columns: &[Column], rows: HashMap<Vec<Vec<u8>>,
 pub fn touches_links_of(a: &Rc<Attached>) -> bool {
     with(|s| {
         let known = s.attached.get_or_insert_with(|| a.clone());
-        Rc::ptr_eq(known, a) || known.definition.follows_as(&a.definition)
+        known.follows_as(a)
     })
     .unwrap_or(false)
 }
@@ -237,9 +239,29 @@ pub fn expires(at: i64) {
     with(|s| s.expires_at = Some(s.expires_at.map_or(at, |first| first.min(at))));
 }
 
-/// Whether it leaves something to be refreshed, and when the first document expires that it has stored.
-pub fn for_the_worker() -> (bool, Option<i64>) {
-    with(|s| (s.leaves_work, s.expires_at)).unwrap_or_default()
+/// It has taken these profiles' stamps, and computes nothing.
+pub fn leave_to_the_worker(keys: impl Iterator<Item = Uuid>) {
+    with(|s| s.left.extend(keys));
+}
+
+/// What the transaction leaves to the worker.
+#[derive(Default)]
+pub struct Legacy {
+    /// Something is pending.
+    pub work: bool,
+    /// When the first document expires that it has stored.
+    pub expires_at: Option<i64>,
+    /// Profiles whose stamp it has taken.
+    pub changed: Vec<Uuid>,
+}
+
+pub fn for_the_worker() -> Legacy {
+    let take = |s: &mut Session| Legacy {
+        work: s.leaves_work,
+        expires_at: s.expires_at,
+        changed: std::mem::take(&mut s.left),
+    };
+    with(take).unwrap_or_default()
 }
 
 /// Records that this transaction deleted the profile whose `columns` held `values`.

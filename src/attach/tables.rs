@@ -147,7 +147,9 @@ pub fn refuse_unfit(t: &Named, user: Oid, profile_owner: Option<Oid>) {
         Error::NoProfileTable(name).raise()
     };
     match fault.as_str() {
-        "partitioned" => Error::Partitioned(name.clone()).raise(),
+        "partitioned" => {
+            Error::Partitioned { table: name.clone(), profile: profile_owner.is_none() }.raise()
+        }
         "not a table" => Error::NotATable(name.clone()).raise(),
         "not yours" => Error::NotYours(name.clone()).raise(),
         "not permanent" => Error::NotPermanent(name.clone()).raise(),

@@ -191,7 +191,13 @@ impl Attached {
             && self.key == other.key
             && self.columns == other.columns
             && self.foreign_indexes == other.foreign_indexes
+            && self.write_may_fail == other.write_may_fail
             && self.definition == other.definition
+    }
+
+    /// Whether the same changes are followed in the same ways as by `other`.
+    pub fn follows_as(self: &Rc<Attached>, other: &Rc<Attached>) -> bool {
+        Rc::ptr_eq(self, other) || self.definition.follows_as(&other.definition)
     }
 
     /// The tables whose changes are followed.

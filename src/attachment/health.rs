@@ -11,6 +11,7 @@ use crate::error::missing;
 use crate::pg::spi::{self, Arg, Snapshot};
 use crate::pg::{Oid, catalog};
 use crate::proof::discover;
+use crate::proof::{Partial, Unique};
 
 /// Triggers of ours that do not fire.
 pub(super) fn triggers_off(profile: Oid, tables: &[UsedTable]) -> Option<Degraded> {
@@ -97,21 +98,30 @@ pub(super) fn unhealthy(profile: Oid, key: i16, tables: &[UsedTable]) -> Option<
 pub(super) fn not_unique(definition: &Definition, tables: &[UsedTable]) -> Option<Degraded> {
     let oids: Vec<Oid> = tables.iter().map(|t| t.oid).collect();
     let valid = discover::unique_indexes(&oids);
+    let partial = match definition.tables.iter().any(|t| !t.partial.is_empty()) {
+        true => discover::partial_indexes(&oids),
+        false => vec![],
+    };
     for (table, used) in definition.tables.iter().zip(tables) {
-        for columns in &table.unique {
-            let numbers: Option<Vec<i16>> =
-                columns.iter().map(|c| catalog::column_number(used.oid, c)).collect();
-            let held = valid.iter().any(|u| {
-                u.table == used.oid.to_u32()
-                    && numbers.as_ref().is_some_and(|n| u.columns.iter().map(|c| &c.0).eq(n))
-            });
-            if !held {
-                return Some(Degraded::Problem(format!(
-                    "the unique index on {} ({}) is no longer valid",
-                    definition::display(&table.schema, &table.name),
-                    columns.join(", ")
-                )));
-            }
+        let are = |u: &Unique, columns: &[String]| {
+            let number = |c: &String| catalog::column_number(used.oid, c);
+            let numbers: Option<Vec<i16>> = columns.iter().map(number).collect();
+            u.table == used.oid.to_u32()
+                && numbers.is_some_and(|n| u.columns.iter().map(|c| &c.0).eq(&n))
+        };
+        let whole = table.unique.iter().find(|columns| !valid.iter().any(|u| are(u, columns)));
+        let in_part = table.partial.iter().find(|p| {
+            let same = |i: &Partial| are(&i.unique, &p.columns) && i.predicate == p.predicate;
+            !partial.iter().any(same)
+        });
+        let lost = whole.map(|columns| (columns, String::new()));
+        let lost = lost.or(in_part.map(|p| (&p.columns, format!(" WHERE {}", p.predicate))));
+        if let Some((columns, only)) = lost {
+            return Some(Degraded::Problem(format!(
+                "the unique index on {} ({}){only} is no longer valid",
+                definition::display(&table.schema, &table.name),
+                columns.join(", ")
+            )));
         }
     }
     None

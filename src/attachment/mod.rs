@@ -27,7 +27,7 @@ use crate::definition::Definition;
 use crate::error::{Error, check_interrupts};
 use crate::pg::guard::current_user;
 use crate::pg::spi::{self, Snapshot};
-use crate::pg::{Oid, catalog, tuple};
+use crate::pg::{Oid, catalog, locks};
 use crate::rights::{self, as_ourselves};
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
@@ -126,7 +126,7 @@ pub fn locked() -> State {
         catalog::accept_invalidations();
         let state = load();
         if let State::Ready(a) = &state {
-            tuple::lock_for_reading(a.profile);
+            locks::lock_for_reading(a.profile);
             if changed() {
                 continue;
             }

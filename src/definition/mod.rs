@@ -106,6 +106,19 @@ pub struct Table {
     /// Columns that a unique index held unique when that was proven.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unique: Vec<Vec<String>>,
+    /// The same of partial unique indexes, those that it was proven by.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub partial: Vec<Partial>,
+}
+
+/// Columns that are unique among the rows of which a predicate is true.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+pub struct Partial {
+    pub columns: Vec<String>,
+    /// Those that the predicate asks of.
+    pub tested: Vec<String>,
+    /// As SQL writes it, with every name qualified.
+    pub predicate: String,
 }
 
 /// One way from a changed row to the profiles that show it: by some of its columns to the first
@@ -115,8 +128,8 @@ pub struct Link {
     pub columns: Vec<LinkColumn>,
     /// Columns whose change may change a document, seen this way.
     pub watched: Vec<String>,
-    /// The profile's own row, or a row with a foreign key to it: the lock on the profile's row
-    /// orders such changes, so they are computed at once.
+    /// The profile's own row, or a row that leads to one profile at most, by columns that are unique there: the
+    /// lock on the profile's row orders such changes, so they are computed at once.
     pub member: bool,
     /// Values of the one column whose row every profile may show; there is no route then.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -112,11 +112,7 @@ impl Error {
                 Code::ERRCODE_FEATURE_NOT_SUPPORTED,
                 format!("the document view uses {what}"),
                 Some("What a change touches through it is not proven.".into()),
-                if what.contains("function") {
-                    "Show the array or object itself, or take it apart with jsonb_path_query_array().".into()
-                } else {
-                    "Write the view without it.".into()
-                },
+                "Write the view without it.".into(),
             ),
             Untied { table, compared } => (
                 Code::ERRCODE_INVALID_OBJECT_DEFINITION,
@@ -125,18 +121,18 @@ impl Error {
                     Some((column, with)) => format!("Its column {column} is compared with {with}, which is no foreign key between them, by its own operator and collation, nor a unique column and a constant."),
                     None => "No condition that all of its rows must meet says that one of its columns equals one of a table that is tied.".into(),
                 }),
-                "Join it by all columns of a foreign key (added, VALIDATEd, its triggers enabled), with AND, in WHERE or in the ON of the join that may leave it out, inside of any LIMIT, window or aggregate; or compare a unique column with a constant. Instead of IN (SELECT …) as a value, write EXISTS with such a condition.".into(),
+                "Join it by all columns of a foreign key (added, VALIDATEd, its triggers enabled), with AND or in each arm of an OR, in WHERE or in the ON of the join that may leave it out, inside of any LIMIT, window or aggregate; or compare a unique column with a constant. Instead of IN (SELECT …) as a value, write EXISTS with such a condition.".into(),
             ),
             ManyRows(what) => (
                 Code::ERRCODE_INVALID_OBJECT_DEFINITION,
                 "the document view may have several rows for one profile".into(),
                 Some(format!("In it, {what} may have several rows for one profile.")),
-                "Aggregate them in a subquery: LEFT JOIN LATERAL (SELECT jsonb_agg(…) AS … FROM … WHERE …) AS … ON true. One row is proven by a unique index on the joined columns (not deferrable, partial or on an expression), GROUP BY the key, or LIMIT 1.".into(),
+                "Aggregate them in a subquery: LEFT JOIN LATERAL (SELECT jsonb_agg(…) AS … FROM … WHERE …) AS … ON true. One row is proven by a unique index on the joined columns (not deferrable or on an expression; of a partial one, with its predicate as a condition), GROUP BY the key, or LIMIT 1.".into(),
             ),
             ReadWhole(table) => (
                 Code::ERRCODE_INVALID_OBJECT_DEFINITION,
                 format!("the document view reads table {table} whole to compute one document"),
-                Some("A subquery groups it before it is joined, and PostgreSQL cannot move the join's condition into that.".into()),
+                Some("A subquery groups or numbers it before it is joined, and PostgreSQL cannot move the join's condition into that.".into()),
                 "Write LEFT JOIN LATERAL (SELECT … FROM … WHERE its foreign key = …) ON true.".into(),
             ),
             SystemColumn { column, table } => (
@@ -145,17 +141,17 @@ impl Error {
                 Some("It changes without any statement that changes a document.".into()),
                 "Use ordinary columns only.".into(),
             ),
-            WholeProfile(table) => (
+            WholeProfile { table, alias, columns } => (
                 Code::ERRCODE_FEATURE_NOT_SUPPORTED,
                 format!("the document view uses whole rows of table {table}"),
-                Some("They hold the cached document itself.".into()),
-                "Name the columns.".into(),
+                Some("They hold the cached document itself, so that the view would show another document after each write of one.".into()),
+                format!("In place of to_jsonb({alias}), write (SELECT to_jsonb(r) FROM (SELECT {columns}) AS r), without what it should not show."),
             ),
-            OwnColumn(column) => (
+            OwnColumn { column, alias, columns } => (
                 Code::ERRCODE_FEATURE_NOT_SUPPORTED,
                 format!("the document view uses the cache's own column {column}"),
                 None,
-                "Leave it out of the view.".into(),
+                format!("Leave it out of the view. Where {alias}.* brings it along, write {columns}."),
             ),
             // The code behind the view, and the values that it shows.
             VolatileFunction(f) => (
@@ -247,11 +243,15 @@ impl Error {
                 Some("The cache outlives a crash and is read on standbys; such a table does neither.".into()),
                 "Use a permanent table (ALTER TABLE … SET LOGGED).".into(),
             ),
-            Partitioned(t) => (
+            Partitioned { table, profile } => (
                 Code::ERRCODE_FEATURE_NOT_SUPPORTED,
-                format!("table {t} is partitioned"),
-                Some("Statement triggers with transition tables do not see changes made through single partitions.".into()),
-                "Use an ordinary table.".into(),
+                format!("table {table} is partitioned, or a partition"),
+                Some("A statement on a partition fires no statement trigger of the whole table, nor the other way round; and a partition that is attached, detached, dropped or truncated does not say whose rows come and go.".into()),
+                if profile {
+                    "Use an ordinary table.".into()
+                } else {
+                    "Keep what the document shows of it in an ordinary table with a foreign key to the profile, by a trigger FOR EACH ROW on the partitioned table: docs/views.md, \"Partitioned tables\", has one.".into()
+                },
             ),
             Inherited(t) => (
                 Code::ERRCODE_FEATURE_NOT_SUPPORTED,

@@ -38,8 +38,17 @@ pub enum Error {
         column: String,
         table: String,
     },
-    WholeProfile(String),
-    OwnColumn(String),
+    /// `columns`: those of the table that are not ours, as the view can name them.
+    WholeProfile {
+        table: String,
+        alias: String,
+        columns: String,
+    },
+    OwnColumn {
+        column: String,
+        alias: String,
+        columns: String,
+    },
     VolatileFunction(String),
     StableFunction(String),
     FunctionReads {
@@ -70,7 +79,11 @@ pub enum Error {
     NotATable(String),
     NotYours(String),
     NotPermanent(String),
-    Partitioned(String),
+    Partitioned {
+        table: String,
+        /// The profile table itself.
+        profile: bool,
+    },
     Inherited(String),
     ForcedRowSecurity(String),
     /// Who is in the way.

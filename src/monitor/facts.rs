@@ -8,7 +8,7 @@ use super::transactions::{Transaction, holders};
 use crate::attachment::{self, Attached, State};
 use crate::error::check_interrupts;
 use crate::pg::bgworker::in_recovery;
-use crate::pg::{catalog, tuple, xact};
+use crate::pg::{catalog, locks, xact};
 
 pub(super) struct Facts {
     /// By the clock, for how old something is.
@@ -107,7 +107,7 @@ fn attached() -> (State, bool) {
         let indexes = a.read.iter().copied();
         let mut indexes = indexes.filter(|r| catalog::table_of_index(*r) == Some(a.profile));
         let free =
-            tuple::try_lock_for_reading(a.profile) && indexes.all(tuple::try_lock_for_reading);
+            locks::try_lock_for_reading(a.profile) && indexes.all(locks::try_lock_for_reading);
         if !attachment::changed() {
             return (state, free);
         }

@@ -11,9 +11,11 @@ use crate::error::Error;
 use crate::pending::Anyone;
 use crate::pg::spi::{self, Snapshot};
 use crate::read::MOST_EPOCHS;
+use crate::refresh;
 use crate::rights::as_ourselves;
 use crate::settings;
 use crate::stats;
+use crate::wakeup::{self, Worker};
 
 /// What wants attention, for `status`, and for the checks of `health` that it is of.
 pub(super) fn warnings(facts: &Facts) -> Vec<Finding> {
@@ -40,6 +42,18 @@ pub(super) fn warnings(facts: &Facts) -> Vec<Finding> {
         let what = format!("nothing is counted, and profile_cache.stats is null: {why}");
         let finding = Finding::new(Check::HitRate, Grade::Ok, what, advice);
         warnings.push(finding.joined_by("; "));
+    }
+    if facts.attached().is_some()
+        && let Err(why) = wakeup::computes()
+        && !matches!(why, Worker::Standby | Worker::Behind)
+        && refresh::computes_for_others()
+    {
+        warnings.push(Finding::new(
+            Check::Worker,
+            Grade::Warning,
+            format!("profile_cache.compute is 'worker', and commits compute: the worker is {}", why.words()),
+            "name the database in profile_cache.databases, where the server has preloaded the library, or set profile_cache.compute to 'commit'",
+        ));
     }
     for name in disabled_event_triggers() {
         warnings.push(Finding::new(

@@ -19,7 +19,7 @@ use crate::iso8601::UNIX_TO_POSTGRES;
 use crate::pg::scan::KeyHash;
 use crate::pg::spi::{self, Arg, Snapshot};
 use crate::pg::value::Uuid;
-use crate::pg::{Oid, catalog, tuple, xact};
+use crate::pg::{Oid, catalog, locks, xact};
 use crate::rights::{as_ourselves, home};
 use crate::settings;
 use crate::stats::{self, Counter};
@@ -261,7 +261,7 @@ pub fn enqueue_link_change(
 /// less than what is written down: after a crash ids begin again at the last that was logged.
 fn horizon() -> Arg {
     if let Some(table) = catalog::relation("profile_cache", "pending_epoch") {
-        tuple::lock_for_writing(table);
+        locks::lock_for_writing(table);
     }
     let _us = as_ourselves();
     let sql = "SELECT h.pending_from FROM profile_cache.horizon AS h";

@@ -5,9 +5,9 @@
 //!
 //! Rules: B3, B7, B8.
 
+use super::locks::Turn;
 use super::shared::wake_myself;
 use super::spi::ActiveSnapshot;
-use super::tuple::Turn;
 use super::xact::Failure;
 use super::{Oid, xact};
 use pgrx::pg_guard;

@@ -14,6 +14,7 @@ pub mod counters;
 pub mod ddl;
 pub mod fmgr;
 pub mod guard;
+pub mod locks;
 pub mod parse_tree;
 pub mod scan;
 pub mod shared;

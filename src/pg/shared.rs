@@ -15,8 +15,9 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicPtr, AtomicU32, 
 pub const SLOTS: usize = 16;
 /// How many processes a database may have beside its worker.
 pub const HELPERS: usize = 7;
-/// How many keys a slot holds.
-pub const PLACES: usize = 1024;
+/// How many keys a slot holds, and how many of them one key may be at.
+pub const PLACES: usize = 4096;
+const WAYS: usize = 4;
 
 /// All of it.
 #[repr(C)]
@@ -54,9 +55,37 @@ pub struct Slot {
     pub state: AtomicU32,
     pub sqlstate: AtomicU32,
     pub failures: AtomicU32,
-    /// Some keys are noted, and where.
+    /// Some keys are noted, about how many, and where.
     pub noted: AtomicBool,
-    keys: [[AtomicU64; 2]; PLACES],
+    number: AtomicU32,
+    places: [Place; PLACES],
+    /// Some of them are of profiles that nothing else speaks of.
+    pub told: AtomicBool,
+    /// How often what was told may have been lost: the whole table is to be looked through.
+    pub lost: AtomicU32,
+    /// Since it has been given to its database, nobody has asked what was told before.
+    pub fresh: AtomicBool,
+}
+
+/// Where one key can be noted.
+#[repr(C)]
+struct Place {
+    state: AtomicU32,
+    key: [AtomicU64; 2],
+}
+
+const FREE: u32 = 0;
+const BUSY: u32 = 1;
+const FULL: u32 = 2;
+
+/// What became of a key that was to be noted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Noted {
+    /// It is the first one since they were taken last: nobody has been told of any yet.
+    First,
+    BesideOthers,
+    /// There was no place for it.
+    Lost,
 }
 
 static BOARD: AtomicPtr<Board> = AtomicPtr::new(std::ptr::null_mut());
@@ -231,6 +260,9 @@ impl Slot {
             number.store(0, SeqCst);
         }
         self.take_keys();
+        self.told.store(false, SeqCst);
+        self.lost.store(0, SeqCst);
+        self.fresh.store(true, SeqCst);
         self.wanted.store(true, SeqCst);
         self.database.store(database.to_u32(), SeqCst);
     }
@@ -260,24 +292,58 @@ impl Slot {
         self.processes().any(Process::is_me)
     }
 
-    /// Notes a key, each at its own place, so that one that is noted a thousand times is there once, and nobody waits for
-    /// anybody. Another key of the same place goes. True where nobody has been told of any yet.
-    pub fn note(&self, key: u128) -> bool {
-        let (high, low) = ((key >> 64) as u64, key as u64);
-        let place = (high ^ low).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 54;
-        let Some([h, l]) = self.keys.get(place as usize) else { return false };
-        if h.load(SeqCst) != high || l.load(SeqCst) != low {
-            h.store(high, SeqCst);
-            l.store(low, SeqCst);
+    /// Notes a key, at one of few places of its own, so that one that is noted a thousand times is there once, and nobody waits
+    /// for anybody.
+    pub fn note(&self, key: u128) -> Noted {
+        let halves = [(key >> 64) as u64, key as u64];
+        let hash = (halves[0] ^ halves[1]).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
+        let first = hash as usize % (PLACES / WAYS) * WAYS;
+        let places = self.places.get(first..first + WAYS).unwrap_or_default();
+        if !places.iter().any(|place| place.holds(halves)) {
+            if !places.iter().any(|place| place.put(halves)) {
+                return Noted::Lost;
+            }
+            self.number.fetch_add(1, SeqCst);
         }
-        !self.noted.load(SeqCst) && !self.noted.swap(true, SeqCst)
+        let first = !self.noted.load(SeqCst) && !self.noted.swap(true, SeqCst);
+        if first { Noted::First } else { Noted::BesideOthers }
     }
 
-    /// The noted keys, which are forgotten. One that is being written meanwhile may come out mixed with another.
+    /// Whether there is room for many more keys.
+    pub fn has_room(&self) -> bool {
+        (self.number.load(SeqCst) as usize) < PLACES / 8
+    }
+
+    /// The noted keys, which are forgotten.
     pub fn take_keys(&self) -> Vec<u128> {
         self.noted.store(false, SeqCst);
-        let halves = self.keys.iter().map(|[h, l]| (h.swap(0, SeqCst), l.swap(0, SeqCst)));
-        let keys = halves.map(|(h, l)| u128::from(h) << 64 | u128::from(l));
-        keys.filter(|key| *key != 0).collect()
+        self.number.store(0, SeqCst);
+        self.places.iter().filter_map(Place::take).collect()
+    }
+}
+
+impl Place {
+    fn holds(&self, key: [u64; 2]) -> bool {
+        self.state.load(SeqCst) == FULL
+            && self.key[0].load(SeqCst) == key[0]
+            && self.key[1].load(SeqCst) == key[1]
+            && self.state.load(SeqCst) == FULL
+    }
+
+    fn put(&self, key: [u64; 2]) -> bool {
+        if self.state.compare_exchange(FREE, BUSY, SeqCst, SeqCst).is_err() {
+            return false;
+        }
+        self.key[0].store(key[0], SeqCst);
+        self.key[1].store(key[1], SeqCst);
+        self.state.store(FULL, SeqCst);
+        true
+    }
+
+    fn take(&self) -> Option<u128> {
+        self.state.compare_exchange(FULL, BUSY, SeqCst, SeqCst).ok()?;
+        let [high, low] = [0, 1].map(|half| self.key[half].load(SeqCst));
+        self.state.store(FREE, SeqCst);
+        Some(u128::from(high) << 64 | u128::from(low))
     }
 }

@@ -29,6 +29,7 @@ pub struct Writer {
     columns: [i32; 4],
     old: *mut pg_sys::TupleTableSlot,
     new: *mut pg_sys::TupleTableSlot,
+    /// Null where they have not been opened yet.
     result: *mut pg_sys::ResultRelInfo,
     estate: *mut pg_sys::EState,
     /// Indexes whose code may not be run.
@@ -41,127 +42,10 @@ pub fn has_checks_queued(table: Oid) -> bool {
     unsafe { pg_sys::AfterTriggerPendingOnRel(table) }
 }
 
-/// Whether two modes of locking a table keep each other out.
-pub fn modes_conflict(one: i32, other: i32) -> bool {
-    // SAFETY: looks them up in a constant table; both are numbers of lock modes.
-    unsafe { pg_sys::DoLockModesConflict(one, other) }
-}
-
 /// What our columns need at most of a row's own space: a TOAST pointer, three numbers, their nulls.
 const OURS: usize = 128;
 /// MaxHeapTupleSize: a page less its header and one line pointer (htup_details.h).
 const PAGE: usize = pg_sys::BLCKSZ as usize - 24 - 8;
-
-/// Takes ACCESS SHARE on the table to the end of the transaction, as a query of it would.
-pub fn lock_for_reading(table: Oid) {
-    // SAFETY: waits like any reader; released at the transaction's end.
-    unsafe { pg_sys::LockRelationOid(table, pg_sys::AccessShareLock as i32) };
-}
-
-/// Takes ROW EXCLUSIVE on the table to the end of the transaction.
-pub fn lock_for_writing(table: Oid) {
-    // SAFETY: waits like any writer; released at the transaction's end.
-    unsafe { pg_sys::LockRelationOid(table, pg_sys::RowExclusiveLock as i32) };
-}
-
-/// The same if nobody holds or waits for a conflicting lock.
-pub fn try_lock_for_writing(table: Oid) -> bool {
-    // SAFETY: does not wait; released at the transaction's end.
-    unsafe { pg_sys::ConditionalLockRelationOid(table, pg_sys::RowExclusiveLock as i32) }
-}
-
-/// SHARE ROW EXCLUSIVE, likewise: nobody else writes the table then.
-pub fn try_lock_against_writers(table: Oid) -> bool {
-    // SAFETY: as above.
-    unsafe { pg_sys::ConditionalLockRelationOid(table, pg_sys::ShareRowExclusiveLock as i32) }
-}
-
-/// ACCESS SHARE, likewise. Who waits for a table that this transaction has locked already, in whatever mode, keeps
-/// nobody of us from it.
-pub fn try_lock_for_reading(relation: Oid) -> bool {
-    // SAFETY: as above.
-    unsafe {
-        pg_sys::CheckRelationOidLockedByMe(relation, pg_sys::AccessShareLock as i32, true)
-            || pg_sys::ConditionalLockRelationOid(relation, pg_sys::AccessShareLock as i32)
-    }
-}
-
-/// Whose turn it is to refresh, over all its transactions: a lock that the session holds until it gives it back, ends, or
-/// a transaction of its fails. On a view, since VACUUM takes the same lock on tables. PostgreSQL itself releases it at a
-/// failure alone; at the session's end a callback of ours does.
-pub struct Turn;
-
-thread_local! {
-    /// What is to be released when the session ends, once it has been taken.
-    static TAKEN: std::cell::Cell<Option<pg_sys::LOCKTAG>> = const { std::cell::Cell::new(None) };
-}
-
-#[pgrx::pg_guard]
-unsafe extern "C-unwind" fn session_ends(_code: i32, _arg: Datum) {
-    if let Some(tag) = TAKEN.get() {
-        Turn::release(&tag);
-    }
-}
-
-impl Turn {
-    pub(super) const LOCK: i32 = pg_sys::ShareUpdateExclusiveLock as i32;
-
-    pub(super) fn tag() -> Option<pg_sys::LOCKTAG> {
-        let view = super::catalog::relation("profile_cache", "pending")?;
-        // SAFETY: a backend variable.
-        let database = unsafe { pg_sys::MyDatabaseId };
-        // As SET_LOCKTAG_RELATION.
-        Some(pg_sys::LOCKTAG {
-            locktag_field1: database.to_u32(),
-            locktag_field2: view.to_u32(),
-            locktag_field3: 0,
-            locktag_field4: 0,
-            locktag_type: pg_sys::LockTagType::LOCKTAG_RELATION as u8,
-            locktag_lockmethodid: pg_sys::DEFAULT_LOCKMETHOD as u8,
-        })
-    }
-
-    /// Takes it, unless another session has it. Whoever has it already has it still.
-    pub fn take() -> bool {
-        let Some(tag) = Turn::tag() else {
-            return false;
-        };
-        if TAKEN.replace(Some(tag)).is_none() {
-            // SAFETY: once in a session; the callback lives as long as the library.
-            unsafe { pg_sys::before_shmem_exit(Some(session_ends), Datum::from(0)) };
-        }
-        // SAFETY: does not wait; the tag is a relation's of this database.
-        unsafe {
-            Turn::is_held(&tag)
-                || pg_sys::LockAcquire(&tag, Turn::LOCK, true, true)
-                    != pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL
-        }
-    }
-
-    /// Gives it back, where this session has it.
-    pub fn give_back() {
-        if let Some(tag) = Turn::tag() {
-            Turn::release(&tag);
-        }
-    }
-
-    pub(super) fn is_held(tag: &pg_sys::LOCKTAG) -> bool {
-        // SAFETY: looks into this session's own table of locks.
-        unsafe {
-            #[cfg(any(feature = "pg15", feature = "pg16"))]
-            return pg_sys::LockHeldByMe(tag, Turn::LOCK);
-            #[cfg(not(any(feature = "pg15", feature = "pg16")))]
-            pg_sys::LockHeldByMe(tag, Turn::LOCK, false)
-        }
-    }
-
-    fn release(tag: &pg_sys::LOCKTAG) {
-        if Turn::is_held(tag) {
-            // SAFETY: released only where it is held.
-            unsafe { pg_sys::LockRelease(tag, Turn::LOCK, true) };
-        }
-    }
-}
 
 /// The profile table, open for locking rows.
 pub struct Locker {
@@ -228,29 +112,42 @@ impl Locker {
 
 impl Writer {
     /// `columns`: the numbers of document, valid_until, epoch and updated_at. `foreign`: indexes into which
-    /// nothing may be put, since that runs code that is not to be run.
-    pub fn open(table: Oid, columns: [i16; 4], foreign: &[Oid]) -> Writer {
-        // SAFETY: everything opened here is closed in `finish`, or by the abort. A ResultRelInfo with no
-        // range table index is what index maintenance takes for "not from a query".
-        unsafe {
+    /// nothing may be put, since that runs code that is not to be run. `plain`: no index can refuse an entry of ours, so they
+    /// are opened where a version needs one, which one that fits in place does not.
+    pub fn open(table: Oid, columns: [i16; 4], foreign: &[Oid], plain: bool) -> Writer {
+        // SAFETY: everything opened here is closed in `finish`, or by the abort.
+        let mut writer = unsafe {
             let relation = pg_sys::table_open(table, pg_sys::RowExclusiveLock as i32);
             // As for any UPDATE: one that a publication could not replicate is refused.
             pg_sys::CheckCmdReplicaIdentity(relation, pg_sys::CmdType::CMD_UPDATE);
-            let result: *mut pg_sys::ResultRelInfo =
-                pg_sys::palloc0(size_of::<pg_sys::ResultRelInfo>()).cast();
-            (*result).type_ = pg_sys::NodeTag::T_ResultRelInfo;
-            pg_sys::InitResultRelInfo(result, relation, 0, std::ptr::null_mut(), 0);
-            pg_sys::ExecOpenIndices(result, false);
             pg_sys::CommandCounterIncrement();
             Writer {
                 relation,
                 columns: columns.map(i32::from),
                 old: pg_sys::table_slot_create(relation, std::ptr::null_mut()),
                 new: pg_sys::MakeSingleTupleTableSlot((*relation).rd_att, &pg_sys::TTSOpsHeapTuple),
-                result,
-                estate: pg_sys::CreateExecutorState(),
+                result: std::ptr::null_mut(),
+                estate: std::ptr::null_mut(),
                 foreign: foreign.to_vec(),
             }
+        };
+        if !plain {
+            writer.open_indexes();
+        }
+        writer
+    }
+
+    fn open_indexes(&mut self) {
+        // SAFETY: the relation is open; closed in `finish`, or by the abort. A ResultRelInfo with no range table index is
+        // what index maintenance takes for "not from a query".
+        unsafe {
+            let result: *mut pg_sys::ResultRelInfo =
+                pg_sys::palloc0(size_of::<pg_sys::ResultRelInfo>()).cast();
+            (*result).type_ = pg_sys::NodeTag::T_ResultRelInfo;
+            pg_sys::InitResultRelInfo(result, self.relation, 0, std::ptr::null_mut(), 0);
+            pg_sys::ExecOpenIndices(result, false);
+            self.result = result;
+            self.estate = pg_sys::CreateExecutorState();
         }
     }
 
@@ -304,11 +201,63 @@ impl Writer {
                 pg_sys::ExecClearTuple(self.old);
                 return false;
             }
+            self.replace(&mut tid, changed);
+            true
+        }
+    }
+
+    /// Takes the stamp of the row version at `tid`, which is as for [`Writer::write`]; unless it is one of this transaction's own
+    /// that has none.
+    pub fn distrust(&mut self, mut tid: pg_sys::ItemPointerData) -> bool {
+        // SAFETY: as in `write`.
+        unsafe {
+            if !pg_sys::table_tuple_fetch_row_version(
+                self.relation,
+                &mut tid,
+                &raw mut pg_sys::SnapshotAnyData,
+                self.old,
+            ) {
+                return false;
+            }
+            let mut free = false;
+            let tuple = pg_sys::ExecFetchSlotHeapTuple(self.old, false, &mut free);
+            let mut epoch = self.columns[2];
+            let written_by = (*(*tuple).t_data).t_choice.t_heap.t_xmin;
+            if pg_sys::heap_attisnull(tuple, epoch, (*self.relation).rd_att)
+                && pg_sys::TransactionIdIsCurrentTransactionId(written_by)
+            {
+                pg_sys::ExecClearTuple(self.old);
+                return true;
+            }
+            let changed = pg_sys::heap_modify_tuple_by_cols(
+                tuple,
+                (*self.relation).rd_att,
+                1,
+                &mut epoch,
+                &mut Datum::null(),
+                &mut true,
+            );
+            self.replace(&mut tid, changed);
+            true
+        }
+    }
+
+    /// Puts the new version in the place of the one at `tid`, which stands in the slot `old`.
+    ///
+    /// # Safety
+    /// The row is locked by this transaction, and the version is the newest one; `changed` is a tuple of the relation's.
+    unsafe fn replace(
+        &mut self,
+        tid: &mut pg_sys::ItemPointerData,
+        changed: *mut pg_sys::HeapTupleData,
+    ) {
+        // SAFETY: relation and slots are open; the slot frees the tuple.
+        unsafe {
             pg_sys::ExecStoreHeapTuple(changed, self.new, true);
             let mut indexes = Default::default();
             pg_sys::simple_table_tuple_update(
                 self.relation,
-                &mut tid,
+                tid,
                 self.new,
                 pg_sys::GetActiveSnapshot(),
                 &mut indexes,
@@ -317,12 +266,17 @@ impl Writer {
             self.reset();
             pg_sys::ExecClearTuple(self.new);
             pg_sys::ExecClearTuple(self.old);
-            true
         }
     }
 
     /// Inserts the entries that the indexes need for the version in the slot `new`.
     fn maintain_indexes(&mut self, needed: Needed) {
+        if needed == Needed::default() {
+            return;
+        }
+        if self.result.is_null() {
+            self.open_indexes();
+        }
         for index in self.indexes() {
             if index.is_needed(needed) {
                 if self.refuses(&index) {
@@ -354,11 +308,13 @@ impl Writer {
     pub fn finish(self) {
         // SAFETY: everything was opened by `open`; on an error the abort releases it instead.
         unsafe {
-            pg_sys::ExecCloseIndices(self.result);
+            if !self.result.is_null() {
+                pg_sys::ExecCloseIndices(self.result);
+                pg_sys::ExecResetTupleTable((*self.estate).es_tupleTable, false);
+                pg_sys::FreeExecutorState(self.estate);
+            }
             pg_sys::ExecDropSingleTupleTableSlot(self.old);
             pg_sys::ExecDropSingleTupleTableSlot(self.new);
-            pg_sys::ExecResetTupleTable((*self.estate).es_tupleTable, false);
-            pg_sys::FreeExecutorState(self.estate);
             pg_sys::table_close(self.relation, pg_sys::NoLock as i32);
             pg_sys::CommandCounterIncrement();
         }
@@ -366,6 +322,9 @@ impl Writer {
 
     /// Frees what evaluating index expressions for one row allocated.
     fn reset(&mut self) {
+        if self.estate.is_null() {
+            return;
+        }
         // SAFETY: the per-tuple context belongs to our estate.
         unsafe {
             let context = (*self.estate).es_per_tuple_exprcontext;

@@ -7,6 +7,7 @@ use super::Oid;
 use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
 use pgrx::pg_sys::{self, PgTryBuilder, panic::CaughtError, panic::ErrorReport};
 use pgrx::{PgLogLevel, PgSqlErrorCode, pg_guard};
+use std::cell::Cell;
 use std::ffi::{CStr, CString, c_void};
 use std::panic::AssertUnwindSafe;
 use std::sync::OnceLock;
@@ -29,6 +30,15 @@ pub struct Callbacks {
 }
 
 static CALLBACKS: OnceLock<Callbacks> = OnceLock::new();
+
+thread_local! {
+    static PREPARING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Of a transaction at its end: whether it is being prepared. What it remembers then, nobody will.
+pub fn is_being_prepared() -> bool {
+    PREPARING.get()
+}
 
 /// Registers the backend's callbacks; once, from `_PG_init`.
 pub fn register_callbacks(callbacks: Callbacks) {
@@ -57,6 +67,7 @@ unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _arg:
     use pg_sys::XactEvent::*;
     let Some(callbacks) = CALLBACKS.get() else { return };
     if matches!(event, XACT_EVENT_PRE_COMMIT | XACT_EVENT_PRE_PREPARE) {
+        PREPARING.set(event == XACT_EVENT_PRE_PREPARE);
         (callbacks.before_commit_or_prepare)();
     }
     if event == XACT_EVENT_PRE_COMMIT {

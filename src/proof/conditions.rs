@@ -177,40 +177,74 @@ impl Prover<'_> {
             if self.spend(1 + over.len()) {
                 return;
             }
-            match expr {
-                Expr::Operator(o) => {
-                    let by = (o.oid, o.collation);
-                    let sources = self.all_sources(scope, &o.right);
-                    let restricted = self.restricts(scope, &o.left, Some(&over));
-                    let beside = o.right.iter().any(Expr::is_of_this_query);
-                    self.note(by, restricted, sources, beside);
-                    if let [right] = &o.right[..] {
-                        let sources = self.sources(scope, &o.left);
-                        let restricted = self.restricts(scope, right, Some(&over));
-                        self.note(by, restricted, sources, o.left.is_of_this_query());
-                    }
+            let own = self.equalities_of(scope, expr, &over);
+            let inside = self.inside_of(scope, expr);
+            own.into_iter().chain(inside).for_each(|equality| self.note(equality));
+            self.find_alternatives(scope, expr, &over);
+        }
+    }
+
+    /// What a condition that must hold says of the rows of this query's relations.
+    pub(super) fn equalities_of(&self, scope: usize, expr: &Expr, over: &[usize]) -> Vec<Equality> {
+        let mut found = vec![];
+        match expr {
+            Expr::Operator(o) => {
+                let by = (o.oid, o.collation);
+                let sources = self.all_sources(scope, &o.right);
+                let restricted = self.restricts(scope, &o.left, Some(over));
+                let beside = o.right.iter().any(Expr::is_of_this_query);
+                self.equate(&mut found, by, restricted, sources, beside);
+                if let [right] = &o.right[..] {
+                    let sources = self.sources(scope, &o.left);
+                    let restricted = self.restricts(scope, right, Some(over));
+                    self.equate(&mut found, by, restricted, sources, o.left.is_of_this_query());
                 }
-                Expr::Query { query: inner, any: Some(any), .. } => {
-                    let Some(inner) = self.nested.get(&(scope, std::ptr::from_ref(&**inner)))
-                    else {
-                        continue;
-                    };
-                    let (inner, by) = (*inner, (any.operator, any.collation));
-                    let sources = self.output(inner, 1);
-                    let restricted = self.restricts(scope, &any.left, Some(&over));
-                    self.note(by, restricted, sources, true);
-                    let sources = self.sources(scope, &any.left);
-                    let beside = any.left.is_of_this_query();
-                    self.note(by, self.passes(inner, 1), sources, beside);
+            }
+            Expr::Query { query: inner, any, .. } => {
+                let inner = self.nested.get(&(scope, std::ptr::from_ref(&**inner)));
+                for (any, inner) in any.iter().zip(inner.into_iter().cycle()) {
+                    let sources = self.output(*inner, any.number);
+                    let restricted = self.restricts(scope, &any.left, Some(over));
+                    let by = (any.operator, any.collation);
+                    self.equate(&mut found, by, restricted, sources, true);
+                }
+            }
+            _ => {}
+        }
+        found
+    }
+
+    /// What a condition that must hold, or each of those under OR, says of the rows of a subquery in it: those
+    /// with another value do not make `x IN (SELECT y …)` true.
+    pub(super) fn inside_of(&self, scope: usize, expr: &Expr) -> Vec<Equality> {
+        let mut found = vec![];
+        let mut left = vec![expr];
+        while let Some(expr) = left.pop() {
+            if self.spend(1) {
+                return vec![];
+            }
+            match expr {
+                Expr::And(parts) | Expr::Or(parts) => left.extend(parts),
+                Expr::Query { query: inner, any, .. } => {
+                    let inner = self.nested.get(&(scope, std::ptr::from_ref(&**inner)));
+                    for (any, inner) in any.iter().zip(inner.into_iter().cycle()) {
+                        let sources = self.sources(scope, &any.left);
+                        let restricted = self.passes(*inner, any.number);
+                        let by = (any.operator, any.collation);
+                        let beside = any.left.is_of_this_query();
+                        self.equate(&mut found, by, restricted, sources, beside);
+                    }
                 }
                 _ => {}
             }
         }
+        found
     }
 
     /// `beside`: the value comes from another relation of the same query.
-    fn note(
-        &mut self,
+    fn equate(
+        &self,
+        found: &mut Vec<Equality>,
         by: EqualityOp,
         restricted: Option<Restricted>,
         sources: Option<Sources>,
@@ -226,11 +260,14 @@ impl Prover<'_> {
             if self.spend(1 + sources.len()) {
                 return;
             }
-            let equality =
-                Equality { place, sources: sources.clone(), by, outside: grouped && beside };
-            if self.noted.insert(equality.clone()) {
-                self.equalities[place.0].push(equality);
-            }
+            let outside = grouped && beside;
+            found.push(Equality { place, sources: sources.clone(), by, outside });
+        }
+    }
+
+    fn note(&mut self, equality: Equality) {
+        if self.noted.insert(equality.clone()) {
+            self.equalities[equality.place.0].push(equality);
         }
     }
 }
@@ -357,7 +394,7 @@ mod tests {
             expr: Expr::Query {
                 query: Box::new(count(&[MEMBER], equal(column(0, 2), outer(1, 0, 2)))),
                 value: true,
-                any: None,
+                any: vec![],
                 beside: vec![],
             },
             reference: 0,

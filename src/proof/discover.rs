@@ -9,17 +9,18 @@
 use crate::definition::{self, Definition, Link, Step};
 use crate::error::Error;
 use crate::pg::parse_tree::{Uses, of_view, pause};
+use crate::pg::spi::{self, Arg, Snapshot};
 use crate::pg::{Oid, catalog};
 use crate::proof::facts::{Catalog, name_of};
 use crate::proof::reach::Reached;
 use crate::proof::routes::Routes;
 use crate::proof::volatility::check_functions;
-use crate::proof::{self, Proof};
+use crate::proof::{self, Proof, RangeTableEntry};
 use crate::query_tree::Query;
 use pgrx::pg_sys;
 use std::collections::BTreeSet;
 
-pub use crate::proof::facts::{foreign_keys, unique_indexes};
+pub use crate::proof::facts::{foreign_keys, partial_indexes, unique_indexes};
 
 /// Which column is the profile's key.
 pub enum ProfileKey<'a> {
@@ -178,16 +179,31 @@ fn check_columns(proof: &Proof, catalog: &Catalog, profile: Oid) -> Result<(), E
             continue;
         }
         if o.columns.contains(&0) {
-            return Err(Error::WholeProfile(table));
+            let (alias, columns) = columns_of_the_app(o);
+            return Err(Error::WholeProfile { table, alias, columns });
         }
         for n in &o.columns {
             let name = catalog.name((o.table, *n))?;
             if definition::COLUMNS.iter().any(|(c, _)| *c == name) {
-                return Err(Error::OwnColumn(name));
+                let (alias, columns) = columns_of_the_app(o);
+                return Err(Error::OwnColumn { column: name, alias, columns });
             }
         }
     }
     Ok(())
+}
+
+/// For a message: a profile's name in the view, and its columns but for ours, each as the view can name it.
+fn columns_of_the_app(profile: &RangeTableEntry) -> (String, String) {
+    let ours: Vec<String> = definition::COLUMNS.iter().map(|(c, _)| (*c).to_owned()).collect();
+    let found = spi::one(
+        "SELECT quote_ident($2), string_agg(format('%I.%I', $2, a.attname), ', ' ORDER BY a.attnum) FROM pg_attribute AS a \
+         WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped AND a.attname::text <> ALL ($3)",
+        Snapshot::Latest,
+        &[Arg::oid(Oid::from(profile.table)), Arg::text(&profile.alias), Arg::texts(&ours)],
+        |r| r.text(1).zip(r.text(2)),
+    );
+    found.flatten().unwrap_or_else(|| (profile.alias.clone(), "its columns".into()))
 }
 
 /// Whether everything that `new` follows was followed by `old` too: writers who began under `old`

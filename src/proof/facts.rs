@@ -5,9 +5,12 @@
 
 use crate::definition;
 use crate::error::Error;
+use crate::pg::parse_tree;
 use crate::pg::spi::{self, Arg, Snapshot};
 use crate::pg::{Oid, catalog};
-use crate::proof::{self, Facts, Unique};
+use crate::proof::claims::claim;
+use crate::proof::{self, Facts, Partial, Unique};
+use crate::query_tree::Expr;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// A validated, enforced foreign key.
@@ -66,6 +69,7 @@ impl Catalog {
             });
         }
         facts.unique = unique_indexes(tables);
+        facts.partial = partial_indexes(tables);
         for (operator, family) in whole(spi::all(
             "SELECT o.amopopr, o.amopfamily FROM pg_amop AS o JOIN pg_operator AS p ON p.oid = o.amopopr \
              JOIN pg_proc AS f ON f.oid = p.oprcode JOIN pg_am AS m ON m.oid = o.amopmethod \
@@ -101,6 +105,30 @@ impl Catalog {
         let names = |u: &Unique| u.columns.iter().map(|c| self.name((table, c.0))).collect();
         let all: BTreeSet<Vec<String>> = of_table.map(names).collect::<Result<_, _>>()?;
         Ok(all.into_iter().collect())
+    }
+
+    /// The partial ones of a table that a proof goes by.
+    pub fn partial(
+        &self,
+        table: u32,
+        by: &BTreeSet<usize>,
+    ) -> Result<Vec<definition::Partial>, Error> {
+        let name = |n: &i16| self.name((table, *n));
+        let all = by.iter().filter_map(|n| self.facts.partial.get(*n));
+        let of_table = all.filter(|p| p.unique.table == table);
+        let partial = |p: &Partial| {
+            Ok(definition::Partial {
+                columns: p
+                    .unique
+                    .columns
+                    .iter()
+                    .map(|c| name(&c.0))
+                    .collect::<Result<_, Error>>()?,
+                tested: p.claims.iter().map(|c| name(&c.0)).collect::<Result<_, Error>>()?,
+                predicate: p.predicate.clone(),
+            })
+        };
+        of_table.map(partial).collect()
     }
 
     /// Every column that something is asked of is one of a table that was read: the view's, or what a
@@ -194,29 +222,51 @@ pub fn foreign_keys(tables: &[Oid]) -> Vec<CatalogKey> {
 
 /// Unique indexes that hold at every moment and for every row.
 pub fn unique_indexes(tables: &[Oid]) -> Vec<Unique> {
-    let rows = spi::all(
-        "SELECT i.indexrelid, i.indrelid, k.attnum::int8, c.opcfamily, k.coll \
+    indexes(tables, "i.indpred IS NULL").into_iter().map(|(unique, _, _)| unique).collect()
+}
+
+/// Those that hold for rows of which a predicate is true, as far as that is understood.
+pub fn partial_indexes(tables: &[Oid]) -> Vec<Partial> {
+    let found = indexes(tables, "i.indpred IS NOT NULL").into_iter();
+    let partial = |(unique, tree, predicate): (Unique, Option<String>, Option<String>)| {
+        let condition = parse_tree::plain_condition(&tree?)?;
+        let claims = condition.conjuncts().into_iter().map(|expr| match claim(expr)? {
+            (Expr::Column { number, .. }, claim) => Some((*number, claim)),
+            _ => None,
+        });
+        let claims = claims.collect::<Option<_>>()?;
+        Some(Partial { unique, claims, predicate: predicate? })
+    };
+    found.filter_map(partial).collect()
+}
+
+/// Unique indexes that are valid and immediate, with the predicates of those that have one: as PostgreSQL keeps it and as
+/// SQL writes it.
+fn indexes(tables: &[Oid], which: &str) -> Vec<(Unique, Option<String>, Option<String>)> {
+    let sql = format!(
+        "SELECT i.indexrelid, i.indrelid, k.attnum::int8, c.opcfamily, k.coll, i.indpred::text, pg_get_expr(i.indpred, i.indrelid) \
          FROM pg_index AS i CROSS JOIN LATERAL \
           ROWS FROM (unnest(i.indkey), unnest(i.indclass), unnest(i.indcollation)) WITH ORDINALITY AS k(attnum, class, coll, n) \
          JOIN pg_opclass AS c ON c.oid = k.class \
-         WHERE i.indrelid = ANY ($1) AND i.indisunique AND i.indisvalid AND i.indimmediate AND i.indpred IS NULL \
-          AND i.indexprs IS NULL AND k.n <= i.indnkeyatts ORDER BY 1, k.n",
-        Snapshot::Latest,
-        &[Arg::oids(tables)],
-        |r| {
-            let number = i16::try_from(r.int8(3)?).ok()?;
-            let column = (number, r.oid(4)?.to_u32(), r.oid(5)?.to_u32());
-            Some((r.oid(1)?, r.oid(2)?, column))
-        },
+         WHERE i.indrelid = ANY ($1) AND i.indisunique AND i.indisvalid AND i.indimmediate AND {which} \
+          AND i.indexprs IS NULL AND k.n <= i.indnkeyatts ORDER BY 1, k.n"
     );
-    let mut found: Vec<(Oid, Unique)> = vec![];
-    for (index, table, column) in whole(rows) {
+    let rows = spi::all(&sql, Snapshot::Latest, &[Arg::oids(tables)], |r| {
+        let number = i16::try_from(r.int8(3)?).ok()?;
+        let column = (number, r.oid(4)?.to_u32(), r.oid(5)?.to_u32());
+        Some((r.oid(1)?, r.oid(2)?, column, r.text(6), r.text(7)))
+    });
+    let mut found: Vec<(Oid, (Unique, _, _))> = vec![];
+    for (index, table, column, tree, predicate) in whole(rows) {
         match found.last_mut() {
-            Some((last, unique)) if *last == index => unique.columns.push(column),
-            _ => found.push((index, Unique { table: table.to_u32(), columns: vec![column] })),
+            Some((last, (unique, _, _))) if *last == index => unique.columns.push(column),
+            _ => {
+                let unique = Unique { table: table.to_u32(), columns: vec![column] };
+                found.push((index, (unique, tree, predicate)));
+            }
         }
     }
-    found.into_iter().map(|(_, unique)| unique).collect()
+    found.into_iter().map(|(_, index)| index).collect()
 }
 
 /// The tables' columns; their names and collations also as facts. Equal values have one image where

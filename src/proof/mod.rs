@@ -1,6 +1,6 @@
 //! What a document depends on, proven from the view's query and the foreign keys, or refused.
 //!
-//! The room: the prover (here, `scopes`, `conditions`, `ties`, `one_row`) is pure, no server in it, and goes by
+//! The room: the prover (here, `scopes`, `conditions`, `alternatives`, `claims`, `first_rows`, `ties`, `one_row`, `outer_joins`) is pure, no server in it, and goes by
 //! what it is told ([`Facts`]). `facts`, `reach` and `volatility` read the catalogs, and change nothing;
 //! `routes` makes of a proof what triggers need to know, and `discover` does it all for a view.
 //!
@@ -14,10 +14,14 @@
 //! against a bound, and at each the server may end the work ([`Prover::spend`]).
 #![doc = include_str!("README.md")]
 
+mod alternatives;
+mod claims;
 mod conditions;
 pub mod discover;
 mod facts;
+mod first_rows;
 mod one_row;
+mod outer_joins;
 pub mod reach;
 mod routes;
 #[cfg(test)]
@@ -27,7 +31,9 @@ mod ties;
 mod volatility;
 
 use crate::error::Error;
+use crate::proof::alternatives::Alternatives;
 use crate::query_tree::{EqualityOp, Expr, Oid, Query, bounds};
+pub use claims::Partial;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
@@ -37,6 +43,8 @@ use std::rc::Rc;
 pub struct Facts {
     pub foreign_keys: Vec<ForeignKey>,
     pub unique: Vec<Unique>,
+    /// Those that hold for some rows only.
+    pub partial: Vec<Partial>,
     /// Operators that are equality for a btree, under whatever settings, and the families in which they are.
     pub equality: HashMap<Oid, Vec<Oid>>,
     /// Operator families in which a column's values are equal only if they are the same value to its
@@ -90,8 +98,8 @@ pub enum Tie {
         other: usize,
         /// Its own, the other's, and the foreign key's equality.
         columns: Pairs,
-        /// By its own foreign key to the other.
-        child: bool,
+        /// The other is the profile, and its columns are unique there.
+        one_profile: bool,
     },
     /// Its column equals a constant, given as text with its type.
     Constant { column: i16, value: String, r#type: Oid },
@@ -111,6 +119,8 @@ pub struct Proof {
     pub grouped: BTreeSet<usize>,
     /// Where the view takes the first of rows that may tie in its order.
     pub tied: BTreeSet<&'static str>,
+    /// Which of the partial unique indexes it goes by.
+    pub partial: BTreeSet<usize>,
 }
 
 /// A range-table entry's column.
@@ -166,12 +176,15 @@ pub struct Prover<'a> {
     /// Of each range-table entry, each once.
     equalities: Vec<Vec<Equality>>,
     noted: HashSet<Equality>,
+    /// Of each range-table entry, what ORs say of it.
+    alternatives: Vec<Vec<Alternatives>>,
     /// What has been found out of a query: of its output columns, and by which of them it has one row.
     outputs: RefCell<HashMap<(usize, i16), Option<Sources>>>,
     passing: RefCell<HashMap<(usize, i16), Option<Restricted>>>,
     pub one_rows: RefCell<HashMap<Asked, Result<(), Error>>>,
     pub besides: RefCell<HashMap<usize, Rc<BTreeSet<usize>>>>,
     equals: RefCell<HashMap<ColumnRef, Rc<[ColumnRef]>>>,
+    partial: RefCell<BTreeSet<usize>>,
     steps: Cell<usize>,
     pub pause: &'a dyn Fn(),
 }
@@ -192,11 +205,13 @@ pub fn prove(
         rtes: vec![],
         equalities: vec![],
         noted: HashSet::new(),
+        alternatives: vec![],
         outputs: RefCell::default(),
         passing: RefCell::default(),
         one_rows: RefCell::default(),
         besides: RefCell::default(),
         equals: RefCell::default(),
+        partial: RefCell::default(),
         steps: Cell::new(0),
         pause,
     };
@@ -206,7 +221,8 @@ pub fn prove(
         return Err(Error::Unsupported(bounds::MANY_STEPS));
     }
     let (key, key_column, ties, grouped, tied) = proof?;
-    Ok(Proof { tied, rtes: prover.rtes, ties, key, key_column, grouped })
+    let partial = prover.partial.take();
+    Ok(Proof { tied, rtes: prover.rtes, ties, key, key_column, grouped, partial })
 }
 
 type Proven = (i16, i16, Vec<Vec<Tie>>, BTreeSet<usize>, BTreeSet<&'static str>);
@@ -223,6 +239,7 @@ impl<'a> Prover<'a> {
             self.read_columns(scope)?;
         }
         self.equalities = vec![vec![]; self.rtes.len()];
+        self.alternatives = vec![vec![]; self.rtes.len()];
         for scope in 0..self.scopes.len() {
             self.find_equalities(scope);
         }

@@ -4,7 +4,8 @@
 //! of it, by equalities that the index knows, to values that are themselves fixed.
 
 use crate::error::Error;
-use crate::proof::{ColumnRef, Prover, Slot};
+use crate::proof::outer_joins::OuterJoin;
+use crate::proof::{ColumnRef, Prover, Slot, Unique};
 use crate::query_tree::{
     Condition, EqualityOp, Expr, Group, Limit, Node, Oid, Query, Relation, bounds,
 };
@@ -44,11 +45,15 @@ impl Prover<'_> {
         distinct: bool,
     ) -> Result<(), Error> {
         let query = self.scopes[scope].query;
+        // What it makes of one row comes after any grouping.
+        if query.sets {
+            return Err(Error::ManyRows("a set-returning function in a SELECT list".into()));
+        }
         if query.aggregates && query.group_by.is_empty() {
             return Ok(());
         }
         if !query.arms.is_empty() {
-            return Err(Error::ManyRows("a UNION".into()));
+            return Err(Error::ManyRows("a UNION, INTERSECT or EXCEPT".into()));
         }
         let (fixed, why) = self.fixed_relations(scope, held, profile)?;
         let by = |groups: &[Group]| {
@@ -81,7 +86,10 @@ impl Prover<'_> {
                     Some(Err(Error::ManyRows(what))) => what.clone(),
                     _ => "a subquery".into(),
                 },
-                Slot::Other => "VALUES".into(),
+                Slot::Other => match query.relations[many] {
+                    Relation::Function(_) => "a function in FROM".into(),
+                    _ => "VALUES".into(),
+                },
             })),
         }
     }
@@ -97,12 +105,14 @@ impl Prover<'_> {
         let query = self.scopes[scope].query;
         let relations: Vec<usize> = query.from.iter().flat_map(Node::relations).collect();
         let conditions = query.conditions();
+        let outer_joins = self.outer_joins(scope);
         let mut fixed = BTreeSet::new();
         let mut why = Unproven::new();
         loop {
             let before = fixed.len();
             for r in &relations {
-                if fixed.contains(r) {
+                let open = |j: &OuterJoin| j.missing.contains(r) && !j.deciding.is_subset(&fixed);
+                if fixed.contains(r) || outer_joins.iter().any(open) {
                     continue;
                 }
                 if self.spend(1 + conditions.len()) {
@@ -110,7 +120,10 @@ impl Prover<'_> {
                 }
                 let columns = self.fixed_columns(scope, *r, &conditions, held, &fixed);
                 let one = match (self.scopes[scope].slots[*r], &query.relations[*r]) {
-                    (Slot::Table(o), _) => self.unique(o, &columns, Some(profile)),
+                    (Slot::Table(o), _) => {
+                        self.unique(o, &columns, Some(profile))
+                            || self.unique_in_part(scope, *r, &conditions, &columns)
+                    }
                     // One row for each row of what it refers to beside it.
                     (Slot::Query(inner), _) if !self.beside(inner, scope).is_subset(&fixed) => {
                         false
@@ -123,9 +136,16 @@ impl Prover<'_> {
                             .collect();
                         let one = self.one_row(inner, &given, profile);
                         why.insert(*r, one.clone());
-                        one.is_ok()
+                        one.is_ok() || self.picks_one(inner, &columns, &given)
                     }
                     (_, Relation::Values(rows)) => rows.len() <= 1,
+                    // It is called for each row of what it is given columns of.
+                    (_, Relation::Function(f)) => {
+                        let numbered =
+                            columns.iter().any(|(n, by)| Some(*n) == f.ordinality && by.is_none());
+                        (!f.set || numbered)
+                            && f.calls.iter().all(|call| self.is_fixed(scope, call, &fixed))
+                    }
                     _ => true,
                 };
                 if one {
@@ -139,7 +159,7 @@ impl Prover<'_> {
     }
 
     /// The relations of `home` that a (LATERAL) query in its FROM refers to.
-    fn beside(&self, inner: usize, home: usize) -> Rc<BTreeSet<usize>> {
+    pub(super) fn beside(&self, inner: usize, home: usize) -> Rc<BTreeSet<usize>> {
         if let Some(known) = self.besides.borrow().get(&inner) {
             return known.clone();
         }
@@ -215,6 +235,8 @@ impl Prover<'_> {
                 }
             }
         }
+        found
+            .extend(self.fixed_by_test(scope, relation, conditions).into_iter().map(|n| (n, None)));
         for number in held {
             if let Some((_, n)) = query.target(*number).and_then(|t| column(&t.expr)) {
                 found.push((n, None));
@@ -224,7 +246,7 @@ impl Prover<'_> {
     }
 
     /// Whether an expression has one value, the relations in `fixed` having one row.
-    fn is_fixed(&self, scope: usize, expr: &Expr, fixed: &BTreeSet<usize>) -> bool {
+    pub(super) fn is_fixed(&self, scope: usize, expr: &Expr, fixed: &BTreeSet<usize>) -> bool {
         if self.spend(1) {
             return false;
         }
@@ -252,31 +274,31 @@ impl Prover<'_> {
         if columns.iter().any(|(n, by)| key(n) && by.is_none()) {
             return true;
         }
+        self.facts.unique.iter().any(|u| u.table == table && self.holds(u, columns))
+    }
+
+    /// Whether all columns of a unique index are among these.
+    pub(super) fn holds(&self, u: &Unique, columns: &[(i16, Option<EqualityOp>)]) -> bool {
+        let table = u.table;
         let own = |column: i16, family: &Oid| {
             let own = self.facts.families.get(&(table, column));
             own.is_some_and(|own| own.contains(family))
         };
-        self.facts.unique.iter().any(|u| {
-            u.table == table
-                && u.columns.iter().all(|(column, family, collation)| {
-                    columns.iter().any(|(n, by)| {
-                        n == column
-                            && match by {
-                                None => {
-                                    own(*column, family)
-                                        && self.tells_apart(
-                                            self.collation((table, *column)),
-                                            *collation,
-                                        )
-                                }
-                                Some((operator, under)) => {
-                                    let families = self.facts.equality.get(operator);
-                                    families.is_some_and(|f| f.contains(family))
-                                        && self.tells_apart(*under, *collation)
-                                }
-                            }
-                    })
-                })
+        u.columns.iter().all(|(column, family, collation)| {
+            columns.iter().any(|(n, by)| {
+                n == column
+                    && match by {
+                        None => {
+                            own(*column, family)
+                                && self.tells_apart(self.collation((table, *column)), *collation)
+                        }
+                        Some((operator, under)) => {
+                            let families = self.facts.equality.get(operator);
+                            families.is_some_and(|f| f.contains(family))
+                                && self.tells_apart(*under, *collation)
+                        }
+                    }
+            })
         })
     }
 
@@ -336,7 +358,7 @@ impl Prover<'_> {
 mod tests {
     use crate::proof::Unique;
     use crate::proof::sample::*;
-    use crate::query_tree::{Expr, JoinKind, Limit, Node, Operator, Query, Relation};
+    use crate::query_tree::{Expr, Function, JoinKind, Limit, Node, Operator, Query, Relation};
 
     #[test]
     fn a_unique_index_of_another_collation_is_none_behind_a_subquery() {
@@ -405,6 +427,33 @@ mod tests {
         let mut facts = facts();
         facts.unique.push(Unique { table: MEMBER, columns: vec![(2, FAMILY, 0)] });
         assert!(proven_by(&view(), &facts).is_ok());
+    }
+
+    #[test]
+    fn a_function_has_one_row_for_each_of_what_it_is_given() {
+        let of = |set, given: Expr| {
+            let function =
+                Function { calls: vec![Expr::Other(vec![given])], set, ordinality: None };
+            let mut view = select(
+                &[PROFILE, MEMBER],
+                (0..3).map(Node::Relation).collect(),
+                Some(equal(column(1, 2), column(0, 1))),
+                vec![column(0, 2), column(2, 1)],
+            );
+            view.relations.push(Relation::Function(function));
+            view
+        };
+        let mut one_member = facts();
+        one_member.unique.push(Unique { table: MEMBER, columns: vec![(2, FAMILY, 0)] });
+        let proof = proven_by(&of(false, column(1, 4)), &one_member);
+        assert!(proof.is_ok_and(|p| p.rtes[1].columns.contains(&4)), "what it is given is read");
+        assert!(proven_by(&of(true, column(1, 4)), &one_member).is_err());
+        let grouped = |given| Query { group_by: groups(&[1, 2]), ..of(false, given) };
+        assert_eq!(refused(&grouped(column(1, 4))), "many rows");
+        assert!(proven(&grouped(column(0, 4))).is_ok());
+        let sets = Query { sets: true, ..of(false, column(0, 4)) };
+        assert!(proven_by(&sets, &one_member).is_err());
+        assert!(proven_by(&Query { limit: Limit::One, ..showing(sets) }, &one_member).is_err());
     }
 
     #[test]

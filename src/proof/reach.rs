@@ -329,11 +329,13 @@ impl Reached {
         found.into_iter().flatten().collect()
     }
 
-    /// A function whose parsed body reads a table, or a sequence; and which.
+    /// A function whose parsed body reads a table, or a sequence; and which. A field of a composite type is no more
+    /// than the value that it is taken from.
     pub fn reads(&self) -> Option<(String, String)> {
         let sql = format!(
             "SELECT u.objid::regprocedure::text, d.refobjid::regclass::text FROM {ROWS} \
               JOIN pg_depend AS d ON d.classid = u.classid AND d.objid = u.objid AND d.refclassid = 'pg_class'::regclass \
+              JOIN pg_class AS c ON c.oid = d.refobjid AND c.relkind <> 'c' \
              WHERE u.classid = 'pg_proc'::regclass ORDER BY 1, 2 LIMIT 1"
         );
         spi::one(&sql, Snapshot::Latest, &self.args(), |r| r.text(1).zip(r.text(2))).flatten()

@@ -89,7 +89,8 @@ impl Routes<'_> {
             links.sort_by_key(|l| (!l.member, l.everyone.is_empty()));
             let (schema, name) = schema_and_name(oid)?;
             let (whole, unique) = (whole.contains(&oid), self.catalog.unique(oid)?);
-            tables.push((oid != profile, Table { schema, name, links, whole, unique }));
+            let partial = self.catalog.partial(oid, &self.proof.partial)?;
+            tables.push((oid != profile, Table { schema, name, links, whole, unique, partial }));
         }
         tables.sort_by_key(|(other, _)| *other);
         Ok(tables.into_iter().map(|(_, t)| t).collect())
@@ -130,11 +131,9 @@ impl Routes<'_> {
                 Tie::Constant { column, value, r#type } => {
                     vec![self.constant((table, *column), value, *r#type)?]
                 }
-                Tie::To { other, columns, child } => {
+                Tie::To { other, columns, one_profile } => {
                     let onward = self.routes(*other, all)?;
-                    let is_profile = self.proof.ties[*other] == [Tie::Profile];
-                    let through =
-                        |next| self.through(table, *other, columns, *child, is_profile, next);
+                    let through = |next| self.through(table, *other, columns, *one_profile, next);
                     onward.into_iter().map(through).collect::<Result<_, _>>()?
                 }
             };
@@ -189,11 +188,11 @@ impl Routes<'_> {
         table: u32,
         other: usize,
         columns: &[(i16, i16, u32)],
-        child: bool,
-        is_profile: bool,
+        one_profile: bool,
         next: Route,
     ) -> Result<Route, Error> {
         let theirs = self.proof.rtes[other].table;
+        let is_profile = self.proof.ties[other] == [Tie::Profile];
         let (schema, name) = schema_and_name(theirs)?;
         let column = |(mine, n, operator): &(i16, i16, u32)| {
             Ok(StepColumn {
@@ -213,7 +212,7 @@ impl Routes<'_> {
         let mut route = Route {
             columns: columns.iter().map(|c| c.0).collect(),
             target_types: target_types.collect::<Result<_, _>>()?,
-            member: is_profile && child && table != self.profile.to_u32(),
+            member: one_profile && table != self.profile.to_u32(),
             everyone: vec![],
             steps: vec![step],
         };

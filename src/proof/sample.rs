@@ -79,7 +79,7 @@ pub fn join(kind: JoinKind, left: Node, right: Node, on: Expr) -> Node {
 
 /// The profile and a subquery in its SELECT list.
 pub fn showing(query: Query) -> Query {
-    let shown = Expr::Query { query: Box::new(query), value: true, any: None, beside: vec![] };
+    let shown = Expr::Query { query: Box::new(query), value: true, any: vec![], beside: vec![] };
     let targets = vec![column(0, 2), shown];
     select(&[PROFILE], vec![Node::Relation(0)], None, targets)
 }

@@ -54,7 +54,10 @@ impl<'a> Prover<'a> {
                     }
                 }
                 Relation::Unsupported { what } => return Err(Error::Unsupported(what)),
-                Relation::Join(_) | Relation::Values(_) | Relation::Empty => Slot::Other,
+                Relation::Join(_)
+                | Relation::Values(_)
+                | Relation::Function(_)
+                | Relation::Empty => Slot::Other,
             };
             self.scopes[scope].slots.push(slot);
         }

@@ -59,7 +59,9 @@ impl Prover<'_> {
             return None;
         }
         let pairs = self.pairs_with_tied(rte, ties)?;
-        self.by_keys(rte, ties, &pairs).or_else(|| self.by_values(rte, ties, constants))
+        self.by_keys(rte, ties, &pairs)
+            .or_else(|| self.by_values(rte, ties, constants))
+            .or_else(|| self.by_alternatives(rte, ties, constants))
     }
 
     /// A range-table entry's columns that equal columns of what is tied already, by whose. None where that is
@@ -92,7 +94,7 @@ impl Prover<'_> {
         ties: &[Vec<Tie>],
         pairs: &BTreeMap<usize, Vec<Pair>>,
     ) -> Option<(Vec<Tie>, bool)> {
-        let mut best: Option<(u8, Tie, bool)> = None;
+        let mut best: Option<((bool, u8, bool), Tie, bool)> = None;
         for (other, pairs) in pairs {
             // The same row once more, found by its own key.
             let table = self.rtes[rte].table;
@@ -103,16 +105,16 @@ impl Prover<'_> {
             {
                 return Some((ties[*other].clone(), same.2.outside));
             }
+            let to_profile = ties[*other] == [Tie::Profile];
             for (rank, columns) in self.tying(rte, *other, pairs) {
-                let child = rank == 0;
-                // A foreign key to the profile itself is the best there is.
-                let to_profile = ties[*other] == [Tie::Profile];
-                let rank = rank * 2 + u8::from(!to_profile);
-                if best.as_ref().is_none_or(|b| rank < b.0) {
+                let one_profile = to_profile && self.leads_to_one(*other, rank, &columns);
+                // What is computed at once is the best there is, and of that a foreign key to the profile.
+                let order = (!one_profile, rank, !to_profile);
+                if best.as_ref().is_none_or(|b| order < b.0) {
                     let outside =
                         pairs.iter().any(|p| p.2.outside && columns.iter().any(|c| c.0 == p.0));
-                    let tie = Tie::To { other: *other, columns, child };
-                    best = Some((rank, tie, outside));
+                    let tie = Tie::To { other: *other, columns, one_profile };
+                    best = Some((order, tie, outside));
                 }
             }
         }
@@ -126,24 +128,28 @@ impl Prover<'_> {
         ties: &[Vec<Tie>],
         constants: bool,
     ) -> Option<(Vec<Tie>, bool)> {
-        for e in &self.equalities[rte] {
-            if self.spend(1 + e.sources.len()) {
-                return None;
-            }
-            let only_constants = e.sources.iter().all(|s| matches!(s, Source::Constant { .. }));
-            if only_constants && !constants {
-                continue;
-            }
-            let ties: Option<Vec<Tie>> =
-                e.sources.iter().map(|s| self.by_source(e, s, ties)).collect();
-            if let Some(mut ties) = ties
-                && !ties.is_empty()
-            {
-                ties.dedup();
-                return Some((ties, e.outside));
-            }
+        let by = |e: &Equality| Some((self.by_equality(e, ties, constants)?, e.outside));
+        self.equalities[rte].iter().find_map(by)
+    }
+
+    /// By each of the values that an equality allows.
+    pub(super) fn by_equality(
+        &self,
+        e: &Equality,
+        ties: &[Vec<Tie>],
+        constants: bool,
+    ) -> Option<Vec<Tie>> {
+        if self.spend(1 + e.sources.len()) {
+            return None;
         }
-        None
+        let only_constants = e.sources.iter().all(|s| matches!(s, Source::Constant { .. }));
+        if only_constants && !constants {
+            return None;
+        }
+        let found = e.sources.iter().map(|s| self.by_source(e, s, ties));
+        let mut found = found.collect::<Option<Vec<Tie>>>()?;
+        found.dedup();
+        (!found.is_empty()).then_some(found)
     }
 
     /// One of the values that an equality allows, as a tie.
@@ -162,9 +168,18 @@ impl Prover<'_> {
                 }
                 let pairs = [(column, *theirs, e)];
                 let (rank, columns) = self.tying(rte, *other, &pairs).into_iter().next()?;
-                Some(Tie::To { other: *other, columns, child: rank == 0 })
+                let one_profile =
+                    ties[*other] == [Tie::Profile] && self.leads_to_one(*other, rank, &columns);
+                Some(Tie::To { other: *other, columns, one_profile })
             }
         }
+    }
+
+    /// Whether values of the profile's columns in a tie are those of one profile: what a foreign key refers to is unique,
+    /// and what refers to the same row of another table may be.
+    fn leads_to_one(&self, profile: usize, rank: u8, columns: &Pairs) -> bool {
+        let theirs: Vec<_> = columns.iter().map(|c| (c.1, None)).collect();
+        rank == 0 || self.unique(profile, &theirs, None)
     }
 
     /// Whether a column is unique by itself, by its type's own equality under a collation.
@@ -323,8 +338,8 @@ impl Prover<'_> {
 
 #[cfg(test)]
 mod tests {
-    use crate::proof::Tie;
     use crate::proof::sample::*;
+    use crate::proof::{Facts, ForeignKey, Tie, Unique};
     use crate::query_tree::Expr;
     use std::collections::BTreeSet;
 
@@ -334,8 +349,8 @@ mod tests {
             vec![equal(column(0, 2), outer(1, 0, 1)), equal(column(1, 1), column(0, 3))];
         let view = showing(count(&[MEMBER, PLAN], Expr::And(conditions)));
         let Ok(proof) = proven(&view) else { panic!("refused: {}", refused(&view)) };
-        let member = Tie::To { other: 0, columns: vec![(2, 1, EQUAL)], child: true };
-        let plan = Tie::To { other: 1, columns: vec![(1, 3, EQUAL)], child: false };
+        let member = Tie::To { other: 0, columns: vec![(2, 1, EQUAL)], one_profile: true };
+        let plan = Tie::To { other: 1, columns: vec![(1, 3, EQUAL)], one_profile: false };
         assert_eq!(proof.ties, [vec![Tie::Profile], vec![member], vec![plan]]);
         assert_eq!(proof.rtes[1].columns, BTreeSet::from([2, 3]));
     }
@@ -388,5 +403,24 @@ mod tests {
         assert!(proven_by(&both, &facts).is_ok());
         let one = showing(count(&[MEMBER], half()));
         assert!(proven_by(&one, &facts).is_err());
+    }
+
+    #[test]
+    fn what_is_unique_on_the_profile_leads_to_one() {
+        // Profile and member refer to the plan, and the view need not read it.
+        let siblings = showing(count(&[MEMBER], equal(column(0, 3), outer(1, 0, 3))));
+        let mut facts = facts();
+        facts.foreign_keys.push(ForeignKey {
+            from: PROFILE,
+            to: PLAN,
+            columns: vec![(3, 1, EQUAL)],
+        });
+        let ties = |facts: &Facts| proven_by(&siblings, facts).map(|p| p.ties[1].clone());
+        let tie = |one_profile| Tie::To { other: 0, columns: vec![(3, 3, EQUAL)], one_profile };
+        assert!(ties(&facts).is_ok_and(|t| t == [tie(false)]));
+        facts.unique.push(Unique { table: PROFILE, columns: vec![(3, FAMILY, 0), (4, FAMILY, 0)] });
+        assert!(ties(&facts).is_ok_and(|t| t == [tie(false)]));
+        facts.unique.push(Unique { table: PROFILE, columns: vec![(3, FAMILY, 0)] });
+        assert!(ties(&facts).is_ok_and(|t| t == [tie(true)]));
     }
 }

@@ -8,8 +8,8 @@
 use super::{Lookup, live, look_at, look_directly, visible};
 use crate::attachment::{self, Attached};
 use crate::error::{Error, check_interrupts};
+use crate::pg::locks;
 use crate::pg::spi::{self, Arg, Snapshot};
-use crate::pg::tuple;
 use crate::pg::value::{Uuid, Value, scratch};
 use crate::read::FreshnessRule;
 use crate::rights::as_owner;
@@ -45,7 +45,7 @@ fn documents(keys: &[Option<Uuid>]) -> Vec<Option<Value>> {
         let missed: Vec<Uuid> = keys.iter().zip(&looked).filter_map(missed).collect();
         if !missed.is_empty() {
             // As in `get`: of a view that has become another, nothing is read; and all is looked at again.
-            tuple::lock_for_reading(a.document);
+            locks::lock_for_reading(a.document);
             if attachment::changed() {
                 continue;
             }

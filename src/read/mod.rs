@@ -28,7 +28,7 @@ use crate::pg::guard::current_user;
 use crate::pg::scan::{Columns, HeapRow, KeyHash};
 use crate::pg::spi::{self, Arg, Snapshot};
 use crate::pg::value::{Uuid, Value};
-use crate::pg::{catalog, tuple};
+use crate::pg::{catalog, locks};
 use crate::rights::{as_caller, as_owner};
 use crate::settings;
 use crate::stats::{self, Counter};
@@ -151,7 +151,7 @@ pub fn get(key: &Uuid) -> Option<Value> {
             Lookup::Miss { reason, .. } => {
                 reason.note(key);
                 // By its number: what has its name by the time it is read may be another view.
-                tuple::lock_for_reading(a.document);
+                locks::lock_for_reading(a.document);
                 if !attachment::changed() {
                     stats::count(reason.counter());
                     let _timed = stats::timed(Counter::OnReadNanos);

@@ -90,20 +90,12 @@ pub(super) fn recompute<'r>(a: &Attached, requests: &'r [Request<'r>]) -> Outcom
 }
 
 /// Locks, computes and writes profiles by their keys; what could not be stored becomes pending keys.
-fn by_key(a: &Attached, keys: &[Uuid]) -> u64 {
-    compute(a, keys, true)
-}
-
-/// The same; but of those that another transaction holds nothing is left where that is not said, since nothing has been taken
-/// from them.
-pub(super) fn compute(a: &Attached, keys: &[Uuid], leave_unlocked: bool) -> u64 {
+pub(super) fn by_key(a: &Attached, keys: &[Uuid]) -> u64 {
     let values: Vec<Vec<Value>> = keys.iter().map(|k| vec![Value::uuid(k)]).collect();
     let (naming, step) = (a.key_naming(), &a.key_naming().step);
     let requests = [Request { step, values: &values, lookup: None }];
     let outcome = recompute(a, &requests);
-    if leave_unlocked {
-        pending::leftovers(naming, outcome.unlocked(a, 0).into_iter(), "locked during a pass");
-    }
+    pending::leftovers(naming, outcome.unlocked(a, 0).into_iter(), "locked during a pass");
     for (reason, texts) in outcome.left() {
         pending::leftovers(naming, texts, reason);
     }

@@ -3,9 +3,9 @@
 //! Invariant: what is missed is computed by the rules of a step, and only where no reader would trust what is stored; a key that
 //! nobody has is nobody's.
 //!
-//! Rules: B4, B5.
+//! Rules: B4, B5, B11.
 
-use super::batch::{compute, read_keys};
+use super::batch::{by_key, read_keys};
 use super::course::Course;
 use super::{ready, take_turn};
 use crate::attachment::{self, State};
@@ -16,6 +16,7 @@ use crate::pg::spi::{self, Arg, Snapshot};
 use crate::pg::value::Uuid;
 use crate::pg::xact;
 use crate::rights::{as_ourselves, as_owner, home};
+use crate::settings::{self, Compute};
 use std::collections::HashSet;
 
 /// Whether there is anything to refresh in this database.
@@ -28,29 +29,54 @@ pub fn is_in_the_way() -> bool {
     bgworker::turn_is_waited_for()
 }
 
-/// Computes the first of these profiles, as many as a step takes, where what is stored is not to be trusted. How many are done
-/// with, and how many of them were stored.
-pub fn missed(keys: &[Uuid], course: &mut Course) -> (usize, u64) {
+/// What came of profiles that were missed.
+pub struct Missed {
+    /// How many are done with.
+    pub done: usize,
+    /// How many of them were stored.
+    pub stored: u64,
+    /// Some are pending now, as of rows that others have locked.
+    pub left: bool,
+}
+
+/// Computes the first of these profiles, as many as a step takes, where what is stored is not to be trusted. None where nothing
+/// can be computed now.
+pub fn missed(keys: &[Uuid], course: &mut Course) -> Option<Missed> {
     if !is_attached() {
-        return (keys.len(), 0);
+        return None;
     }
     take_turn();
     let a = attachment::managed(attachment::required);
-    let Some((current, first)) = a.epochs.latest().zip(a.trusted_from) else {
-        return (keys.len(), 0);
-    };
+    let (current, first) = a.epochs.latest().zip(a.trusted_from)?;
     if a.degraded.is_some() || xact::has_one_snapshot() {
-        return (keys.len(), 0);
+        return None;
     }
-    // Those that are in the way may be so for long; a refresh comes to these profiles too.
-    let Ok(a) = ready(&a) else { return (keys.len(), 0) };
+    // Those that are in the way may be so for long.
+    let a = ready(&a).ok()?;
     let (now, _) = keys.split_at(keys.len().min(course.size(i32::MAX) as usize));
     let failed: HashSet<Uuid> = failures::failures().into_iter().map(|f| f.0).collect();
     let alive: Vec<Uuid> = now.iter().copied().filter(|key| !failed.contains(key)).collect();
     let args = [Arg::uuids(&alive), Arg::int8(Some(first)), Arg::int8(Some(current))];
     let stale = read_keys(&a, spi::planned_anew(&a.sql.among(Sql::UNTRUSTED_OR_OLD)), &args);
-    let stored = course.measured(|stored| *stored, || compute(&a, &stale, false));
-    (now.len(), stored)
+    // Nothing speaks of a profile whose stamp its writer has taken; of one that is locked now, a pending key does from here on.
+    let stored = course.measured(|stored| *stored, || by_key(&a, &stale));
+    Some(Missed { done: now.len(), stored, left: stored < stale.len() as u64 })
+}
+
+/// Whether anybody may have the worker compute what he has changed (`profile_cache.compute`), and with it what nobody speaks of.
+pub fn computes_for_others() -> bool {
+    if settings::compute() == Compute::Worker {
+        return true;
+    }
+    let _us = as_ourselves();
+    spi::one(
+        "SELECT FROM pg_catalog.pg_db_role_setting AS s JOIN pg_catalog.pg_database AS d ON d.oid = s.setdatabase OR s.setdatabase = 0 \
+         WHERE d.datname = current_database() AND 'profile_cache.compute=worker' = ANY (s.setconfig) LIMIT 1",
+        Snapshot::New,
+        &[],
+        |_| (),
+    )
+    .is_some()
 }
 
 /// What a refresh has left.

@@ -38,12 +38,23 @@ pub struct Course {
     pub(super) looked: bool,
     /// How long, in microseconds, this call has looked through the table.
     pub(super) looking: i64,
+    /// It looks through the whole table, from its beginning.
+    #[serde(skip)]
+    pub(super) whole: Option<Whole>,
     /// The last step was one of a pass over everybody, or of what has expired, and nothing else waits.
     #[serde(skip)]
     pub(super) filling: bool,
     /// The last step has listed more than one session's work.
     #[serde(skip)]
     pub(super) shared: bool,
+}
+
+/// How far a look through the whole table has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Whole {
+    Wanted,
+    UnderWay,
+    Done,
 }
 
 /// With how many profiles it begins.
@@ -55,6 +66,16 @@ pub(super) const PAUSE: i64 = 1_000_000;
 const PATIENCE: i64 = 2_000_000;
 
 impl Course {
+    /// One that ends by looking through the whole table.
+    pub fn through_all() -> Course {
+        Course { whole: Some(Whole::Wanted), ..Course::default() }
+    }
+
+    /// Whether it has looked through the whole table.
+    pub fn is_through(&self) -> bool {
+        self.whole == Some(Whole::Done)
+    }
+
     /// Where the claims of a pass that are left begin, but for those that somebody has given back.
     pub(super) fn from(&self, pass: &[u8; 16]) -> Option<[u8; 16]> {
         self.claimed.filter(|(of, _)| of == pass).map(|(_, from)| from)

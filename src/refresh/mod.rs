@@ -19,7 +19,7 @@ mod holders;
 mod keys;
 mod stale;
 
-pub use beside::{Left, is_attached, is_in_the_way, left, missed};
+pub use beside::{Left, Missed, computes_for_others, is_attached, is_in_the_way, left, missed};
 pub use course::Course;
 pub use holders::RUN;
 
@@ -30,8 +30,9 @@ use crate::document;
 use crate::error::{Error, notice, warning};
 use crate::pending;
 use crate::pg::guard::{current_user, setting};
+use crate::pg::locks::Turn;
 use crate::pg::spi::{self, Arg, Snapshot};
-use crate::pg::tuple::{self, Turn};
+use crate::pg::tuple;
 use crate::pg::xact::{self, Failure};
 use crate::rights::{self, as_ourselves, check_owner};
 use crate::stats::{self, Counter};

@@ -6,7 +6,7 @@
 //! Rules: E19.
 
 use super::batch::{LOOK, at_most, read_keys, window};
-use super::course::Course;
+use super::course::{Course, Whole};
 use super::{Done, ready};
 use crate::attachment::Attached;
 use crate::definition::Sql;
@@ -59,7 +59,7 @@ pub(super) fn stale(a: &Rc<Attached>, course: &mut Course, most: i32) -> Done {
     course.looking += xact::clock() - began;
     // Where nothing else finds what has expired, a longer look.
     let more = a.definition.expires && !a.expiry_indexed && course.looking < settings::batch() / 2;
-    course.looked |= !more;
+    course.looked |= !more && course.whole != Some(Whole::UnderWay);
     done
 }
 
@@ -82,7 +82,10 @@ fn expired(a: &Attached, after: Option<(i64, Uuid)>, size: i32) -> Vec<(i64, Uui
 
 /// Looks through the next part of the profile table, in the order of keys, from where the last look ended.
 fn look_through(a: &Attached, course: &mut Course, first: i64, current: i64, most: i32) -> Done {
-    let position = {
+    let position = if course.whole == Some(Whole::Wanted) {
+        course.whole = Some(Whole::UnderWay);
+        None
+    } else {
         let _us = as_ourselves();
         let sql = "SELECT l.looked_to FROM profile_cache.last_refresh AS l";
         spi::one(sql, Snapshot::New, &[], |r| r.uuid(1)).flatten()
@@ -101,9 +104,13 @@ fn look_through(a: &Attached, course: &mut Course, first: i64, current: i64, mos
     // What it finds is computed as far as a step goes; the next look begins there.
     let (keys, next) = at_most(course.size(most), (keys, next));
     // At its end: once more from the beginning, if that was not where this call began.
-    course.looked = next.is_none() && position.is_none();
+    course.looked = next.is_none() && (position.is_none() || course.whole.is_some());
+    if course.looked && course.whole.is_some() {
+        course.whole = Some(Whole::Done);
+    }
     let stored = course.by_key(a, &keys);
-    course.filling = stored > 0 && course.key.is_none();
+    let whole = course.whole == Some(Whole::UnderWay);
+    course.filling = (stored > 0 || whole) && course.key.is_none();
     let _us = as_ourselves();
     spi::run("UPDATE profile_cache.last_refresh SET looked_to = $1", &[Arg::uuid(next.as_ref())]);
     Done { stored, worked: !keys.is_empty() || !course.looked, held_up: None }

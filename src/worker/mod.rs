@@ -5,7 +5,7 @@
 //! the guards that everybody's SQL of ours runs in. Between two of them it can be told to leave, and in one of them it can be
 //! cancelled; either way nothing is lost, and what is left is written in its slot as wanted.
 //!
-//! Rules: B1, B2, B3, B5, B6, B7, B9, B10.
+//! Rules: B1, B2, B3, B5, B6, B7, B9, B10, B11.
 #![doc = include_str!("README.md")]
 
 mod launcher;
@@ -16,7 +16,7 @@ use crate::pg::bgworker::{self, is_terminated, until, wait};
 use crate::pg::shared::{HELPERS, Process, SLOTS, Slot, board};
 use crate::pg::value::Uuid;
 use crate::pg::xact::{self, Failure};
-use crate::refresh::{self, Course, Left, Phase};
+use crate::refresh::{self, Course, Left, Missed, Phase};
 use crate::settings;
 use crate::stats;
 use crate::wakeup::{Doing, doing, set_doing};
@@ -243,8 +243,17 @@ impl Worker {
         if !self.transaction(c"profile_cache: looks for what is attached", refresh::is_attached)? {
             return Err(Leave::NothingAttached);
         }
+        if self.slot.fresh.swap(false, SeqCst)
+            && self
+                .transaction(c"profile_cache: looks for settings", refresh::computes_for_others)?
+        {
+            // What was told before the server's last end is told no more.
+            self.slot.lost.fetch_add(1, SeqCst);
+        }
         let began = xact::clock();
-        let (mut phase, mut course, mut owed) = (Phase::Begin, Course::default(), 0);
+        let lost = self.slot.lost.load(SeqCst);
+        let course = if lost > 0 { Course::through_all() } else { Course::default() };
+        let (mut phase, mut course, mut owed) = (Phase::Begin, course, 0);
         while phase != Phase::Done {
             self.serve_missed()?;
             let step = || {
@@ -268,6 +277,9 @@ impl Worker {
             }
         }
         self.slot.failures.store(0, SeqCst);
+        if course.is_through() {
+            self.slot.lost.fetch_sub(lost, SeqCst);
+        }
         let left = self.transaction(c"profile_cache: looks for what is left", refresh::left)?;
         self.waits = if left.pending { self.waits + 1 } else { 0 };
         if left.pending {
@@ -294,17 +306,30 @@ impl Worker {
     /// profile that another transaction holds, it is asked after a pause that grows.
     fn serve_missed(&mut self) -> Result<(), Leave> {
         while self.slot.noted.load(SeqCst) && self.hot_after <= xact::clock() {
+            // Nothing else speaks of what writers have told. Should it end here, it is lost.
+            let told = self.slot.told.swap(false, SeqCst);
+            self.slot.lost.fetch_add(told.into(), SeqCst);
             let keys: Vec<Uuid> =
                 self.slot.take_keys().into_iter().map(u128::to_be_bytes).collect();
             let (mut rest, mut stored) = (&keys[..], 0);
             while !rest.is_empty() {
                 let mut hot = std::mem::take(&mut self.hot);
                 let step = || refresh::missed(rest, &mut hot);
-                let (done, more) =
-                    self.transaction(c"profile_cache: computes what was missed", step)?;
+                let done = self.transaction(c"profile_cache: computes what was missed", step)?;
                 self.hot = hot;
+                let Some(Missed { done, stored: more, left }) = done else { break };
                 stored += more;
                 rest = rest.get(done.max(1)..).unwrap_or_default();
+                if left {
+                    self.slot
+                        .next_at
+                        .fetch_min(xact::clock() + pause(100_000, self.waits, 10_000_000), SeqCst);
+                }
+            }
+            if rest.is_empty() {
+                self.slot.lost.fetch_sub(told.into(), SeqCst);
+            } else if told {
+                self.slot.wanted.store(true, SeqCst);
             }
             self.vain = if stored > 0 { 0 } else { self.vain + 1 };
             let rest = if stored > 0 { 0 } else { pause(10_000, self.vain, 1_000_000) };

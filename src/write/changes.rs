@@ -224,11 +224,13 @@ fn naming_columns(a: &Attached) -> Vec<Vec<Column>> {
     columns.map(Iterator::collect).collect()
 }
 
-/// A table's columns that the proof takes for unique.
+/// A table's columns that the proof takes for unique; those that say for which rows go with them.
 fn unique_columns(a: &Attached, t: usize) -> Vec<Vec<Column>> {
-    let (table, unique) = (a.tables[t].oid, &a.definition.tables[t].unique);
+    let (table, of) = (a.tables[t].oid, &a.definition.tables[t]);
     let column = |name: &String| Some(Column::of(table, catalog::column_number(table, name)?));
-    unique.iter().map(|columns| columns.iter().filter_map(column).collect()).collect()
+    let partial = of.partial.iter().flat_map(|p| [&p.columns, &p.tested]);
+    let all = of.unique.iter().chain(partial);
+    all.map(|columns| columns.iter().filter_map(column).collect()).collect()
 }
 
 /// Remembers the deleted profiles under every column that members refer to, so that the cascades

@@ -1,9 +1,9 @@
-//! The end of a transaction: what it has marked dirty is computed under lock, or pending.
+//! The end of a transaction: what it has marked dirty is computed under lock, or without a stamp, or pending.
 //!
 //! Invariant: nothing here waits, and nothing here fails the app's transaction: what cannot be done is left
 //! pending.
 //!
-//! Rules: W2, W3, W12, W15, W16.
+//! Rules: W2, W3, W12, W15, W16, B11.
 
 use super::changes::{enqueue, name_pending};
 use crate::attachment::{self, Attached, State, UsedLink, UsedTable};
@@ -12,8 +12,9 @@ use crate::pending;
 use crate::pg::guard::LocalSettings;
 use crate::pg::value::Value;
 use crate::pg::xact;
-use crate::settings;
+use crate::settings::{self, Compute};
 use crate::stats::{self, Counter};
+use crate::wakeup;
 use crate::xact_state;
 use std::rc::Rc;
 
@@ -65,18 +66,26 @@ struct Dirty<'a> {
 }
 
 /// Computes what this transaction has marked dirty; what cannot be is pending.
-fn compute_dirty(a: &Attached) {
-    let _pinned = LocalSettings::new();
+fn compute_dirty(a: &Rc<Attached>) {
     let touched = xact_state::take_dirty();
     let many = touched.iter().any(|(_, values)| values.len() > settings::max_immediate());
     if touched.is_empty() || xact_state::everything_is_pending() {
         return;
     }
-    // The server's lock table may be full.
-    let locks = !many && xact::subtransaction(|| document::try_locks(a)).unwrap_or(false);
+    // What a prepared transaction remembers, nobody tells when it is committed.
+    let later = settings::compute() == Compute::Worker
+        && !xact::is_being_prepared()
+        && wakeup::computes().is_ok();
+    // For all that computes, at once; to take a stamp prints nothing.
+    let _pinned = (!later).then(LocalSettings::new);
+    let locks = !many
+        && match later {
+            true => document::try_lock_profile(a),
+            false => document::try_locks(a),
+        };
     // DDL may have committed before the locks were taken.
     let a: Rc<Attached> = match attachment::load() {
-        State::Ready(now) if now.definition.follows_as(&a.definition) => now,
+        State::Ready(now) if now.follows_as(a) => now,
         _ => return pending::invalidate_all("what is attached has changed"),
     };
     let mut all = vec![];
@@ -97,7 +106,7 @@ fn compute_dirty(a: &Attached) {
         // With a trigger of ours off, no mark says what is in flight.
         leave(&a, &all, "changed while reads are live");
     } else {
-        recompute(&a, &all);
+        recompute(&a, &all, later);
     }
 }
 
@@ -110,16 +119,22 @@ fn leave(a: &Attached, all: &[Dirty], reason: &str) {
     }
 }
 
-fn recompute(a: &Attached, all: &[Dirty]) {
+/// Computes all of it, or has the worker do it.
+fn recompute(a: &Attached, all: &[Dirty], later: bool) {
     let direct = all.iter().filter_map(|d| Some((d.link, d.link.link.direct()?, &d.values)));
     let (links, requests): (Vec<&UsedLink>, Vec<Request>) = direct
         .map(|(link, step, values)| (link, Request { step, values, lookup: link.probe.as_ref() }))
         .unzip();
-    let outcome = {
+    let outcome = if later {
+        document::distrust(a, &requests)
+    } else {
         let _timed = stats::timed(Counter::AtCommitNanos);
         document::recompute(a, &requests)
     };
     stats::add(Counter::AtCommit, outcome.stored);
+    if later {
+        xact_state::leave_to_the_worker(outcome.computed());
+    }
     for (n, (link, request)) in links.into_iter().zip(&requests).enumerate() {
         let unlocked = outcome.unlocked(a, n);
         name_pending(

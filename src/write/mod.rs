@@ -3,7 +3,7 @@
 //!
 //! Invariant: after any statement on a used table, each profile whose document it may have changed
 //! is marked dirty, or has no stamp, or is pending in this transaction; and before the
-//! transaction commits or is prepared, each dirty one is computed anew under lock, or pending.
+//! transaction commits or is prepared, each dirty one is computed anew under lock, has no stamp, or is pending.
 //! Whatever cannot be done is left pending; the app's write never waits for it and never fails by it.
 //!
 //! May touch `document`, `pending` and what a transaction keeps; knows neither readers nor refresh.

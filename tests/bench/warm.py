@@ -394,7 +394,7 @@ def awake(bench):
                 if edits:
                     threads.append(every(0.1, over, lambda: server.run(s.cached, edit)))
                 try:
-                    figures = {} if warm else cpu_of_pgbench(server, s)
+                    figures = {} if warm else cpu_of_pgbench(server, s.cached, s.users)
                 finally:
                     over.set()
                     for thread in threads:
@@ -418,8 +418,8 @@ def awake(bench):
     verified(server, s)
 
 
-def cpu_of_pgbench(server, s):
-    """What a change of a subscription takes of its backend's time on a core, with pgbench's own figures of it."""
+def cpu_of_pgbench(server, database, users, script="subscription", **options):
+    """What a script, as a change of a subscription, takes of its backend's time on a core, with pgbench's own figures of it."""
     spent, over = {}, threading.Event()
 
     def watch():
@@ -433,13 +433,50 @@ def cpu_of_pgbench(server, s):
     watcher = threading.Thread(target=watch)
     watcher.start()
     try:
-        figures = server.pgbench(s.cached, "subscription", s.users, latencies=True, alone=False)
+        figures = server.pgbench(database, script, users, latencies=True, alone=False, **options)
     finally:
         over.set()
         watcher.join()
     if not spent:
         raise RuntimeError("pgbench was too quick to be watched")
     return {"µs of CPU": max(spent.values()) / figures["transactions"]} | {name: figures[name] for name in ("tps", "p50 ms", "p99 ms")}
+
+
+def later(bench):
+    """One change of a random user where the background worker computes the documents (profile_cache.compute), beside commits that do,
+    no extension, and PL/pgSQL row triggers. CPU is that of the client's backend; the worker's is not in it, but takes what it
+    needs of the same cores meanwhile. After each round it is waited until everything is computed."""
+    server, s = bench.server, life_size(bench)
+    if not preload(bench, "later"):
+        return
+    for database in (s.bare, s.cached, s.plpgsql):
+        warmed(bench, database)
+    peers = {"bare": (s.bare, None), "at commit": (s.cached, "commit"), "the worker": (s.cached, "worker"), "plpgsql": (s.plpgsql, None)}
+
+    def case(script, clients, peer):
+        database, how = peers[peer]
+        name = f"{script}, {clients} client{'s' if clients > 1 else ''}"
+        options = {"clients": clients, "settings": {"profile_cache.compute": how} if how else None}
+
+        def run(warm):
+            server.sql(database, "VACUUM user_profile, user_subscription, user_role;\nCHECKPOINT")
+            if clients == 1:
+                figures = cpu_of_pgbench(server, database, s.users, script, **options)
+            else:
+                figures = server.pgbench(database, script, s.users, latencies=True, alone=False, **options)
+            if how == "worker":
+                drained(server, database)
+            return figures
+
+        against = {"the worker": {f"{name}: bare": ">= 0.75", f"{name}: at commit": None}, "at commit": {f"{name}: bare": ">= 0.5", f"{name}: plpgsql": ">= 1.15"}}
+        return Case(f"{name}: {peer}", run, "tps", against.get(peer), (f"Changes a second, {clients} client{'s' if clients > 1 else ''}", peer, script))
+
+    with working_for(server, s.cached):
+        for clients in (1, 8):
+            for script in ("subscription", "role", "profile"):
+                bench.measure("later", [case(script, clients, peer) for peer in peers])
+    server.refresh(s.cached)
+    verified(server, s)
 
 
 def counting(bench):
@@ -476,4 +513,4 @@ def counting(bench):
     served_from(server, s, "cache", "fresh")
 
 
-PHASES = {f.__name__: f for f in (warm, life, callers, awake, counting)}
+PHASES = {f.__name__: f for f in (warm, life, callers, awake, later, counting)}

@@ -165,7 +165,7 @@ class App:
         self.tables = {name: Table(name) for (name,) in must("SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' ORDER BY 1")}
         for table, name, kind, base, nullable, generated, unique in must(
             "SELECT c.relname, a.attname, t.typtype, format_type(CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END, NULL), NOT a.attnotnull, a.attgenerated <> '', "
-            " EXISTS (SELECT FROM pg_index AS i WHERE i.indrelid = c.oid AND i.indisunique AND a.attnum = ANY (i.indkey)) "
+            " EXISTS (SELECT FROM pg_index AS i WHERE i.indrelid = c.oid AND i.indisunique AND i.indpred IS NULL AND a.attnum = ANY (i.indkey)) "
             "FROM pg_class AS c JOIN pg_attribute AS a ON a.attrelid = c.oid JOIN pg_type AS t ON t.oid = a.atttypid "
             "WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'r' AND a.attnum > 0 AND NOT a.attisdropped ORDER BY c.relname, a.attnum"
         ):
@@ -173,7 +173,7 @@ class App:
             self.tables[table].columns[name] = Column(table, name, kind, base, nullable, generated, unique)
         names = lambda relation, numbers: f"ARRAY(SELECT a.attname::text FROM unnest({numbers}) WITH ORDINALITY AS u(n, i) JOIN pg_attribute AS a ON a.attrelid = {relation} AND a.attnum = u.n ORDER BY u.i)"
         for table, columns in must(f"SELECT c.relname, array_to_string({names('c.oid', 'i.indkey::int2[]')}, ',') FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indrelid "
-                "WHERE c.relnamespace = 'public'::regnamespace AND i.indisunique ORDER BY 1, 2"):  # fmt: skip
+                "WHERE c.relnamespace = 'public'::regnamespace AND i.indisunique AND i.indpred IS NULL ORDER BY 1, 2"):  # fmt: skip
             self.tables[table].keys.append(columns.split(","))
         for table, here, other, there in must(
             f"SELECT c.conrelid::regclass, array_to_string({names('c.conrelid', 'c.conkey')}, ','), c.confrelid::regclass, array_to_string({names('c.confrelid', 'c.confkey')}, ',') "

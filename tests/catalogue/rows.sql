@@ -26,3 +26,8 @@ INSERT INTO billing_account SELECT n, n, (ARRAY['free', 'pro', 'team', NULL])[1 
 INSERT INTO billing_subscription SELECT n, 1 + n % 12, (ARRAY['free', 'pro', 'team'])[1 + n % 3], (ARRAY['active', 'trialing', 'canceled'])[1 + n % 3],
         '2024-03-01 00:00:00Z'::timestamptz + n % 5 * interval '1 month', (ARRAY['2100-01-01Z', '2020-01-01Z', NULL]::timestamptz[])[1 + n % 3] FROM generate_series(1, 16) AS n;
 INSERT INTO billing_invoice SELECT n, 1 + n * 3 % 16, n * 1.5, n % 3 = 0 FROM generate_series(1, 20) AS n;
+INSERT INTO people_person SELECT n, 'person' || n FROM generate_series(1, 12) AS n;
+UPDATE accounts_profile SET person_id = 13 - id WHERE id % 6 > 0;
+INSERT INTO people_membership SELECT n, 1 + n * 5 % 12, (ARRAY['free', 'pro', 'team'])[1 + n % 3], (ARRAY['gold', 'silver'])[1 + n % 2] FROM generate_series(1, 16) AS n;
+INSERT INTO people_contact SELECT n, '+33 ' || n FROM generate_series(1, 12) AS n WHERE n % 4 > 0;
+INSERT INTO accounts_address SELECT n, 1 + n % 12, 'mail' || n, n < 9, (ARRAY['current', 'past', NULL])[1 + n / 12], CASE WHEN n > 6 THEN now() END, (ARRAY['free', 'pro', 'team'])[1 + n - 12] FROM generate_series(1, 16) AS n;

@@ -179,3 +179,39 @@ CREATE INDEX ON billing_account (payer);
 CREATE INDEX ON billing_subscription (profile_id);
 CREATE INDEX ON billing_subscription (plan_id);
 CREATE INDEX ON billing_invoice (subscription_id);
+
+-- Who logs in: profiles and their memberships refer to people, and neither to the other.
+CREATE TABLE people_person (
+    id bigint PRIMARY KEY,
+    username text,
+    seen timestamptz
+);
+ALTER TABLE accounts_profile ADD person_id int UNIQUE REFERENCES people_person ON UPDATE CASCADE ON DELETE SET NULL;
+CREATE TABLE people_membership (
+    id int PRIMARY KEY,
+    person_id bigint REFERENCES people_person ON UPDATE CASCADE ON DELETE CASCADE,
+    plan_id text REFERENCES billing_plan ON UPDATE CASCADE ON DELETE SET NULL,
+    level text
+);
+CREATE TABLE people_contact (
+    person_id bigint PRIMARY KEY REFERENCES people_person ON UPDATE CASCADE ON DELETE CASCADE,
+    phone text
+);
+CREATE INDEX ON people_membership (person_id);
+CREATE INDEX ON people_membership (plan_id);
+
+-- Addresses, of which one at most is the main one, one in use, one not given up: by partial unique indexes.
+CREATE TABLE accounts_address (
+    id int PRIMARY KEY,
+    profile_id bigint NOT NULL REFERENCES accounts_profile ON UPDATE CASCADE ON DELETE CASCADE,
+    mail text NOT NULL,
+    main boolean,
+    state text,
+    gone timestamptz,
+    plan_id text REFERENCES billing_plan ON UPDATE CASCADE ON DELETE SET NULL
+);
+CREATE UNIQUE INDEX ON accounts_address (profile_id, main) WHERE main;
+CREATE UNIQUE INDEX ON accounts_address (profile_id) WHERE state IN ('current', 'confirmed');
+CREATE UNIQUE INDEX ON accounts_address (profile_id) WHERE gone IS NULL AND NOT main;
+CREATE UNIQUE INDEX ON accounts_address (plan_id) WHERE plan_id IS NOT NULL AND state = 'past';
+CREATE INDEX ON accounts_address (profile_id);

@@ -4,7 +4,10 @@ Each test has a database of its own, which it gives to the worker when it wants 
 reaches; nothing is expected after a sleep. After each test the server's log must not say that a worker ended but by itself.
 """
 
+import contextlib
+import os
 import re
+import signal
 import subprocess
 import time
 
@@ -784,3 +787,140 @@ def test_hit_rate(preloaded, database):
     expect("told elsewhere", preloaded.sql(database, rate), "ok | 900 of 1900 reads since TIME were hits, while reads use the view, as another check says")
     uncounted = "ok | nothing is counted in this session, as profile_cache.track is off | SET profile_cache.track = on"
     expect("not counted", preloaded.sql(database, "SET profile_cache.track = off; " + rate), uncounted)
+
+
+LATER = "SELECT count(*) FROM user_profile WHERE cached_profile_epoch IS NULL"
+COMPUTED = "SELECT computed_at_commit FROM profile_cache.stats"
+# Changes of single profiles: a member's, the profile's own, both in one transaction.
+CHANGES = (
+    "UPDATE user_subscription SET status = CASE status WHEN 'trialing' THEN 'active' ELSE 'trialing' END WHERE user_id = 1",
+    "UPDATE user_profile SET full_name = full_name || '!' WHERE id = 2",
+    "BEGIN; UPDATE user_profile SET full_name = full_name || '!' WHERE id = 3; DELETE FROM user_role WHERE user_id = 3; COMMIT",
+)
+
+
+def later(server, database):
+    """What changes there the worker computes."""
+    warm(server, database)
+    fresh(server, database)
+    server.sql(database, f"ALTER DATABASE \"{database}\" SET profile_cache.compute = 'worker'")
+
+
+class Stopped:
+    """The worker does nothing; what has begun before is over."""
+
+    def __init__(self, server, database):
+        # It comes for what is pending.
+        server.sql(database, "UPDATE role SET permissions = permissions")
+        wait_for(server, "postgres", "the worker is there", of(database), "1")
+        self.pid = int(server.sql("postgres", of(database).replace("count(*)", "pid")))
+
+    def __enter__(self):
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def __exit__(self, *_):
+        # Or it has ended with the server.
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGCONT)
+
+
+def test_later(preloaded, database):
+    """B11: A commit takes the stamps of what it has changed, and computes nothing; the worker does, without being asked."""
+    later(preloaded, database)
+    preloaded.sql(database, "UPDATE role SET permissions = '[1]' WHERE name = 'member'")
+    fresh(preloaded, database)
+    before = preloaded.sql(database, COMPUTED)
+    with Stopped(preloaded, database):
+        for change in CHANGES:
+            preloaded.sql(database, change)
+        expect("without a stamp", preloaded.sql(database, LATER), 3)
+        expect("pending", preloaded.sql(database, "SELECT count(*) FROM profile_cache.pending"), 0)
+        expect("computed at commit", preloaded.sql(database, COMPUTED), before)
+        expect("wrong", preloaded.sql(database, WRONG), 0)
+        # One snapshot of before the others' changes: it must not store what that shows.
+        with Session(preloaded, database) as old:
+            old.do("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM user_role; SET profile_cache.compute = 'commit'")
+            preloaded.sql(database, "DELETE FROM user_role WHERE user_id IN (1, 2)")
+            old.do("UPDATE user_subscription SET plan_id = 'free' WHERE user_id IN (1, 2)")
+            old.do("COMMIT")
+        expect("wrong", preloaded.sql(database, WRONG), 0)
+        # What is prepared computes: nobody would tell the worker.
+        preloaded.sql(database, "BEGIN; UPDATE user_profile SET full_name = 'Prepared' WHERE id = 9; PREPARE TRANSACTION 'p';")
+        preloaded.sql(database, "COMMIT PREPARED 'p'")
+        expect("computed before it was prepared", preloaded.sql(database, LATER.replace("IS NULL", "IS NOT NULL AND id = 9")), 1)
+    fresh(preloaded, database)
+    expect("verify", preloaded.sql(database, VERIFY), 0)
+
+
+def test_later_written_once(preloaded, database):
+    """B11: What a transaction has taken the stamp of by changing the row itself it does not write once more; a member's change writes
+    the row, even where it has no stamp."""
+    later(preloaded, database)
+    with Stopped(preloaded, database):
+        version = "SELECT cmax::text || ' ' || ctid FROM user_profile WHERE id = {}"
+        with Session(preloaded, database) as session:
+            own = session.do("BEGIN; UPDATE user_profile SET full_name = 'Own' WHERE id = 2; " + version.format(2))
+            session.do("COMMIT")
+        expect("the version", preloaded.sql(database, version.format(2)), own)
+        before = preloaded.sql(database, version.format(2))
+        preloaded.sql(database, "DELETE FROM user_role WHERE user_id = 2")
+        if preloaded.sql(database, version.format(2)) == before:
+            raise RuntimeError("a member's change has left the row as it was, and an older snapshot's document could be stored over it")
+    fresh(preloaded, database)
+
+
+def test_later_untold(preloaded, database):
+    """B11: Whoever knows what is to be computed may end: the worker, with what it has taken over, or the whole server. What was told
+    is found without a read of it."""
+    later(preloaded, database)
+    survive(preloaded, database)
+    shown = GATED.replace("'id', id", "'name', full_name")
+    preloaded.sql(database, shown + "SELECT profile_cache.attach(document => 'gated')")
+    view = WRONG.replace("profile_document", "gated")
+    fresh(preloaded, database, view)
+    rename = "UPDATE user_profile SET full_name = full_name || '!' WHERE id <= 20"
+    with Gate(preloaded, database) as gate:
+        preloaded.sql(database, rename)
+        gate.wait()
+        expect("without a stamp", preloaded.sql(database, LATER), 20)
+        preloaded.sql("postgres", of(database).replace("count(*)", "pg_terminate_backend(pid)"))
+        wait_for(preloaded, "postgres", "it has ended", of(database) + " AND query_start < now() - interval '1 minute'", "0")
+    fresh(preloaded, database, view)
+    with Stopped(preloaded, database):
+        preloaded.sql(database, rename)
+        preloaded.stop("immediate")
+    preloaded.start()
+    expect("without a stamp", preloaded.sql(database, LATER), 20)
+    fresh(preloaded, database, view)
+
+
+def test_later_locked(preloaded, database):
+    """B11: A row that somebody else has locked when the worker comes to it is not forgotten."""
+    later(preloaded, database)
+    with Session(preloaded, database) as other:
+        with Stopped(preloaded, database):
+            preloaded.sql(database, CHANGES[1])
+            other.do("BEGIN; SELECT FROM user_profile WHERE id = 2 FOR UPDATE")
+        wait_for(preloaded, database, "it stands in a table", "SELECT count(*) = 1 FROM profile_cache.pending_key")
+        other.do("COMMIT")
+    fresh(preloaded, database)
+
+
+def test_later_behind(preloaded, database):
+    """B11: Where the worker does not keep up, commits compute; and so where there is none, of which status tells."""
+    later(preloaded, database)
+    before = int(preloaded.sql(database, COMPUTED))
+    with Stopped(preloaded, database), Session(preloaded, database) as session:
+        for n in range(1, 301):
+            session.do(f"UPDATE user_profile SET full_name = full_name || '!' WHERE id = {n}")
+            session.do(f"UPDATE user_profile SET supabase_user_id = gen_random_uuid() WHERE id = {n}")
+        computed = int(session.do(COMPUTED)) - before
+        expect("some are left to it, and some are not", (computed > 20, int(session.do(LATER)) > 200), (True, True))
+    fresh(preloaded, database)
+    listed(preloaded)
+    wait_for(preloaded, database, "the worker has none", "SELECT worker LIKE 'off:%' FROM profile_cache.status")
+    preloaded.sql(database, CHANGES[0])
+    expect("without a stamp", preloaded.sql(database, LATER), 0)
+    says = "SELECT EXISTS (SELECT FROM unnest(warnings) AS w WHERE w LIKE '%commits compute: the worker is off%') FROM profile_cache.status"
+    expect("status says so", preloaded.sql(database, says), "t")
+    expect("health", preloaded.sql(database, HEALTH).partition(":")[0], "warning")

@@ -32,7 +32,7 @@ use crate::error::{Error, warning};
 use crate::pending;
 use crate::pg::ddl::{self, Told};
 use crate::pg::fmgr::{Call, Return};
-use crate::pg::{catalog, tuple, xact};
+use crate::pg::{catalog, locks, xact};
 use crate::rights::{as_ourselves, home};
 use effects::{APART, Effect, HARMLESS, REPLACING, subjects_of};
 use pgrx::pg_sys;
@@ -80,7 +80,7 @@ pub fn on_ddl(call: &Call) -> Return {
     }
     // attach waits for DDL that is under way, so that neither can miss the other. Where it is attach that
     // came first, it may not see this.
-    if !APART.contains(&tag.as_str()) && !tuple::try_lock_for_writing(home) {
+    if !APART.contains(&tag.as_str()) && !locks::try_lock_for_writing(home) {
         let about = xact::subtransaction(|| {
             let _us = as_ourselves();
             let subjects = subjects_of(&told, drops).into_iter();

@@ -11,7 +11,7 @@ use crate::blockers::{Mode, blockers};
 use crate::error::Error;
 use crate::pending;
 use crate::pg::spi::{self, Arg, Snapshot};
-use crate::pg::{Oid, catalog, tuple};
+use crate::pg::{Oid, catalog, locks};
 use crate::proof::reach;
 use crate::rights::{as_ourselves, home};
 use pgrx::pg_sys;
@@ -127,7 +127,7 @@ impl Changes {
         };
         self.all
             || self.added.iter().all(apart)
-            || home().is_none_or(|(home, _)| tuple::try_lock_against_writers(home))
+            || home().is_none_or(|(home, _)| locks::try_lock_against_writers(home))
     }
 }
 
@@ -143,7 +143,7 @@ pub fn hold_row_types(profile: Oid, document: Oid) {
         |r| r.oid(1),
     );
     let rows: Vec<Oid> = rows.into_iter().flatten().collect();
-    if !rows.iter().copied().all(tuple::try_lock_for_reading) {
+    if !rows.iter().copied().all(locks::try_lock_for_reading) {
         let wanted: Vec<_> = rows.iter().map(|r| (*r, Mode::AccessShare)).collect();
         Error::TablesBusy(blockers(&wanted)).raise();
     }

@@ -11,7 +11,7 @@ use crate::attachment::{self, Attached, Degraded, Recorded};
 use crate::error::Error;
 use crate::pending;
 use crate::pg::spi::{self, Arg, Snapshot};
-use crate::pg::{Oid, catalog, tuple, xact};
+use crate::pg::{Oid, catalog, locks, xact};
 use crate::rights::{as_ourselves, home};
 use std::collections::HashSet;
 
@@ -45,7 +45,7 @@ pub fn look_again(a: &Attached) -> Looked {
     }
     let looked = xact::attempt(|| {
         let locked = attachment::try_lock_row()
-            && home().is_some_and(|(home, _)| tuple::try_lock_against_writers(home));
+            && home().is_some_and(|(home, _)| locks::try_lock_against_writers(home));
         // DDL that is under way and that may be about what is new in `reached` has that table locked.
         let ones = if locked { pending::unseen_ones() } else { vec![] };
         let recorded = attachment::recorded().filter(|_| locked && waiting != ones.is_empty());
@@ -90,7 +90,7 @@ fn no_writers(recorded: &Recorded) -> bool {
     tables.retain(|t| catalog::is_table(*t));
     (0..20).any(|_| {
         let locked = xact::subtransaction(|| {
-            if !tables.iter().all(|t| tuple::try_lock_against_writers(*t)) {
+            if !tables.iter().all(|t| locks::try_lock_against_writers(*t)) {
                 Error::TablesBusy(vec![]).raise();
             }
         });

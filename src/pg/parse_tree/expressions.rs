@@ -10,7 +10,7 @@ use super::pause;
 use super::reader::Reader;
 use super::uses::sql_value;
 use crate::pg::value::Value;
-use crate::query_tree::{Any, Expr, Operator, bounds};
+use crate::query_tree::{Any, Expr, Operator, Query, Test, bounds};
 use pgrx::pg_sys::{self, NodeTag, Oid};
 
 // SAFETY (of every unsafe block below): `get_view_query` returns a valid parse tree; a node's tag says
@@ -73,15 +73,7 @@ impl Reader<'_> {
                     if collates_alike(n, below) { expr } else { Expr::Other(vec![expr]) }
                 }
                 _ if let Some(same) = uncast(n) => self.expr(same),
-                NodeTag::T_BoolExpr => {
-                    let b = &*n.cast::<pg_sys::BoolExpr>();
-                    let parts = self.exprs(b.args);
-                    if b.boolop == pg_sys::BoolExprType::AND_EXPR {
-                        Expr::And(parts)
-                    } else {
-                        Expr::Other(parts)
-                    }
-                }
+                NodeTag::T_BoolExpr | NodeTag::T_NullTest | NodeTag::T_BooleanTest => self.truth(n),
                 NodeTag::T_OpExpr => {
                     let o = &*n.cast::<pg_sys::OpExpr>();
                     self.operator(o.opno, o.inputcollid, arguments(o.args))
@@ -89,10 +81,9 @@ impl Reader<'_> {
                 NodeTag::T_ScalarArrayOpExpr if (*n.cast::<pg_sys::ScalarArrayOpExpr>()).useOr => {
                     self.any_element(&*n.cast::<pg_sys::ScalarArrayOpExpr>())
                 }
-                NodeTag::T_CoalesceExpr => Expr::Either {
-                    results: self.exprs((*n.cast::<pg_sys::CoalesceExpr>()).args),
-                    beside: vec![],
-                },
+                NodeTag::T_CoalesceExpr | NodeTag::T_MinMaxExpr | NodeTag::T_NullIfExpr => {
+                    self.either(n)
+                }
                 NodeTag::T_CaseExpr => self.case(&*n.cast::<pg_sys::CaseExpr>()),
                 NodeTag::T_SubLink => self.sublink(&*n.cast::<pg_sys::SubLink>()),
                 NodeTag::T_SortGroupClause => {
@@ -107,7 +98,7 @@ impl Reader<'_> {
                 NodeTag::T_Query => Expr::Query {
                     query: Box::new(self.query(n.cast())),
                     value: false,
-                    any: None,
+                    any: vec![],
                     beside: vec![],
                 },
                 tag => {
@@ -117,6 +108,59 @@ impl Reader<'_> {
                     if computed.contains(&tag) { Expr::Computed(parts) } else { Expr::Other(parts) }
                 }
             }
+        }
+    }
+
+    /// AND, OR, NOT, IS NULL, IS TRUE and the like.
+    unsafe fn truth(&mut self, n: *mut pg_sys::Node) -> Expr {
+        // SAFETY: see above.
+        unsafe {
+            match (*n).type_ {
+                NodeTag::T_BoolExpr => {
+                    let b = &*n.cast::<pg_sys::BoolExpr>();
+                    let parts = self.exprs(b.args);
+                    match b.boolop {
+                        pg_sys::BoolExprType::AND_EXPR => Expr::And(parts),
+                        pg_sys::BoolExprType::OR_EXPR => Expr::Or(parts),
+                        _ => test(Test::False, parts),
+                    }
+                }
+                NodeTag::T_NullTest => {
+                    let t = &*n.cast::<pg_sys::NullTest>();
+                    let of = vec![self.expr(t.arg.cast())];
+                    match t.nulltesttype {
+                        // Of a row, each field is asked.
+                        _ if t.argisrow => Expr::Other(of),
+                        pg_sys::NullTestType::IS_NULL => test(Test::Null, of),
+                        _ => test(Test::NotNull, of),
+                    }
+                }
+                _ => {
+                    let t = &*n.cast::<pg_sys::BooleanTest>();
+                    let of = vec![self.expr(t.arg.cast())];
+                    match t.booltesttype {
+                        pg_sys::BoolTestType::IS_TRUE => test(Test::True, of),
+                        pg_sys::BoolTestType::IS_FALSE => test(Test::False, of),
+                        _ => Expr::Other(of),
+                    }
+                }
+            }
+        }
+    }
+
+    /// COALESCE, GREATEST, LEAST; and NULLIF, whose result is the first value or NULL.
+    unsafe fn either(&mut self, n: *mut pg_sys::Node) -> Expr {
+        // SAFETY: see above.
+        unsafe {
+            let args = match (*n).type_ {
+                NodeTag::T_CoalesceExpr => (*n.cast::<pg_sys::CoalesceExpr>()).args,
+                NodeTag::T_MinMaxExpr => (*n.cast::<pg_sys::MinMaxExpr>()).args,
+                _ => (*n.cast::<pg_sys::NullIfExpr>()).args,
+            };
+            let mut results = self.exprs(args);
+            let count = if (*n).type_ == NodeTag::T_NullIfExpr { 1 } else { results.len() };
+            let beside = results.split_off(count.min(results.len()));
+            Expr::Either { results, beside }
         }
     }
 
@@ -142,6 +186,19 @@ impl Reader<'_> {
             let [left, right] = arguments(o.args)[..] else {
                 return Expr::Other(self.exprs(o.args));
             };
+            if let Some(query) = self.array_of(right) {
+                return Expr::Query {
+                    query: Box::new(query),
+                    value: false,
+                    any: vec![Any {
+                        number: 1,
+                        operator: o.opno.to_u32(),
+                        collation: o.inputcollid.to_u32(),
+                        left: self.expr(left),
+                    }],
+                    beside: vec![],
+                };
+            }
             let Some(right) = elements(right) else {
                 return Expr::Other(vec![self.expr(left), self.expr(right)]);
             };
@@ -178,37 +235,89 @@ impl Reader<'_> {
         unsafe {
             let query = Box::new(self.query(s.subselect.cast()));
             let test = s.testexpr;
-            // x = ANY (SELECT y): an operator on x and the parameter that stands for y.
             if s.subLinkType == pg_sys::SubLinkType::ANY_SUBLINK
-                && !test.is_null()
-                && (*test).type_ == NodeTag::T_OpExpr
+                && let Some(any) = self.any_of_query(test)
             {
-                self.functions(test);
-                let o = &*test.cast::<pg_sys::OpExpr>();
-                if let [left, right] = arguments(o.args)[..]
-                    && (*stripped(right)).type_ == NodeTag::T_Param
-                {
-                    self.functions(right);
-                    let any = Any {
-                        operator: o.opno.to_u32(),
-                        collation: o.inputcollid.to_u32(),
-                        left: self.expr(left),
-                    };
-                    return Expr::Query {
-                        query,
-                        value: false,
-                        any: Some(Box::new(any)),
-                        beside: vec![],
-                    };
-                }
+                return Expr::Query { query, value: false, any, beside: vec![] };
             }
             Expr::Query {
                 query,
                 value: s.subLinkType == pg_sys::SubLinkType::EXPR_SUBLINK,
-                any: None,
+                any: vec![],
                 beside: self.optional(test).into_iter().collect(),
             }
         }
+    }
+
+    /// The test of x = ANY (SELECT y): an operator on x and the parameter that stands for y; of several, all must
+    /// be true.
+    unsafe fn any_of_query(&mut self, test: *mut pg_sys::Node) -> Option<Vec<Any>> {
+        // SAFETY: see above.
+        unsafe {
+            if test.is_null() {
+                return None;
+            }
+            let tests = match (*test).type_ {
+                NodeTag::T_BoolExpr
+                    if (*test.cast::<pg_sys::BoolExpr>()).boolop
+                        == pg_sys::BoolExprType::AND_EXPR =>
+                {
+                    arguments((*test.cast::<pg_sys::BoolExpr>()).args)
+                }
+                _ => vec![test],
+            };
+            let parameter = |n: *mut pg_sys::Node| -> Option<(*mut pg_sys::Node, i16)> {
+                if (*n).type_ != NodeTag::T_OpExpr {
+                    return None;
+                }
+                let [left, right] = arguments((*n.cast::<pg_sys::OpExpr>()).args)[..] else {
+                    return None;
+                };
+                let p = stripped(right);
+                let is_one = (*p).type_ == NodeTag::T_Param;
+                is_one
+                    .then(|| Some((left, (*p.cast::<pg_sys::Param>()).paramid.try_into().ok()?)))?
+            };
+            let all: Option<Vec<_>> = tests.iter().map(|n| parameter(*n)).collect();
+            let mut found = vec![];
+            for ((left, number), n) in all?.into_iter().zip(tests) {
+                self.functions(n);
+                let o = &*n.cast::<pg_sys::OpExpr>();
+                arguments(o.args).into_iter().skip(1).for_each(|right| self.functions(right));
+                found.push(Any {
+                    number,
+                    operator: o.opno.to_u32(),
+                    collation: o.inputcollid.to_u32(),
+                    left: self.expr(left),
+                });
+            }
+            Some(found)
+        }
+    }
+
+    /// The query of ARRAY (SELECT …).
+    unsafe fn array_of(&mut self, n: *mut pg_sys::Node) -> Option<Query> {
+        // SAFETY: see above.
+        unsafe {
+            let below = stripped(n);
+            if (*below).type_ != NodeTag::T_SubLink {
+                return None;
+            }
+            let s = &*below.cast::<pg_sys::SubLink>();
+            if s.subLinkType != pg_sys::SubLinkType::ARRAY_SUBLINK {
+                return None;
+            }
+            self.functions(n);
+            self.functions(below);
+            Some(self.query(s.subselect.cast()))
+        }
+    }
+}
+
+fn test(is: Test, mut of: Vec<Expr>) -> Expr {
+    match of.pop() {
+        Some(one) if of.is_empty() => Expr::Test { is, of: Box::new(one) },
+        last => Expr::Other(of.into_iter().chain(last).collect()),
     }
 }
 

@@ -16,7 +16,7 @@ mod reader;
 mod stored;
 mod uses;
 
-pub use stored::{of_expression, simplified};
+pub use stored::{of_expression, plain_condition, simplified};
 
 use super::xact;
 use crate::error::check_interrupts;
@@ -34,6 +34,9 @@ pub struct Uses {
     pub operators: BTreeSet<u32>,
     /// Types of values that a polymorphic function or a cast turns into text or json.
     pub printed: BTreeSet<u32>,
+    /// Types of which something makes values out of texts, without a node that says so: the columns of a
+    /// JSON_TABLE, the fields of jsonb_to_record().
+    pub made: BTreeSet<u32>,
     /// CURRENT_USER, CURRENT_DATE and the like.
     pub values: BTreeSet<&'static str>,
     /// The type of a value that names a text search object and is no constant: pg_depend does not say which.
@@ -42,7 +45,7 @@ pub struct Uses {
     pub views: BTreeSet<u32>,
     /// Aggregates and LIMITs whose rows come in no order that the view gives.
     pub unordered: BTreeSet<String>,
-    /// What a printed record may consist of.
+    /// What a record that is printed or made may consist of.
     fields: BTreeSet<u32>,
     /// How many tables and views have been read, and entries of range tables in all.
     relations: usize,
@@ -69,19 +72,18 @@ pub fn of_view(view: Oid, wait: bool) -> Option<(Query, Uses)> {
     let mut uses = Uses { wait, ..Uses::default() };
     let mut query = read_view(view, &mut uses)?;
     query.unsupported = uses.beyond.or(query.unsupported);
-    uses.print_fields();
+    uses.with_fields();
     Some((query, uses))
 }
 
 impl Uses {
-    /// Who prints a record prints what it may consist of.
-    fn print_fields(&mut self) {
-        if [pg_sys::RECORDOID, pg_sys::RECORDARRAYOID]
-            .iter()
-            .any(|r| self.printed.contains(&r.to_u32()))
-        {
-            let fields = std::mem::take(&mut self.fields);
-            self.printed.extend(fields);
+    /// Who prints or makes a record does so with what it may consist of.
+    fn with_fields(&mut self) {
+        for types in [&mut self.printed, &mut self.made] {
+            let records = [pg_sys::RECORDOID, pg_sys::RECORDARRAYOID];
+            if records.iter().any(|r| types.contains(&r.to_u32())) {
+                types.extend(&self.fields);
+            }
         }
     }
 }

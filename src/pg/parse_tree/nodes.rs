@@ -119,8 +119,8 @@ pub(super) unsafe fn stripped(n: *mut pg_sys::Node) -> *mut pg_sys::Node {
     }
 }
 
-/// Adds the relations under a tree of UNIONs, and the equalities by which it compares its columns; false
-/// where it is another operation.
+/// Adds the relations under a tree of set operations, and the equalities by which it compares its columns; false
+/// where one of them is no UNION.
 pub(super) unsafe fn union(
     n: *mut pg_sys::Node,
     arms: &mut Vec<usize>,
@@ -138,9 +138,8 @@ pub(super) unsafe fn union(
         for ((number, c), collation) in (1..).zip(columns).zip(collations.iter_oid()) {
             union_by.push((number, ((*c).eqop.to_u32(), collation.to_u32())));
         }
-        s.op == pg_sys::SetOperation::SETOP_UNION
-            && union(s.larg, arms, union_by)
-            && union(s.rarg, arms, union_by)
+        let sides = [s.larg, s.rarg].map(|side| union(side, arms, union_by));
+        s.op == pg_sys::SetOperation::SETOP_UNION && sides == [true, true]
     }
 }
 

@@ -6,9 +6,10 @@
 use super::nodes::{limit, list, text, union};
 use super::{Uses, pause, read_view};
 use crate::query_tree::{
-    Expr, Group, JoinKind, Limit, Node, Query, Relation, Target, With, bounds,
+    Expr, Function, Group, JoinKind, Limit, Node, Query, Relation, Target, With, bounds,
 };
 use pgrx::pg_sys::{self, NodeTag, Oid};
+use std::ffi::c_void;
 
 /// Reads a view, or an expression of the catalogs, and notes what it uses.
 pub(super) struct Reader<'a> {
@@ -50,6 +51,7 @@ impl Reader<'_> {
             let limit = limit(q);
             self.unordered(q, &relations, limit);
             let numbered = self.numbered(&windows);
+            let numbers = self.row_numbers(q, &windows);
             (self.aggregate, self.numbers) = around;
             Query {
                 relations,
@@ -66,12 +68,15 @@ impl Reader<'_> {
                     .into_iter()
                     .map(|w| self.grouping((*w).partitionClause, q.targetList))
                     .collect(),
+                sets: q.hasTargetSRFs,
                 numbered,
+                numbers,
                 limit,
                 order_by,
                 arms,
                 union_by,
-                unsupported: if union { unsupported(q) } else { Some("INTERSECT or EXCEPT") },
+                intersects: !union,
+                unsupported: unsupported(q),
             }
         }
     }
@@ -133,8 +138,13 @@ impl Reader<'_> {
         // Rows that a subquery has sorted stay so in practice.
         let sorted =
             relations.iter().any(|r| matches!(r, Relation::Subquery(s) if !s.order_by.is_empty()));
-        self.uses.unordered.extend(self.aggregate.take().filter(|_| !sorted));
-        if q.sortClause.is_null() && limit != Limit::None {
+        // So do those of a function, where nothing is joined to them.
+        let mut rows =
+            relations.iter().filter(|r| !matches!(r, Relation::Join(_) | Relation::Empty));
+        let alone = matches!((rows.next(), rows.next()), (Some(Relation::Function(_)), None))
+            && q.groupClause.is_null();
+        self.uses.unordered.extend(self.aggregate.take().filter(|_| !sorted && !alone));
+        if q.sortClause.is_null() && limit != Limit::None && !alone {
             self.uses.unordered.insert("LIMIT".into());
         }
         if q.sortClause.is_null() && q.hasDistinctOn {
@@ -156,6 +166,30 @@ impl Reader<'_> {
             }
         }
         numbered
+    }
+
+    /// The output columns that are one, with what it is partitioned by.
+    unsafe fn row_numbers(
+        &mut self,
+        q: &pg_sys::Query,
+        windows: &[*mut pg_sys::WindowClause],
+    ) -> Vec<(i16, Vec<u32>)> {
+        let mut found = vec![];
+        // SAFETY: see above.
+        unsafe {
+            for t in list::<pg_sys::TargetEntry>(q.targetList) {
+                let n: *mut pg_sys::Node = (*t).expr.cast();
+                if (*n).type_ != NodeTag::T_WindowFunc {
+                    continue;
+                }
+                let f = &*n.cast::<pg_sys::WindowFunc>();
+                let of = windows.iter().find(|w| (***w).winref == f.winref);
+                if let Some(w) = of.filter(|_| f.winfnoid == pg_sys::F_ROW_NUMBER.into()) {
+                    found.push(((*t).resno, self.sorting((**w).partitionClause)));
+                }
+            }
+        }
+        found
     }
 
     unsafe fn relation(&mut self, r: *mut pg_sys::RangeTblEntry) -> Relation {
@@ -199,15 +233,40 @@ impl Reader<'_> {
                         .map(|row| self.exprs(row))
                         .collect(),
                 ),
+                pg_sys::RTEKind::RTE_FUNCTION => self.functions_in_from(r),
+                #[cfg(not(any(feature = "pg15", feature = "pg16")))]
+                pg_sys::RTEKind::RTE_TABLEFUNC
+                    if (*r.tablefunc).functype == pg_sys::TableFuncType::TFT_JSON_TABLE =>
+                {
+                    Relation::Function(Function {
+                        calls: vec![self.expr(r.tablefunc.cast())],
+                        set: true,
+                        ordinality: None,
+                    })
+                }
+                pg_sys::RTEKind::RTE_TABLEFUNC => Relation::Unsupported { what: "XMLTABLE" },
                 pg_sys::RTEKind::RTE_RESULT => Relation::Empty,
                 // Nothing refers to it any more, see `grouped`.
                 #[cfg(not(any(feature = "pg15", feature = "pg16", feature = "pg17")))]
                 pg_sys::RTEKind::RTE_GROUP => Relation::Empty,
-                pg_sys::RTEKind::RTE_FUNCTION | pg_sys::RTEKind::RTE_TABLEFUNC => {
-                    Relation::Unsupported { what: "a function in FROM" }
-                }
                 _ => Relation::Unsupported { what: "a kind of relation that is not known" },
             }
+        }
+    }
+
+    /// `f(…)` or `ROWS FROM (f(…), …)`.
+    unsafe fn functions_in_from(&mut self, r: &pg_sys::RangeTblEntry) -> Relation {
+        // SAFETY: see above. The ordinality's column is the last.
+        unsafe {
+            let columns = list::<c_void>((*r.eref).colnames).len();
+            let ordinality = r.funcordinality.then_some(columns);
+            let calls = list::<pg_sys::RangeTblFunction>(r.functions);
+            let set = calls.iter().any(|f| pg_sys::expression_returns_set((**f).funcexpr));
+            Relation::Function(Function {
+                calls: calls.into_iter().map(|f| self.expr(f.cast())).collect(),
+                set,
+                ordinality: ordinality.and_then(|n| i16::try_from(n).ok()),
+            })
         }
     }
 
@@ -314,8 +373,6 @@ fn unsupported(q: &pg_sys::Query) -> Option<&'static str> {
         Some("GROUPING SETS, ROLLUP or CUBE")
     } else if !q.rowMarks.is_null() {
         Some("FOR UPDATE or FOR SHARE")
-    } else if q.hasTargetSRFs {
-        Some("a set-returning function in a SELECT list")
     } else {
         None
     }

@@ -7,7 +7,7 @@ use super::nodes::{arguments, children};
 use super::reader::Reader;
 use super::uses::sql_value;
 use super::{Uses, pause};
-use crate::query_tree::bounds;
+use crate::query_tree::{Expr, bounds};
 use pgrx::pg_guard;
 use pgrx::pg_sys::{self, NodeTag, Oid};
 use std::collections::BTreeSet;
@@ -120,6 +120,68 @@ pub fn of_expression(tree: &str) -> Option<Uses> {
         let tree = pg_sys::stringToNode(tree.as_ptr());
         visit(tree.cast(), (&raw mut reader).cast());
     }
-    uses.print_fields();
+    uses.with_fields();
     uses.beyond.is_none().then_some(uses)
 }
+
+/// An index's predicate, if it calls, compares and prints by nothing but the server's own. None where
+/// something of another's is in it, which may be replaced and mean something else then, or that is too deep to be read.
+pub fn plain_condition(tree: &str) -> Option<Expr> {
+    let uses = of_expression(tree)?;
+    let own = |oid: &u32| *oid >= pg_sys::FirstNormalObjectId;
+    if uses.functions.iter().any(own) {
+        return None;
+    }
+    let tree = CString::new(tree).ok()?;
+    let mut uses = Uses::default();
+    let mut reader =
+        Reader { uses: &mut uses, view: Oid::INVALID, aggregate: None, numbers: vec![] };
+    // SAFETY: the text is one that the server itself has written, of an expression.
+    let condition = unsafe {
+        let n = pg_sys::stringToNode(tree.as_ptr()).cast();
+        if !constants_are_plain(n) {
+            return None;
+        }
+        reader.expr(n)
+    };
+    uses.beyond.is_none().then_some(condition)
+}
+
+/// Whether reading its constants runs nothing but the server's own code: they are of its types, or enums.
+///
+/// # Safety
+/// `n` is an expression, not too deep to be walked.
+unsafe fn constants_are_plain(n: *mut pg_sys::Node) -> bool {
+    // SAFETY: as said.
+    unsafe {
+        if n.is_null() {
+            return true;
+        }
+        pause();
+        match (*n).type_ {
+            NodeTag::T_Const => {
+                let of = (*n.cast::<pg_sys::Const>()).consttype;
+                let element = pg_sys::get_element_type(of);
+                let of = if element == Oid::INVALID { of } else { element };
+                CONSTANTS.contains(&of) || pg_sys::type_is_enum(of)
+            }
+            _ => children(n).into_iter().all(|n| constants_are_plain(n)),
+        }
+    }
+}
+
+/// Types of which two values that print the same are the same, whatever the settings.
+const CONSTANTS: [Oid; 12] = [
+    pg_sys::BOOLOID,
+    pg_sys::INT2OID,
+    pg_sys::INT4OID,
+    pg_sys::INT8OID,
+    pg_sys::NUMERICOID,
+    pg_sys::TEXTOID,
+    pg_sys::VARCHAROID,
+    pg_sys::BPCHAROID,
+    pg_sys::CHAROID,
+    pg_sys::UUIDOID,
+    pg_sys::DATEOID,
+    pg_sys::TIMESTAMPTZOID,
+];

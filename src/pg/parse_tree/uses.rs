@@ -5,7 +5,7 @@
 use super::nodes::{children, text};
 use super::reader::Reader;
 use pgrx::pg_sys::{self, NodeTag, Oid};
-use pgrx::{PgList, pg_guard};
+use pgrx::{PgList, PgTupleDesc, pg_guard};
 use std::ffi::c_void;
 
 // SAFETY (of every unsafe block below): `get_view_query` returns a valid parse tree; a node's tag says
@@ -44,8 +44,42 @@ impl Reader<'_> {
         unsafe { pg_sys::getTypeInputInfo(r#type, &mut input, &mut of) };
         self.uses.functions.insert(input.to_u32());
         if r#type.to_u32() >= pg_sys::FirstNormalObjectId {
-            self.uses.beyond = Some("JSON_VALUE or JSON_QUERY of a type that is not built in");
+            self.uses.beyond =
+                Some("JSON_VALUE, JSON_QUERY or JSON_TABLE of a type that is not built in");
         }
+    }
+
+    /// Notes what a call may return of which no other node tells: the fields of a row, and the types of which
+    /// it makes values out of texts, by their input functions. `calls`: the functions that the node calls.
+    unsafe fn made(&mut self, n: *mut pg_sys::Node, calls: &[Oid]) {
+        // SAFETY: see above; the lists of types are lists of OIDs.
+        unsafe {
+            match (*n).type_ {
+                NodeTag::T_FuncExpr | NodeTag::T_OpExpr => {
+                    self.uses.fields.extend(fields(n));
+                    if calls.iter().any(|f| POPULATE.contains(&f.to_u32())) {
+                        self.uses.made.insert(pg_sys::exprType(n).to_u32());
+                    }
+                }
+                NodeTag::T_RangeTblFunction => {
+                    let f = &*n.cast::<pg_sys::RangeTblFunction>();
+                    self.uses.fields.insert(pg_sys::exprType(f.funcexpr).to_u32());
+                    self.columns_made(f.funccoltypes);
+                }
+                NodeTag::T_TableFunc => {
+                    self.columns_made((*n.cast::<pg_sys::TableFunc>()).coltypes);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    unsafe fn columns_made(&mut self, types: *mut pg_sys::List) {
+        // SAFETY: a list of OIDs.
+        let types = unsafe { PgList::<c_void>::from_pg(types) };
+        let types: Vec<u32> = types.iter_oid().map(|t| t.to_u32()).collect();
+        self.uses.fields.extend(&types);
+        self.uses.made.extend(types);
     }
 
     /// The functions that the node itself calls, and the types that it prints.
@@ -80,6 +114,7 @@ impl Reader<'_> {
                     self.numbers.push(w.winref);
                 }
             }
+            self.made(n, &found);
             let mut printed = renumbered(n, &found);
             match (*n).type_ {
                 NodeTag::T_CoerceViaIO => {
@@ -134,6 +169,28 @@ const ORDERED: [&str; 12] = [
     "json_object_agg_unique",
     "json_object_agg_unique_strict",
 ];
+
+/// They make values of whatever type they are told, by its input function.
+const POPULATE: [u32; 4] = [
+    pg_sys::F_JSON_POPULATE_RECORD,
+    pg_sys::F_JSON_POPULATE_RECORDSET,
+    pg_sys::F_JSONB_POPULATE_RECORD,
+    pg_sys::F_JSONB_POPULATE_RECORDSET,
+];
+
+/// The types of the columns of what a call returns, where that is a row and the call says of which.
+unsafe fn fields(call: *mut pg_sys::Node) -> Vec<u32> {
+    let (mut result, mut columns) = (Oid::INVALID, std::ptr::null_mut());
+    // SAFETY: `call` is an expression; the columns of a row are told in a copy of its description.
+    unsafe {
+        pg_sys::get_expr_result_type(call, &mut result, &mut columns);
+        if columns.is_null() {
+            return vec![];
+        }
+        let columns = PgTupleDesc::from_pg_is_copy(columns);
+        columns.iter().filter(|c| !c.attisdropped).map(|c| c.atttypid.to_u32()).collect()
+    }
+}
 
 /// Where a node makes a number of an object's name, the types of such values, as far as pg_upgrade gives these objects
 /// other numbers (it keeps those of relations, types and roles). `calls`: the functions that the node calls.

@@ -5,7 +5,7 @@
 
 use super::{HeapRow, by_index, usable};
 use crate::pg::value::Value;
-use crate::pg::{Oid, tuple};
+use crate::pg::{Oid, locks};
 use pgrx::pg_sys;
 use std::ops::ControlFlow;
 
@@ -35,7 +35,7 @@ impl RowsLookup {
 
     /// Locks the table and the index for reading, if that is to be had at once.
     pub fn lock(&self) -> bool {
-        [self.table, self.index].into_iter().all(tuple::try_lock_for_reading)
+        [self.table, self.index].into_iter().all(locks::try_lock_for_reading)
     }
 
     /// Hands the rows that have this value in the active snapshot to `each`, until it says that it is enough. None where

@@ -29,12 +29,24 @@ CREATE VIEW document AS SELECT supabase_user_id, to_jsonb(JSON_VALUE(p.data, '$.
 -- A date may be that of today.
 CREATE VIEW document AS SELECT supabase_user_id, to_jsonb(JSON_VALUE(p.data, '$.n' RETURNING date)) AS document FROM user_profile AS p;
 :attach
-CREATE VIEW document AS SELECT supabase_user_id, (SELECT jsonb_agg(t.n) FROM JSON_TABLE(p.data, '$' COLUMNS (n int PATH '$.n')) AS t) AS document
+CREATE VIEW document AS SELECT supabase_user_id, (SELECT jsonb_agg(t.n) FROM JSON_TABLE(p.data, '$' COLUMNS (n int PATH '$.n', NESTED PATH '$.m' COLUMNS (day date PATH '$'))) AS t) AS document
+    FROM user_profile AS p;
+:attach
+CREATE VIEW document AS SELECT supabase_user_id, (SELECT jsonb_agg(t.n) FROM JSON_TABLE(p.data, '$' COLUMNS (n few PATH '$.n')) AS t) AS document FROM user_profile AS p;
+:attach
+-- Several rows.
+CREATE VIEW document AS SELECT supabase_user_id, to_jsonb(t) AS document FROM user_profile AS p, JSON_TABLE(p.data, '$' COLUMNS (n int PATH '$.n')) AS t;
+:attach
+-- Whatever it is given is looked at.
+CREATE VIEW document AS SELECT supabase_user_id, (SELECT jsonb_agg(t.n) FROM JSON_TABLE((SELECT to_jsonb(count(*)) FROM role), '$' COLUMNS (n int PATH '$')) AS t) AS document
     FROM user_profile AS p;
 :attach
 
 CREATE VIEW profile_document AS SELECT supabase_user_id, jsonb_build_object(
-    'email', p.upper_email, 'n', JSON_VALUE(p.data, '$.n' RETURNING int DEFAULT 0 ON EMPTY), 'has', JSON_EXISTS(p.data, '$.m'), 'roles',
+    'email', p.upper_email, 'n', JSON_VALUE(p.data, '$.n' RETURNING int DEFAULT 0 ON EMPTY), 'has', JSON_EXISTS(p.data, '$.m'),
+    'table', (SELECT jsonb_agg(to_jsonb(t)) FROM JSON_TABLE(p.data, '$'
+        COLUMNS (n int PATH '$.n', place FOR ORDINALITY, has boolean EXISTS PATH '$.m', NESTED PATH '$.m' COLUMNS (m text PATH '$'))) AS t),
+    'roles',
         (SELECT jsonb_agg(o.upper_name ORDER BY r.id) FROM user_role AS r JOIN role AS o ON o.id = r.role_id WHERE r.user_id = p.id)
     ) AS document FROM user_profile AS p;
 SELECT profile_cache.attach(document => 'profile_document');

@@ -43,7 +43,7 @@ INSERT INTO harmless VALUES
      'vacuum_multixact_freeze_min_age vacuum_multixact_freeze_table_age', 'VACUUM'),
     ('debug_logical_replication_streaming', 'replication'),
     ('plpgsql.check_asserts plpgsql.extra_errors plpgsql.extra_warnings plpgsql.print_strict_params plpgsql.variable_conflict', 'views reach no PL/pgSQL'),
-    ('profile_cache.enabled profile_cache.max_immediate profile_cache.notify profile_cache.track', 'ours'),
+    ('profile_cache.compute profile_cache.enabled profile_cache.max_immediate profile_cache.notify profile_cache.track', 'ours'),
     -- Only in builds for developers.
     ('debug_copy_parse_plan_trees debug_raw_expression_coverage_test debug_write_read_parse_plan_trees debug_deadlocks '
      'log_btree_build_stats trace_lock_oidmin trace_lock_table trace_locks trace_lwlocks trace_syncscan trace_userlocks wal_debug', 'builds for developers');
