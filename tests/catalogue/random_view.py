@@ -513,7 +513,8 @@ class View:
             number = f"{self.aggregate(rels, 9)} AS n"
             having = f" HAVING count(*) {self.of(['>', '<', '='])} {self.rng.randint(1, 2)}" if self.chance(0.25) else ""
             groups = ", ".join(dict.fromkeys([*(inner.sql(c) for c in ties), *by.split(", ")]))
-            return f"SELECT {', '.join(inner.sql(c) for c in ties)}, {number}{from_where} GROUP BY {groups}{having}", grouped | {"n": (KINDS["anything"], True)}, ties, None
+            key = ties if set(by.split(", ")) <= {inner.sql(c) for c in ties} else None
+            return f"SELECT {', '.join(inner.sql(c) for c in ties)}, {number}{from_where} GROUP BY {groups}{having}", grouped | {"n": (KINDS["anything"], True)}, key, None
         if kind == "distinct":
             names = [c for c in columns if columns[c][0].exact and columns[c][0].family not in ("jsonb", "anything") or c in ties][:4]
             shown = {c: (columns[c][0], columns[c][0].exact) for c in names}
