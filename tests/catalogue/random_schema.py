@@ -148,7 +148,7 @@ class Schema:
     def identify(self, table, kind=None, n=None):
         """A key of one column, or now and then of two."""
         n = n or table.size + 3
-        if kind is None and self.rng.random() < 0.2:
+        if kind is None and self.rng.random() < 0.3:
             first, second = f"{table.name}_org", f"{table.name}_no"
             table.add(first, self.rng.choice(["int", "text", "mood"]), n=3)
             table.add(second, self.rng.choice(["int", "bigint", "numeric"]), n=5)
@@ -222,7 +222,7 @@ class Schema:
     def person(self, dims):
         rng, person = self.rng, self.table(PROFILE, 7)
         person.add(KEY, "uuid", n=9)
-        kind = rng.choice(["int", "bigint", "uuid", "text", "numeric", "citext", "any_case", "both", *["key"] * 6])
+        kind = rng.choice(["int", "bigint", "uuid", "text", "numeric", "citext", "any_case", "both", "both", *["key"] * 6])
         if kind == "key":
             person.key = [KEY]
         elif kind == "both":

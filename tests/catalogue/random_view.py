@@ -51,7 +51,7 @@ class View:
         self.schema, self.rng = schema, random.Random(f"view {seed}")
         self.risks = self.rng.sample(RISKS, self.rng.choices([0, 1, 2, 3], [25, 50, 20, 5])[0])
         self.size = self.rng.choice([1, 2, 2, 3, 3, 4, 5, 7])  # tables that may still be read
-        if {"outer join", "outer side", "untied"} & set(self.risks):
+        if {"outer join", "outer side", "untied", *INSIDE} & set(self.risks):
             self.size += 1
         self.subqueries = 3 if set(INSIDE) & set(self.risks) else 1  # how much more often they are written
         self.number = 0
@@ -114,6 +114,9 @@ class View:
         by_key = [e for e in found if [p[1] for p in e.parts] == [f"p.{KEY}"]]
         if self.subqueries > 1 and by_key and self.chance(0.7):
             found = by_key
+        composite = [e for e in found if len(e.parts) > 1]
+        if "half a key" in self.risks and composite and self.chance(0.8):
+            found = composite
         return self.rng.choices(found, [e.weight for e in found])[0] if found else None
 
     def others(self, env, family):
@@ -209,7 +212,7 @@ class View:
 
     def value(self, rels, depth, grouped=False):
         """Anything that a document may show of what is there."""
-        if self.size > 0 and depth == 0 and self.chance(0.5):
+        if self.size > 0 and depth == 0 and (self.chance(0.5) or self.subqueries > 1):
             return self.of([self.aggregated, self.aggregated, self.first])(rels, depth)
         how = self.of({"column": 6, "computed": 2, "case": 1.5, "aggregate": 0 if grouped else 5, "first": 0 if grouped else 3, "exists": 0 if grouped else 2,
             "row": 0 if grouped else 0.8, "array": 0 if grouped else 1.2, "function": 0 if grouped else 1.5})  # fmt: skip
@@ -584,7 +587,7 @@ class View:
 
     def beside(self, rels):
         """What is joined to the profile, one row at most: JOIN and all."""
-        how = self.of({"one": 6, "lateral": 2, "first": 2, "derived": 3 * self.subqueries, "partial": 1.5, "record": 0.6, "constant": 0.6, "many": 6 if "many rows" in self.risks else 0})
+        how = self.of({"one": 6, "lateral": 2, "first": 2, "derived": 3 * self.subqueries, "partial": 1.5, "constant": 0.6, "many": 6 if "many rows" in self.risks else 0})
         if how == "many" and not self.risky("many rows") or how == "partial" and not self.partial(rels):
             how = "one"
         self.shape(f"beside {how}")
