@@ -515,10 +515,11 @@ mod tests {
              WHERE p.\"t\" = ANY ($1) AND p.\"n\" = ANY ($2)"
         ));
         assert_eq!(
-            Sql::not_locked(&link.route[0]),
+            sql().not_locked(&link.route[0]),
             "SELECT k.n FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) \
              WITH ORDINALITY AS k(c0, c1, n) WHERE NOT EXISTS \
-             (SELECT FROM ROWS FROM (pg_catalog.unnest($3), pg_catalog.unnest($4)) AS r(c0, c1) \
+             (SELECT FROM (SELECT p.\"t\", p.\"n\" FROM \"s\".\"p\" AS p WHERE false UNION ALL \
+             SELECT * FROM ROWS FROM (pg_catalog.unnest($3), pg_catalog.unnest($4))) AS r(c0, c1) \
              WHERE r.c0 = k.c0 AND r.c1 = k.c1)"
         );
     }
