@@ -49,6 +49,21 @@ CREATE FUNCTION profile_cache.health() RETURNS TABLE (check_name text, state tex
     LANGUAGE c STABLE PARALLEL UNSAFE ROWS 11 AS 'MODULE_PATHNAME', 'profile_cache_health';
 COMMENT ON FUNCTION profile_cache.health() IS 'a row for each check: ok, warning or critical, since when, what is so, and what helps';
 
+-- What depends on what.
+CREATE FUNCTION profile_cache.routes_rows(
+        OUT table_name regclass, OUT watched text[], OUT route text, OUT at_once boolean, OUT everyone boolean, OUT indexes regclass[])
+    RETURNS SETOF record
+    LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'profile_cache_routes';
+COMMENT ON FUNCTION profile_cache.routes_rows() IS 'internal to the view routes';
+CREATE VIEW profile_cache.routes AS
+    SELECT r.table_name, r.watched::pg_catalog.name[] AS watched, r.route, r.at_once, r.everyone, r.indexes FROM profile_cache.routes_rows() AS r;
+COMMENT ON VIEW profile_cache.routes IS 'a row for each way in which the document depends on a table: whose documents a change of it concerns, and when they are computed';
+COMMENT ON COLUMN profile_cache.routes.table_name IS 'the table; null where it is gone';
+COMMENT ON COLUMN profile_cache.routes.watched IS 'its columns that the view reads this way: an UPDATE of others changes no document';
+COMMENT ON COLUMN profile_cache.routes.route IS 'how a changed row leads to profiles, step by step: as a join says it';
+COMMENT ON COLUMN profile_cache.routes.at_once IS 'whether the documents are computed when the change commits; else by refresh, and those concerned are read from the view until then';
+COMMENT ON COLUMN profile_cache.routes.everyone IS 'whether such a change concerns every profile';
+COMMENT ON COLUMN profile_cache.routes.indexes IS 'the indexes by which a reader finds out whether a change that waits for refresh concerns its profile; empty: its own row says so; null: it cannot, and each such change sends all reads to the view';
 -- What is counted.
 CREATE FUNCTION profile_cache.stats_row(
         OUT hits bigint, OUT misses bigint, OUT miss_reasons jsonb, OUT computed_on_read_ms double precision,
@@ -78,6 +93,7 @@ CREATE FUNCTION profile_cache.stats_reset() RETURNS void
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'profile_cache_stats_reset';
 COMMENT ON FUNCTION profile_cache.stats_reset() IS 'has the counters of this database begin at zero';
 GRANT SELECT ON profile_cache.stats TO pg_monitor;
+GRANT SELECT ON profile_cache.routes TO pg_monitor;
 
 SELECT profile_cache.set_rights();
 

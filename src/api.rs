@@ -163,6 +163,15 @@ pub fn stats(_: &Call) -> Return {
     Return::Record(monitor::stats())
 }
 
+/// `profile_cache.routes_rows()`: what the view `profile_cache.routes` shows.
+pub fn routes(call: &Call) -> Return {
+    rights::check_may_watch(tables_owner());
+    attachment::check_layout();
+    let mut rows = RowSet::new(call);
+    monitor::routes().iter().for_each(|row| rows.put(row));
+    Return::Null
+}
+
 /// `profile_cache.stats_reset()`
 pub fn stats_reset(_: &Call) -> Return {
     rights::check_may_reset(tables_owner());

@@ -27,6 +27,7 @@ pub fn init() {
         set_rights: api::set_rights,
         status: api::status,
         health: api::health,
+        routes: api::routes,
         stats: api::stats,
         stats_reset: api::stats_reset,
         iso8601: api::iso8601,

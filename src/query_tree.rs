@@ -32,6 +32,8 @@ pub struct Query {
     pub numbered: Vec<Vec<u32>>,
     /// The output columns that are a row_number(), with the targets that it is partitioned by.
     pub numbers: Vec<(i16, Vec<u32>)>,
+    /// How aggregates sort their rows, of those that show in which order they came.
+    pub sorted: Vec<Sorted>,
     pub limit: Limit,
     /// The targets of ORDER BY.
     pub order_by: Vec<u32>,
@@ -43,6 +45,27 @@ pub struct Query {
     pub intersects: bool,
     /// A shape that is refused wherever it stands.
     pub unsupported: Option<&'static str>,
+}
+
+/// The ORDER BY of an aggregate.
+#[derive(Clone, Debug, Default)]
+pub struct Sorted {
+    /// The plain columns that it goes by.
+    pub by: Vec<Expr>,
+    /// The columns that the aggregate shows, and whether it shows what is more than they.
+    pub shown: Vec<Expr>,
+    pub more: bool,
+}
+
+impl Sorted {
+    /// Takes in what is shown.
+    pub fn shows(&mut self, expr: &Expr) {
+        match expr {
+            Expr::Column { .. } => self.shown.push(expr.clone()),
+            Expr::Query { .. } | Expr::Computed(_) => self.more = true,
+            _ => expr.parts().into_iter().for_each(|part| self.shows(part)),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -180,10 +180,10 @@ const RIGHTS: &str = "WITH extension AS (SELECT e.oid, e.extowner FROM pg_extens
   wanted(class, oid, role, privilege) AS ( \
     SELECT o.class, o.oid, 0::oid, CASE o.kind WHEN 'SCHEMA' THEN 'USAGE' ELSE 'EXECUTE' END FROM object AS o \
      WHERE CASE o.kind WHEN 'SCHEMA' THEN true WHEN 'TABLE' THEN false ELSE o.bare IN ('get_profile', 'get_profiles', 'explain', 'iso8601', 'changes_position', 'changed_since', \
-      'attach', 'detach', 'invalidate', 'invalidate_all', 'verify', 'refresh', 'refresh_begin', 'refresh_step', 'status_row', 'stats_row', 'stats_reset', 'health') END \
+      'attach', 'detach', 'invalidate', 'invalidate_all', 'verify', 'refresh', 'refresh_begin', 'refresh_step', 'status_row', 'routes_rows', 'stats_row', 'stats_reset', 'health') END \
     UNION ALL SELECT o.class, o.oid, r.role, CASE o.kind WHEN 'TABLE' THEN 'SELECT' ELSE 'EXECUTE' END FROM object AS o, reader AS r \
      WHERE o.kind = 'TABLE' OR o.bare = 'set_rights' \
-    UNION ALL SELECT o.class, o.oid, 'pg_monitor'::regrole::oid, 'SELECT' FROM object AS o WHERE o.kind = 'TABLE' AND o.bare IN ('status', 'stats') \
+    UNION ALL SELECT o.class, o.oid, 'pg_monitor'::regrole::oid, 'SELECT' FROM object AS o WHERE o.kind = 'TABLE' AND o.bare IN ('status', 'routes', 'stats') \
     UNION ALL SELECT o.class, o.oid, $1, 'EXECUTE' FROM object AS o \
      WHERE $1 <> 0 AND o.bare IN ('distrust', 'before_statement', 'after_statement')), \
   given(class, oid, role, privilege) AS (SELECT o.class, o.oid, x.grantee, x.privilege_type \

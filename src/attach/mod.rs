@@ -8,6 +8,7 @@
 //! - `tables`: the arguments, the tables, their locks
 //! - `default_view`, `generated_view`: the view for the conventional tables: its text, and writing it
 //! - `added`: the columns and triggers that the tables get
+//! - `tried`: one document, to see that the view can be read
 //! - `record`: what is written down, and forgotten
 //! - `warnings`: what is said and stops nothing
 //! - `ddl`: the event triggers, for what is done to any of it later
@@ -21,6 +22,7 @@ mod default_view;
 mod generated_view;
 mod record;
 mod tables;
+mod tried;
 mod warnings;
 
 pub use tables::AttachRequest;
@@ -87,12 +89,14 @@ pub fn attach(request: &AttachRequest) {
     };
     let found = {
         let _us = as_ourselves();
-        discover::discover(profile.oid, document, ProfileKey::Column(key))
+        discover::discover(profile.oid, document, ProfileKey::Column(key), None)
             .unwrap_or_else(|e| e.raise())
     };
     let definition = &found.definition;
     ddl::hold_row_types(profile.oid, document);
+    tried::compute_one(&profile, owner, &named(document), definition);
     warnings::warn_of_whole_reads(owner, document, definition);
+    warnings::warn_of_shown_to_everyone(definition);
     drop_unused_triggers(&exclusive, &profile, definition);
     changed |= make_triggers(definition, profile.oid, owner);
     record(&profile, document, definition, &request.exclude, changed);
@@ -100,6 +104,7 @@ pub fn attach(request: &AttachRequest) {
         // What was committed before the locks were there, this has seen.
         ddl::settle(&recorded, &unseen, || ());
     }
+    warnings::say_when(definition);
     warnings::warn_of_later_triggers(&profile);
     warnings::warn_of_foreign_indexes(&profile);
     warnings::warn_of_readers(&profile, &others);

@@ -140,7 +140,7 @@ pub fn warn_of_open_order(unordered: &std::collections::BTreeSet<String>) {
     }
 }
 
-/// LIMIT, DISTINCT ON and row_number() by an order in which rows may tie.
+/// LIMIT, DISTINCT ON, row_number() and aggregates by an order in which rows may tie.
 pub fn warn_of_ties(tied: &BTreeSet<&'static str>) {
     for what in tied {
         warning(
@@ -150,18 +150,68 @@ pub fn warn_of_ties(tied: &BTreeSet<&'static str>) {
     }
 }
 
+/// When documents are computed, by what changes.
+pub fn say_when(d: &Definition) {
+    let tables = |at_once: bool| {
+        let some = |t: &&definition::Table| t.links.iter().any(|l| l.member == at_once);
+        let names = d.tables.iter().filter(some).map(|t| display(&t.schema, &t.name));
+        names.collect::<Vec<_>>().join(", ")
+    };
+    let later = tables(false);
+    let later = if later.is_empty() { "none".into() } else { later };
+    notice(&format!(
+        "tables whose changes are computed at once: {}; later, by refresh: {later}. See SELECT * FROM profile_cache.routes.",
+        tables(true)
+    ));
+}
+
+/// Tables of which any row matters to every profile, so that each change there is everybody's.
+pub fn warn_of_shown_to_everyone(d: &Definition) {
+    const LARGE: f32 = 1000.0;
+    for t in d.tables.iter().filter(|t| t.links.iter().any(definition::Link::is_whole)) {
+        let shown = display(&t.schema, &t.name);
+        let rows =
+            catalog::relation(&t.schema, &t.name).and_then(|oid| about_how_many_rows(oid, LARGE));
+        let of_so_many = rows.map_or_else(String::new, |n| format!(" It has about {n} rows."));
+        warning(
+            &format!(
+                "every profile shows table {shown}: each change of it makes all documents pending, and they are read from the view until refresh has computed them"
+            ),
+            &format!(
+                "That suits a small table that seldom changes.{of_so_many} If a profile shows some of its rows only, join those by a foreign key."
+            ),
+        );
+    }
+}
+
+/// The number of a table's rows as the planner has it, if that is `large`.
+fn about_how_many_rows(table: Oid, large: f32) -> Option<i64> {
+    let _us = as_ourselves();
+    spi::one(
+        "SELECT c.reltuples::pg_catalog.int8 FROM pg_catalog.pg_class AS c WHERE c.oid = $1 AND c.reltuples >= $2",
+        Snapshot::New,
+        &[Arg::oid(table), Arg::float4(large)],
+        |r| r.int8(1),
+    )
+    .flatten()
+}
+
 /// Reads the plan for one document. A table that would be read whole wants an index, which is named.
 pub fn warn_of_whole_reads(owner: Oid, document: Oid, d: &Definition) {
     let profile = d.tables.first().map_or_else(String::new, |t| t.name.clone());
     for (schema, name) in read_whole(owner, document, &d.view_key) {
         let (shown, oid) = (display(&schema, &name), catalog::relation(&schema, &name));
-        let links = d.tables.iter().filter(|t| t.schema == schema && t.name == name);
+        let tables = d.tables.iter().filter(|t| t.schema == schema && t.name == name);
+        let links: Vec<&definition::Link> = tables.flat_map(|t| &t.links).collect();
         let missing: Vec<Vec<String>> = links
-            .flat_map(|t| t.links.iter().map(definition::Link::column_names))
+            .iter()
+            .filter(|l| !l.is_whole())
+            .map(|l| l.column_names())
             .filter(|columns| oid.is_some_and(|oid| !indexed(oid, columns)))
             .collect();
-        // PostgreSQL may well prefer to read a small table whole.
-        if missing.is_empty() && !oid.is_some_and(is_small) {
+        // What is shown whole is read whole; and PostgreSQL may well prefer to read a small table so.
+        let meant = links.iter().any(|l| l.is_whole()) || oid.is_some_and(is_small);
+        if missing.is_empty() && !meant {
             warning(
                 &format!("computing a document of {profile} reads table {shown} whole"),
                 &format!(

@@ -28,6 +28,11 @@ pub struct Hop {
 }
 
 impl Walk {
+    /// The indexes by which one goes, from the profile on.
+    pub fn indexes(&self) -> Vec<Oid> {
+        self.hops.iter().map(|hop| hop.rows.index()).collect()
+    }
+
     /// The way back by a link from these columns of its table, if there is one. `table`: a used table by its names.
     pub(super) fn of(
         profile_table: Oid,

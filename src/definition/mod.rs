@@ -9,10 +9,12 @@
 //! - `triggers`: the triggers of ours that each table has
 //! - `sql`: the statements on the profile table and the routes to it
 //! - `quote`: names in SQL and in messages
+//! - `words`: a route, for people
 
 mod quote;
 mod sql;
 mod triggers;
+mod words;
 
 pub use quote::{collate, display, display_identifier, qualified, quote_identifier, quote_literal};
 pub use sql::{LookedAt, Sql, by_column, value_columns, value_rows};
@@ -131,7 +133,8 @@ pub struct Link {
     /// The profile's own row, or a row that leads to one profile at most, by columns that are unique there: the
     /// lock on the profile's row orders such changes, so they are computed at once.
     pub member: bool,
-    /// Values of the one column whose row every profile may show; there is no route then.
+    /// Values of the one column whose row every profile may show; there is no route then. Without a column, every
+    /// row of the table.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub everyone: Vec<String>,
     pub route: Vec<Step>,
@@ -176,6 +179,11 @@ impl Link {
     /// character(n) does not count.
     pub fn concerns_everyone(&self, value: &str) -> bool {
         self.everyone.iter().any(|e| e == ANY_VALUE || e.trim_end() == value.trim_end())
+    }
+
+    /// Whether each row of the table is shown by every profile.
+    pub fn is_whole(&self) -> bool {
+        self.columns.is_empty() && !self.everyone.is_empty()
     }
 
     /// The step of a member's link.

@@ -121,7 +121,25 @@ impl Error {
                     Some((column, with)) => format!("Its column {column} is compared with {with}, which is no foreign key between them, by its own operator and collation, nor a unique column and a constant."),
                     None => "No condition that all of its rows must meet says that one of its columns equals one of a table that is tied.".into(),
                 }),
-                "Join it by all columns of a foreign key (added, VALIDATEd, its triggers enabled), with AND or in each arm of an OR, in WHERE or in the ON of the join that may leave it out, inside of any LIMIT, window or aggregate; or compare a unique column with a constant. Instead of IN (SELECT …) as a value, write EXISTS with such a condition.".into(),
+                "Join it by all columns of a foreign key (added, VALIDATEd, its triggers enabled), with AND or in each arm of an OR, in WHERE or in the ON of the join that may leave it out, inside of any LIMIT, window or aggregate; or compare a unique column with a constant.".into(),
+            ),
+            AskedWhole(table) => (
+                Code::ERRCODE_INVALID_OBJECT_DEFINITION,
+                format!("nothing ties table {table} to the profile in the document view"),
+                Some("As a value, x IN (SELECT …) asks every row of the subquery: it is NULL, for everyone, as soon as one of them is.".into()),
+                "Write EXISTS (SELECT FROM … WHERE its column = x), which asks the rows that are equal and no other.".into(),
+            ),
+            BehindWindow(table) => (
+                Code::ERRCODE_INVALID_OBJECT_DEFINITION,
+                format!("nothing ties table {table} to the profile in the document view"),
+                Some("A window stands between it and the condition that joins it, and counts or sums over the rows of other profiles as well.".into()),
+                "Write LEFT JOIN LATERAL (SELECT … FROM … WHERE its foreign key = … ORDER BY … LIMIT 1) AS … ON true, which is faster, too; or PARTITION BY the column that is joined.".into(),
+            ),
+            ManyNumbered(what) => (
+                Code::ERRCODE_INVALID_OBJECT_DEFINITION,
+                "the document view may have several rows for one profile".into(),
+                Some(format!("In it, {what} may have several rows for one profile, whatever number row_number() gives them.")),
+                "For the first of several rows, write LEFT JOIN LATERAL (SELECT … FROM … WHERE its foreign key = … ORDER BY … LIMIT 1) AS … ON true, which is faster, too.".into(),
             ),
             ManyRows(what) => (
                 Code::ERRCODE_INVALID_OBJECT_DEFINITION,
@@ -129,6 +147,23 @@ impl Error {
                 Some(format!("In it, {what} may have several rows for one profile.")),
                 "Aggregate them in a subquery: LEFT JOIN LATERAL (SELECT jsonb_agg(…) AS … FROM … WHERE …) AS … ON true. One row is proven by a unique index on the joined columns (not deferrable or on an expression; of a partial one, with its predicate as a condition), GROUP BY the key, or LIMIT 1.".into(),
             ),
+            ViewRaises { profile, code, message, detail, hint } => {
+                let whose = profile.map_or("even where there is no profile".into(), |p| format!("for profile {p}"));
+                let why = format!("The document view raises this {whose}, read as the tables' owner under the pinned settings.");
+                // Class 42: names that are not found, among others.
+                let names = code as i32 & 0xfff == Code::ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION as i32 & 0xfff;
+                let own = if names {
+                    "Reads would raise it, too. The pinned search_path is pg_catalog: qualify each name by its schema."
+                } else {
+                    "Reads would raise it, too: mend the view, or the rows that it shows."
+                };
+                (
+                    code,
+                    message,
+                    Some(detail.map_or_else(|| why.clone(), |d| format!("{d}\n{why}"))),
+                    hint.unwrap_or(own.into()),
+                )
+            }
             ReadWhole(table) => (
                 Code::ERRCODE_INVALID_OBJECT_DEFINITION,
                 format!("the document view reads table {table} whole to compute one document"),
@@ -216,7 +251,10 @@ impl Error {
                 Code::ERRCODE_INVALID_OBJECT_DEFINITION,
                 format!("the document view uses {what}, which depends on the time, and has no column valid_until"),
                 None,
-                "Add valid_until timestamptz: the next moment at which the document changes by itself, NULL for never.".into(),
+                match what_reads(&what) {
+                    Some(instead) => format!("The text may say 'today' or the like. {instead}"),
+                    None => "Add valid_until timestamptz: the next moment at which the document changes by itself, NULL for never.".into(),
+                },
             ),
             PrintsNames(what) => (
                 Code::ERRCODE_INVALID_OBJECT_DEFINITION,
@@ -296,7 +334,11 @@ impl Error {
                 } else {
                     format!("The document view reaches it, so that code behind it would run as {expected}. It may belong to that role or to a superuser.")
                 }),
-                format!("ALTER {} {name} OWNER TO {expected};", kind.to_uppercase()),
+                if kind == "table" {
+                    format!("Where it is the app's own, make {expected} its owner: ALTER {} … OWNER TO. Where it is a service's, as auth.users, leave it: have a trigger on it copy the columns that the view shows into the profile table or another one of the app's, and show that.", kind.to_uppercase())
+                } else {
+                    format!("ALTER {} {name} OWNER TO {expected};", kind.to_uppercase())
+                },
             ),
             NotExtensionMember(owner) => (
                 Code::ERRCODE_INSUFFICIENT_PRIVILEGE,
@@ -440,5 +482,19 @@ impl Error {
                 "This is a defect; please report it.".into(),
             ),
         }
+    }
+}
+
+/// What to write where a text is read as a date or a time by this function, which knows words for the moment.
+fn what_reads(function: &str) -> Option<&'static str> {
+    match function.split('(').next()? {
+        "date_in" => Some(
+            "Write to_date(…, 'YYYY-MM-DD') instead of a cast to date, or keep it in a column of type date.",
+        ),
+        "timestamp_in" | "timestamptz_in" => Some(
+            "Write to_timestamp(…, 'YYYY-MM-DD\"T\"HH24:MI:SS') instead of a cast, or keep it in a column of its type.",
+        ),
+        "time_in" | "timetz_in" => Some("Keep it in a column of its type."),
+        _ => None,
     }
 }

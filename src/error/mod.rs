@@ -32,7 +32,21 @@ pub enum Error {
         table: String,
         compared: Option<(String, String)>,
     },
+    /// A table all of whose rows IN asks, as a value.
+    AskedWhole(String),
+    /// One whose condition would have to pass a window.
+    BehindWindow(String),
     ManyRows(String),
+    /// The same where the view has row_number().
+    ManyNumbered(String),
+    /// What the view raised, and for which profile.
+    ViewRaises {
+        profile: Option<String>,
+        code: Code,
+        message: String,
+        detail: Option<String>,
+        hint: Option<String>,
+    },
     ReadWhole(String),
     SystemColumn {
         column: String,

@@ -1,4 +1,5 @@
-//! verify, status, health and stats: what is true of the cache, from the tables and the catalogs, and what has been counted.
+//! verify, status, health, routes and stats: what is true of the cache, from the tables and the catalogs, and what has been
+//! counted.
 //!
 //! Invariant: the first three judge rows by the reader's own rule ([`crate::read::FreshnessRule`]); none keeps more than a page of
 //! rows in memory. What `status` warns of is what `health` finds, and neither waits for a lock. The room reads, and writes nothing.
@@ -8,6 +9,7 @@ mod facts;
 mod finding;
 mod health;
 mod replication;
+mod routes;
 mod stats;
 mod status;
 mod tables;
@@ -16,6 +18,7 @@ mod verify;
 mod warnings;
 
 pub use health::{health, health_of_another_layout};
+pub use routes::routes;
 pub use stats::stats;
 pub use status::{status, status_of_another_layout};
 pub use verify::verify;

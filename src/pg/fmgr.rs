@@ -173,6 +173,13 @@ impl Value {
     pub fn timestamptz(v: i64) -> Value {
         Value { datum: Datum::from(v), oid: pg_sys::TIMESTAMPTZOID }
     }
+    pub fn regclass(v: Oid) -> Value {
+        Value { datum: Datum::from(v), oid: pg_sys::REGCLASSOID }
+    }
+    pub fn regclasses(v: &[Oid]) -> Value {
+        let items: Vec<Datum> = v.iter().map(|oid| Datum::from(*oid)).collect();
+        value::array(pg_sys::REGCLASSOID, &items)
+    }
     pub fn int8(v: i64) -> Value {
         Value { datum: Datum::from(v), oid: pg_sys::INT8OID }
     }

@@ -77,6 +77,7 @@ entry! {
     profile_cache_set_rights, pg_finfo_profile_cache_set_rights => set_rights: Return;
     profile_cache_status, pg_finfo_profile_cache_status => status: Return;
     profile_cache_health, pg_finfo_profile_cache_health => health: Return;
+    profile_cache_routes, pg_finfo_profile_cache_routes => routes: Return;
     profile_cache_stats, pg_finfo_profile_cache_stats => stats: Return;
     profile_cache_stats_reset, pg_finfo_profile_cache_stats_reset => stats_reset: Return;
     profile_cache_iso8601, pg_finfo_profile_cache_iso8601 => iso8601: Return;

@@ -197,6 +197,13 @@ impl Failure {
         report.report(PgLogLevel::LOG);
     }
 
+    /// What the error says: its code, message, detail and hint.
+    pub fn said(&self) -> (PgSqlErrorCode, String, Option<String>, Option<String>) {
+        let e = self.report();
+        let text = |t: Option<&str>| t.map(str::to_owned);
+        (e.sql_error_code(), e.message().to_owned(), text(e.detail()), text(e.hint()))
+    }
+
     /// Passes the error on as it was.
     pub fn raise(self) -> ! {
         (*self.error).rethrow()

@@ -86,7 +86,7 @@ mod tests {
         let Ok(proof) = proven_by(&view(vec![by_profile(), more()]), &facts) else {
             panic!("refused")
         };
-        let to = |columns, child| Tie::To { other: 0, columns, child };
+        let to = |columns, one_profile| Tie::To { other: 0, columns, one_profile };
         let both = vec![to(vec![(2, 1, EQUAL)], true), to(vec![(3, 3, EQUAL)], false)];
         assert_eq!(proof.ties[1], both);
         for other in [column(0, 4), equal(column(0, 1), outer(1, 0, 1)), constant("f")] {

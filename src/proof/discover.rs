@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::pg::parse_tree::{Uses, of_view, pause};
 use crate::pg::spi::{self, Arg, Snapshot};
 use crate::pg::{Oid, catalog};
-use crate::proof::facts::{Catalog, name_of};
+use crate::proof::facts::{Catalog, name_of, of_profiles};
 use crate::proof::reach::Reached;
 use crate::proof::routes::Routes;
 use crate::proof::volatility::check_functions;
@@ -45,8 +45,14 @@ pub fn tables_of(document: Oid) -> Option<Vec<Oid>> {
     Some(query.tables().into_iter().map(Oid::from).collect())
 }
 
-/// What the view depends on. Must run with a search_path of pg_catalog alone.
-pub fn discover(profile: Oid, document: Oid, key: ProfileKey) -> Result<Discovered, Error> {
+/// What the view depends on. Must run with a search_path of pg_catalog alone. `before`: what is recorded, where that is
+/// looked at anew: only attach(), which warns of it, takes a table for shown to everyone that was tied before.
+pub fn discover(
+    profile: Oid,
+    document: Oid,
+    key: ProfileKey,
+    before: Option<&Definition>,
+) -> Result<Discovered, Error> {
     // DDL, which asks for what is shown, waits for nobody.
     let wait = matches!(key, ProfileKey::Column(_));
     let Some((query, uses)) = of_view(document, wait) else {
@@ -64,7 +70,10 @@ pub fn discover(profile: Oid, document: Oid, key: ProfileKey) -> Result<Discover
     check_functions(&reached, &uses, expires)?;
     let mut tables = query.tables();
     tables.insert(profile.to_u32());
-    let catalog = Catalog::read(&tables.into_iter().map(Oid::from).collect::<Vec<_>>());
+    let tables: Vec<Oid> = tables.into_iter().map(Oid::from).collect();
+    let mut catalog = Catalog::read(&tables);
+    catalog.facts.never_whole = of_profiles(profile, &tables);
+    catalog.facts.never_whole.extend(before.map(known_in_parts).unwrap_or_default());
     let proof = prove(&query, profile, &key, &shown, &catalog)?;
     check_columns(&proof, &catalog, profile)?;
     if let Some(o) = proof.grouped.first() {
@@ -82,6 +91,12 @@ pub fn discover(profile: Oid, document: Oid, key: ProfileKey) -> Result<Discover
             tables: Routes { proof: &proof, catalog: &catalog, profile }.tables()?,
         },
     })
+}
+
+/// The tables of a definition that not every profile shows.
+fn known_in_parts(before: &Definition) -> Vec<u32> {
+    let in_parts = before.tables.iter().filter(|t| !t.links.iter().any(Link::is_whole));
+    in_parts.filter_map(|t| catalog::relation(&t.schema, &t.name)).map(|t| t.to_u32()).collect()
 }
 
 /// Nothing that goes with a session.

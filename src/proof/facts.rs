@@ -220,6 +220,24 @@ pub fn foreign_keys(tables: &[Oid]) -> Vec<CatalogKey> {
     found.into_iter().map(|(_, fk)| fk).collect()
 }
 
+/// Of these tables, those of which each row belongs to a profile: the profile table, and what refers to it, or to the
+/// row that a profile is the only one to refer to, over whatever tables, by foreign keys that are never NULL or by whose
+/// row it is deleted. One that is NOT VALID counts too: this is about what is meant.
+pub fn of_profiles(profile: Oid, tables: &[Oid]) -> BTreeSet<u32> {
+    whole(spi::all(
+        "WITH RECURSIVE leads(first, at) AS (SELECT t.oid, t.oid FROM unnest($2) AS t(oid) UNION \
+           SELECT l.first, c.confrelid FROM leads AS l JOIN pg_constraint AS c ON c.conrelid = l.at AND c.contype = 'f' \
+            AND (c.confdeltype = 'c' OR NOT EXISTS (SELECT FROM pg_attribute AS a WHERE a.attrelid = c.conrelid AND a.attnum = ANY (c.conkey) AND NOT a.attnotnull))), \
+          own(oid) AS (SELECT $1 UNION ALL SELECT c.confrelid FROM pg_constraint AS c JOIN pg_index AS i ON i.indrelid = c.conrelid \
+            AND i.indisunique AND i.indpred IS NULL AND i.indkey::int2[] <@ c.conkey WHERE c.contype = 'f' AND c.conrelid = $1) \
+         SELECT DISTINCT l.first FROM leads AS l JOIN own AS o ON o.oid = l.at",
+        Snapshot::Latest,
+        &[Arg::oid(profile), Arg::oids(tables)],
+        |r| r.oid(1).map(|o| o.to_u32()),
+    ))
+    .collect()
+}
+
 /// Unique indexes that hold at every moment and for every row.
 pub fn unique_indexes(tables: &[Oid]) -> Vec<Unique> {
     indexes(tables, "i.indpred IS NULL").into_iter().map(|(unique, _, _)| unique).collect()

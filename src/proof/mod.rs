@@ -1,6 +1,7 @@
 //! What a document depends on, proven from the view's query and the foreign keys, or refused.
 //!
-//! The room: the prover (here, `scopes`, `conditions`, `alternatives`, `claims`, `first_rows`, `ties`, `one_row`, `outer_joins`) is pure, no server in it, and goes by
+//! The room: the prover (here, `scopes`, `conditions`, `alternatives`, `claims`, `first_rows`, `ties`, `everyone`, `untied`,
+//! `one_row`, `outer_joins`) is pure, no server in it, and goes by
 //! what it is told ([`Facts`]). `facts`, `reach` and `volatility` read the catalogs, and change nothing;
 //! `routes` makes of a proof what triggers need to know, and `discover` does it all for a view.
 //!
@@ -18,6 +19,7 @@ mod alternatives;
 mod claims;
 mod conditions;
 pub mod discover;
+mod everyone;
 mod facts;
 mod first_rows;
 mod one_row;
@@ -28,6 +30,7 @@ mod routes;
 mod sample;
 mod scopes;
 mod ties;
+mod untied;
 mod volatility;
 
 use crate::error::Error;
@@ -54,6 +57,9 @@ pub struct Facts {
     pub nondeterministic: BTreeSet<Oid>,
     /// Of columns that have one.
     pub collations: HashMap<(Oid, i16), Oid>,
+    /// Tables that are shown to everyone by mistake only: of which each row belongs to a profile, the profile's own
+    /// among them.
+    pub never_whole: BTreeSet<Oid>,
     /// Tables and columns as people write them.
     pub tables: HashMap<Oid, String>,
     pub columns: HashMap<(Oid, i16), String>,
@@ -103,6 +109,8 @@ pub enum Tie {
     },
     /// Its column equals a constant, given as text with its type.
     Constant { column: i16, value: String, r#type: Oid },
+    /// By nothing: every row of it matters to every profile.
+    Everyone,
 }
 
 /// What was proven.
@@ -135,6 +143,9 @@ pub enum Source {
 
 /// All that a value may be, each once.
 type Sources = Rc<[Source]>;
+
+/// Range-table entries.
+type Entries = BTreeSet<usize>;
 
 /// What a condition leaves out rows of, and whether through a query that groups.
 type Restricted = (Vec<ColumnRef>, bool);
@@ -185,6 +196,8 @@ pub struct Prover<'a> {
     pub besides: RefCell<HashMap<usize, Rc<BTreeSet<usize>>>>,
     equals: RefCell<HashMap<ColumnRef, Rc<[ColumnRef]>>>,
     partial: RefCell<BTreeSet<usize>>,
+    /// What a query's output column draws from.
+    drawn: RefCell<HashMap<(usize, i16), Rc<Entries>>>,
     steps: Cell<usize>,
     pub pause: &'a dyn Fn(),
 }
@@ -212,6 +225,7 @@ pub fn prove(
         besides: RefCell::default(),
         equals: RefCell::default(),
         partial: RefCell::default(),
+        drawn: RefCell::default(),
         steps: Cell::new(0),
         pause,
     };
@@ -245,9 +259,19 @@ impl<'a> Prover<'a> {
         }
         let (key, (root, key_column)) = self.key(top, profile, is_key)?;
         let (ties, grouped) = self.tie(root, key_column)?;
-        self.one_row(top, &[key], (root, key_column))?;
+        self.one_row(top, &[key], (root, key_column)).map_err(|e| self.many_numbered(e))?;
         let tied = self.tied((root, key_column));
         Ok((key, key_column, ties, grouped, tied))
+    }
+
+    /// Where rows are numbered, that is what was to make them one.
+    fn many_numbered(&self, error: Error) -> Error {
+        match error {
+            Error::ManyRows(what) if self.scopes.iter().any(|s| !s.query.numbered.is_empty()) => {
+                Error::ManyNumbered(what)
+            }
+            other => other,
+        }
     }
 
     /// Counts so many steps; whether that is too many in all. Then whoever asks may answer what he likes: the

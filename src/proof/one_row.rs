@@ -7,7 +7,7 @@ use crate::error::Error;
 use crate::proof::outer_joins::OuterJoin;
 use crate::proof::{ColumnRef, Prover, Slot, Unique};
 use crate::query_tree::{
-    Condition, EqualityOp, Expr, Group, Limit, Node, Oid, Query, Relation, bounds,
+    Condition, EqualityOp, Expr, Group, Limit, Node, Oid, Query, Relation, Sorted, bounds,
 };
 use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
@@ -55,7 +55,8 @@ impl Prover<'_> {
         if !query.arms.is_empty() {
             return Err(Error::ManyRows("a UNION, INTERSECT or EXCEPT".into()));
         }
-        let (fixed, why) = self.fixed_relations(scope, held, profile)?;
+        let held = held.iter().filter_map(|n| query.target(*n)).map(|t| &t.expr);
+        let (fixed, why) = self.fixed_relations(scope, &held.collect::<Vec<_>>(), profile)?;
         let by = |groups: &[Group]| {
             !groups.is_empty()
                 && groups.iter().all(|g| {
@@ -95,11 +96,11 @@ impl Prover<'_> {
     }
 
     /// The relations of a query's FROM that have one row, each because those before it have; and what was
-    /// found of the subqueries among them.
+    /// found of the subqueries among them. `held`: what is fixed whatever the conditions say.
     fn fixed_relations(
         &self,
         scope: usize,
-        held: &[i16],
+        held: &[&Expr],
         profile: ColumnRef,
     ) -> Result<(BTreeSet<usize>, Unproven), Error> {
         let query = self.scopes[scope].query;
@@ -215,10 +216,9 @@ impl Prover<'_> {
         scope: usize,
         relation: usize,
         conditions: &[Condition],
-        held: &[i16],
+        held: &[&Expr],
         fixed: &BTreeSet<usize>,
     ) -> Vec<(i16, Option<EqualityOp>)> {
-        let query = self.scopes[scope].query;
         let column = |e: &Expr| self.own_column(scope, e).filter(|(r, _)| *r == relation);
         let mut found = vec![];
         for c in conditions.iter().filter(|c| c.over.contains(&relation)) {
@@ -237,11 +237,8 @@ impl Prover<'_> {
         }
         found
             .extend(self.fixed_by_test(scope, relation, conditions).into_iter().map(|n| (n, None)));
-        for number in held {
-            if let Some((_, n)) = query.target(*number).and_then(|t| column(&t.expr)) {
-                found.push((n, None));
-            }
-        }
+        let held = held.iter().filter_map(|e| column(e));
+        found.extend(held.map(|(_, number)| (number, None)));
         found
     }
 
@@ -325,8 +322,40 @@ impl Prover<'_> {
             if query.numbered.iter().any(|by| !self.ends_order(number, by, profile)) {
                 found.insert("row_number()");
             }
+            if query.sorted.iter().any(|sorted| !self.ends_sorting(number, sorted, profile)) {
+                found.insert("aggregate");
+            }
         }
         found
+    }
+
+    /// Whether rows that are equal in all that an aggregate sorts by are one row, or show the same. By what a subquery has
+    /// computed, such as a row's number, they may well be.
+    fn ends_sorting(&self, scope: usize, sorted: &Sorted, profile: ColumnRef) -> bool {
+        let query = self.scopes[scope].query;
+        let groups =
+            query.targets.iter().filter(|t| query.group_by.iter().any(|g| t.is(g.reference)));
+        let held: Vec<&Expr> = groups.map(|t| &t.expr).chain(&sorted.by).collect();
+        let computed = |e: &Expr| match self.own_column(scope, e) {
+            Some((r, number)) => match self.scopes[scope].slots[r] {
+                Slot::Query(inner) => self.output(inner, number).is_none(),
+                _ => false,
+            },
+            None => false,
+        };
+        if sorted.by.iter().any(computed) {
+            return true;
+        }
+        let Ok((fixed, _)) = self.fixed_relations(scope, &held, profile) else {
+            return true;
+        };
+        let columns: Vec<_> = held.iter().filter_map(|e| self.own_column(scope, e)).collect();
+        let same = |e: &Expr| {
+            let own = self.own_column(scope, e);
+            own.is_none_or(|own| fixed.contains(&own.0) || columns.contains(&own))
+        };
+        query.from.iter().flat_map(Node::relations).all(|r| fixed.contains(&r))
+            || !sorted.more && sorted.shown.iter().all(same)
     }
 
     /// Whether rows that are equal in all that an order goes by are one row.

@@ -29,6 +29,15 @@ struct Route {
     steps: Vec<Step>,
 }
 
+impl Route {
+    /// Each row of the table, whatever is in it.
+    fn of_everyone() -> Route {
+        let (columns, target_types, steps) = (vec![], vec![], vec![]);
+        let everyone = vec![definition::ANY_VALUE.to_owned()];
+        Route { columns, target_types, member: false, everyone, steps }
+    }
+}
+
 impl Routes<'_> {
     /// The used tables with their links, the profile first.
     pub fn tables(&self) -> Result<Vec<Table>, Error> {
@@ -131,6 +140,7 @@ impl Routes<'_> {
                 Tie::Constant { column, value, r#type } => {
                     vec![self.constant((table, *column), value, *r#type)?]
                 }
+                Tie::Everyone => vec![Route::of_everyone()],
                 Tie::To { other, columns, one_profile } => {
                     let onward = self.routes(*other, all)?;
                     let through = |next| self.through(table, *other, columns, *one_profile, next);
@@ -222,6 +232,9 @@ impl Routes<'_> {
         if next.everyone.is_empty() {
             route.steps.extend(next.steps);
             return Ok(route);
+        }
+        if next.columns.is_empty() {
+            return Ok(Route::of_everyone());
         }
         // What a constant's row refers to, or is referred to by.
         let place = (table, route.columns[0]);

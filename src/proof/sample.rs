@@ -7,7 +7,7 @@ use crate::proof::{Facts, ForeignKey, Proof, Unique, prove};
 use crate::query_tree::{
     Expr, Group, JoinKind, Node, Oid, Operator, Query, Relation, Target, bounds,
 };
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 // profile (1 id, 2 key, 3 tenant), member (1 id, 2 profile, 3 plan, 4 tenant), plan (1 id, 2 name).
 pub const PROFILE: Oid = 1;
@@ -28,6 +28,7 @@ pub fn facts() -> Facts {
         foreign_keys: vec![fk(MEMBER, PROFILE, &[(2, 1)]), fk(MEMBER, PLAN, &[(3, 1)])],
         unique: vec![unique(PROFILE, 1), unique(PROFILE, 2), unique(PLAN, 1)],
         equality: HashMap::from([(EQUAL, vec![FAMILY])]),
+        never_whole: BTreeSet::from([PROFILE, MEMBER]),
         families: [PROFILE, MEMBER, PLAN]
             .into_iter()
             .flat_map(|table| (1..=4).map(move |column| ((table, column), vec![FAMILY])))
@@ -108,6 +109,8 @@ pub fn refused(view: &Query) -> String {
     match proven(view) {
         Ok(proof) => format!("accepted: {:?}", proof.ties),
         Err(Error::Untied { .. }) => "untied".into(),
+        Err(Error::AskedWhole(_)) => "asked whole".into(),
+        Err(Error::BehindWindow(_)) => "behind a window".into(),
         Err(Error::ManyRows(_)) => "many rows".into(),
         Err(Error::KeyDoesNotPass(_)) => "the key does not pass".into(),
         Err(other) => format!("{other:?}"),

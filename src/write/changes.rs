@@ -174,7 +174,7 @@ pub fn enqueue(a: &Attached, table: &UsedTable, link: &UsedLink, texts: Vec<Vec<
         return pending::invalidate_all("a row that an enum leads from changed");
     }
     let everyone = |v: &String| link.link.concerns_everyone(v);
-    if texts.iter().flatten().any(everyone) {
+    if link.link.is_whole() || texts.iter().flatten().any(everyone) {
         pending::invalidate_all("a row that every profile may show changed");
     } else if !link.link.route.is_empty() {
         let columns = link.link.column_names();

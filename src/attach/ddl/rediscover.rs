@@ -20,8 +20,9 @@ use crate::rights::{as_ourselves, home};
 pub(super) fn find(recorded: &Recorded) -> Result<Definition, Error> {
     let looked = xact::look(|| {
         let _us = as_ourselves();
-        let key = recorded.definition.as_ref().map_or("", |d| &d.view_key);
-        discover::discover(recorded.profile, recorded.document, ProfileKey::Shown(key))
+        let before = recorded.definition.as_ref();
+        let key = ProfileKey::Shown(before.map_or("", |d| &d.view_key));
+        discover::discover(recorded.profile, recorded.document, key, before)
     });
     match looked {
         Ok(found) => found.map(|f| f.definition),

@@ -102,7 +102,8 @@ impl Reader<'_> {
                     beside: vec![],
                 },
                 tag => {
-                    let parts = children(n).into_iter().map(|n| self.expr(n)).collect();
+                    let parts: Vec<Expr> = children(n).into_iter().map(|n| self.expr(n)).collect();
+                    self.sorted_rows(n, &parts);
                     let computed =
                         [NodeTag::T_Aggref, NodeTag::T_WindowFunc, NodeTag::T_GroupingFunc];
                     if computed.contains(&tag) { Expr::Computed(parts) } else { Expr::Other(parts) }

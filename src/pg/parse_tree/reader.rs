@@ -6,7 +6,7 @@
 use super::nodes::{limit, list, text, union};
 use super::{Uses, pause, read_view};
 use crate::query_tree::{
-    Expr, Function, Group, JoinKind, Limit, Node, Query, Relation, Target, With, bounds,
+    Expr, Function, Group, JoinKind, Limit, Node, Query, Relation, Sorted, Target, With, bounds,
 };
 use pgrx::pg_sys::{self, NodeTag, Oid};
 use std::ffi::c_void;
@@ -19,6 +19,8 @@ pub(super) struct Reader<'a> {
     pub(super) aggregate: Option<String>,
     /// The windows of row_number(), in the query being read.
     pub(super) numbers: Vec<u32>,
+    /// How aggregates of the query being read sort their rows.
+    pub(super) sorted: Vec<Sorted>,
 }
 
 // SAFETY (of every unsafe block below): `get_view_query` returns a valid parse tree; a node's tag says
@@ -30,7 +32,11 @@ impl Reader<'_> {
             pause();
             let q = &grouped(q);
             // These are of one query: that around it goes on with its own.
-            let around = (self.aggregate.take(), std::mem::take(&mut self.numbers));
+            let around = (
+                self.aggregate.take(),
+                std::mem::take(&mut self.numbers),
+                std::mem::take(&mut self.sorted),
+            );
             let (mut arms, mut union_by) = (vec![], vec![]);
             let union =
                 q.setOperations.is_null() || union(q.setOperations, &mut arms, &mut union_by);
@@ -52,7 +58,8 @@ impl Reader<'_> {
             self.unordered(q, &relations, limit);
             let numbered = self.numbered(&windows);
             let numbers = self.row_numbers(q, &windows);
-            (self.aggregate, self.numbers) = around;
+            let sorted = std::mem::take(&mut self.sorted);
+            (self.aggregate, self.numbers, self.sorted) = around;
             Query {
                 relations,
                 with,
@@ -71,6 +78,7 @@ impl Reader<'_> {
                 sets: q.hasTargetSRFs,
                 numbered,
                 numbers,
+                sorted,
                 limit,
                 order_by,
                 arms,

@@ -4,6 +4,7 @@
 
 use super::nodes::{children, text};
 use super::reader::Reader;
+use crate::query_tree::{Expr, Sorted};
 use pgrx::pg_sys::{self, NodeTag, Oid};
 use pgrx::{PgList, PgTupleDesc, pg_guard};
 use std::ffi::c_void;
@@ -82,6 +83,36 @@ impl Reader<'_> {
         self.uses.made.extend(types);
     }
 
+    /// Notes in which order an aggregate of this query takes its rows, where that shows. `parts` are what it
+    /// consists of, its arguments first.
+    pub(super) unsafe fn sorted_rows(&mut self, n: *mut pg_sys::Node, parts: &[Expr]) {
+        // SAFETY: see above; an aggregate's arguments are target entries.
+        unsafe {
+            if (*n).type_ != NodeTag::T_Aggref {
+                return;
+            }
+            let a = &*n.cast::<pg_sys::Aggref>();
+            let name = text(pg_sys::get_func_name(a.aggfnoid));
+            let own = a.agglevelsup == 0 && a.aggdirectargs.is_null();
+            if !own || a.aggorder.is_null() || !ORDERED.contains(&&*name) {
+                return;
+            }
+            let sorts = PgList::<pg_sys::SortGroupClause>::from_pg(a.aggorder);
+            let sorts: Vec<u32> = sorts.iter_ptr().map(|s| (*s).tleSortGroupRef).collect();
+            let args = PgList::<pg_sys::TargetEntry>::from_pg(a.args);
+            let mut sorted = Sorted::default();
+            for (arg, expr) in args.iter_ptr().zip(parts) {
+                if sorts.contains(&(*arg).ressortgroupref) {
+                    sorted.by.extend(matches!(expr, Expr::Column { .. }).then(|| expr.clone()));
+                }
+                if !(*arg).resjunk {
+                    sorted.shows(expr);
+                }
+            }
+            self.sorted.push(sorted);
+        }
+    }
+
     /// The functions that the node itself calls, and the types that it prints.
     pub(super) unsafe fn functions(&mut self, n: *mut pg_sys::Node) {
         #[pg_guard]
@@ -104,7 +135,8 @@ impl Reader<'_> {
                 let float =
                     types.iter_oid().any(|t| t == pg_sys::FLOAT4OID || t == pg_sys::FLOAT8OID)
                         && !["min", "max", "count"].contains(&&*name);
-                if a.aggorder.is_null() && (float || ORDERED.contains(&&*name)) {
+                let sorted = !a.aggorder.is_null() || sorted_distinct(a);
+                if !sorted && (float || ORDERED.contains(&&*name)) {
                     self.aggregate = Some(name);
                 }
             }
@@ -151,6 +183,36 @@ impl Reader<'_> {
             }
             self.uses.printed.extend(printed.iter().map(|t| t.to_u32()));
         }
+    }
+}
+
+/// Whether an aggregate is DISTINCT over values that are the same where they are equal: its executor sorts them then
+/// (nodeAgg.h: it passes the input into a tuplesort), and there is one order. Of 1.0 and 1.00 either might be left.
+unsafe fn sorted_distinct(a: &pg_sys::Aggref) -> bool {
+    const ALIKE: [Oid; 11] = [
+        pg_sys::BOOLOID,
+        pg_sys::INT2OID,
+        pg_sys::INT4OID,
+        pg_sys::INT8OID,
+        pg_sys::TEXTOID,
+        pg_sys::VARCHAROID,
+        pg_sys::UUIDOID,
+        pg_sys::DATEOID,
+        pg_sys::TIMESTAMPOID,
+        pg_sys::TIMESTAMPTZOID,
+        pg_sys::NAMEOID,
+    ];
+    // SAFETY: see above; arguments are target entries, whose expressions have a type and a collation.
+    unsafe {
+        let args = PgList::<pg_sys::TargetEntry>::from_pg(a.args);
+        let alike = |entry: *mut pg_sys::TargetEntry| {
+            let value = (*entry).expr.cast();
+            let r#type = pg_sys::getBaseType(pg_sys::exprType(value));
+            let collation = pg_sys::exprCollation(value);
+            (ALIKE.contains(&r#type) || pg_sys::type_is_enum(r#type))
+                && (collation == Oid::INVALID || pg_sys::get_collation_isdeterministic(collation))
+        };
+        !a.aggdistinct.is_null() && args.iter_ptr().all(alike)
     }
 }
 

@@ -33,6 +33,10 @@ impl RowsLookup {
         Some(RowsLookup { table, index, equals })
     }
 
+    pub fn index(&self) -> Oid {
+        self.index
+    }
+
     /// Locks the table and the index for reading, if that is to be had at once.
     pub fn lock(&self) -> bool {
         [self.table, self.index].into_iter().all(locks::try_lock_for_reading)

@@ -165,7 +165,7 @@ DROP FUNCTION later;
 -- WARNINGS
 
 -- A function's own order is one, and a row's place in it is unique.
-CREATE VIEW document AS SELECT p.auth_id, jsonb_build_object('tags', (SELECT jsonb_agg(t.tag) FROM unnest(p.tags) AS t (tag)), 'one', (SELECT e FROM jsonb_array_elements(p.settings) AS e LIMIT 1),
+CREATE VIEW document AS SELECT p.auth_id, jsonb_build_object('tags', (SELECT jsonb_agg(t.tag) FROM unnest(p.tags) AS t (tag)), 'one', (SELECT e FROM jsonb_array_elements(p.settings -> 'list') AS e LIMIT 1),
         'last', (SELECT t.tag FROM unnest(p.tags) WITH ORDINALITY AS t (tag, n) ORDER BY t.n DESC LIMIT 1)) AS document FROM accounts_profile AS p;
 SELECT profile_cache.attach('accounts_profile', key => 'auth_id', document => 'document');
 -- It is none beside rows of a table, nor below a GROUP BY.

@@ -25,7 +25,7 @@ CREATE TABLE liked (id int PRIMARY KEY, tag citext REFERENCES tag (name));
 CREATE INDEX ON liked (tag);
 CREATE VIEW document AS SELECT p.auth_id, jsonb_build_object('likes', (SELECT count(*) FROM tagged AS g JOIN liked AS l ON l.tag = g.tag WHERE g.profile_id = p.id)) AS document FROM accounts_profile AS p;
 :attach
--- A constant finds one row by that index; citext's = may find two.
+-- A constant finds one row by that index; citext's = may find two: any row counts, which is said.
 CREATE VIEW document AS SELECT p.auth_id, jsonb_build_object('tag', (SELECT max(t.label) FROM tag AS t WHERE t.name = 'a')) AS document FROM accounts_profile AS p;
 :attach
 DROP TABLE liked, tagged;

@@ -8,6 +8,7 @@ SET client_min_messages = warning;
 CREATE EXTENSION profile_cache;
 \i ../catalogue/schema.sql
 \set attach 'SELECT profile_cache.attach(\'accounts_profile\', key => \'auth_id\', document => \'document\'); DROP VIEW document;'
+\set whole 'SELECT profile_cache.attach(\'accounts_profile\', key => \'auth_id\', document => \'document\'); SELECT profile_cache.detach(); DROP VIEW document;'
 \set ECHO all
 
 -- THE VIEW'S OWN COLUMNS
@@ -46,11 +47,33 @@ DROP MATERIALIZED VIEW document;
 
 -- HOW A TABLE IS TIED TO THE PROFILE
 
--- No condition at all: every plan touches everyone.
+-- No condition at all: every plan touches everyone, which is right, and said.
 CREATE VIEW document AS SELECT p.auth_id, jsonb_build_object('plans', (SELECT count(*) FROM billing_plan)) AS document FROM accounts_profile AS p;
-:attach
+:whole
 -- The same in EXISTS.
 CREATE VIEW document AS SELECT p.auth_id, jsonb_build_object('sold', EXISTS (SELECT FROM billing_subscription AS s WHERE s.status = 'active')) AS document FROM accounts_profile AS p;
+:attach
+-- Nobody shows everyone's: every profile, what belongs to profiles, and what belongs to that.
+CREATE VIEW document AS SELECT p.auth_id, jsonb_build_object('n', (SELECT count(*) FROM accounts_profile)) AS document FROM accounts_profile AS p;
+:attach
+CREATE VIEW document AS SELECT p.auth_id, jsonb_build_object('sold', (SELECT jsonb_agg(l.title ORDER BY s.id) FROM billing_subscription AS s JOIN billing_plan AS l ON l.id = s.plan_id)) AS document FROM accounts_profile AS p;
+:attach
+CREATE VIEW document AS SELECT p.auth_id, jsonb_build_object('paid', (SELECT sum(i.total) FROM billing_invoice AS i WHERE i.paid)) AS document FROM accounts_profile AS p;
+:attach
+-- Nor what refers to the row that a profile is the one to refer to.
+CREATE TABLE app_user (id int PRIMARY KEY);
+CREATE TABLE app_note (user_id int NOT NULL REFERENCES app_user, said text);
+ALTER TABLE accounts_profile ADD COLUMN user_id int UNIQUE REFERENCES app_user;
+CREATE VIEW document AS SELECT p.auth_id, jsonb_build_object('notes', (SELECT count(*) FROM app_note)) AS document FROM accounts_profile AS p;
+:attach
+-- But what only says who wrote it does not belong to him.
+ALTER TABLE app_note ALTER COLUMN user_id DROP NOT NULL;
+CREATE VIEW document AS SELECT p.auth_id, jsonb_build_object('notes', (SELECT count(*) FROM app_note)) AS document FROM accounts_profile AS p;
+:whole
+ALTER TABLE accounts_profile DROP COLUMN user_id;
+DROP TABLE app_note, app_user;
+-- What is compared with such a table's row by a foreign key, and with the profile by none.
+CREATE VIEW document AS SELECT p.auth_id, jsonb_build_object('n', (SELECT count(*) FROM accounts_company AS c JOIN geo_country AS k ON k.id = c.country_id WHERE c.name = p.name)) AS document FROM accounts_profile AS p;
 :attach
 -- An equality under OR.
 CREATE VIEW document AS SELECT p.auth_id, jsonb_build_object('n', (SELECT count(*) FROM accounts_company AS c WHERE c.id = p.company_id OR c.active)) AS document FROM accounts_profile AS p;
@@ -115,12 +138,12 @@ CREATE VIEW document AS SELECT p.auth_id, jsonb_build_object('label', (
         SELECT f.label FROM app_flag AS f WHERE f.flag = ((true, p.id) IN (SELECT true, r.profile_id FROM accounts_preference AS r WHERE r.profile_id = p.id)))) AS document FROM accounts_profile AS p;
 :attach
 DROP TABLE app_flag;
--- An operator of the same name and types from somewhere else.
+-- An operator of the same name and types from somewhere else: it says nothing of what it leaves out, so that every row counts.
 CREATE SCHEMA other;
 CREATE FUNCTION other.near(text, text) RETURNS boolean LANGUAGE sql IMMUTABLE RETURN left($1, 1) OPERATOR(pg_catalog.=) left($2, 1);
 CREATE OPERATOR other.= (FUNCTION = other.near, LEFTARG = text, RIGHTARG = text);
 CREATE VIEW document AS SELECT p.auth_id, jsonb_build_object('labels', (SELECT count(*) FROM geo_locale AS l WHERE l.code OPERATOR(other.=) p.locale)) AS document FROM accounts_profile AS p;
-:attach
+:whole
 DROP SCHEMA other CASCADE;
 -- One column of a composite foreign key.
 CREATE VIEW document AS SELECT p.auth_id, jsonb_build_object('phones', (SELECT count(*) FROM hr_seat AS s WHERE s.user_no = p.user_no)) AS document FROM accounts_profile AS p;
@@ -525,7 +548,7 @@ CREATE VIEW document AS SELECT p.auth_id, jsonb_build_object('subscribed', p.id 
 :attach
 -- A composite key by constants.
 CREATE VIEW document AS SELECT p.auth_id, jsonb_build_object('lobby', (SELECT d.floor FROM hr_desk AS d WHERE d.tenant_id = 1 AND d.desk_no = 1)) AS document FROM accounts_profile AS p;
-:attach
+:whole
 -- A row for each profile by two arms that exclude each other.
 CREATE VIEW document AS SELECT p.auth_id, jsonb_build_object('bot', p.name) AS document FROM accounts_profile AS p WHERE p.kind = 'bot'
     UNION ALL SELECT p.auth_id, jsonb_build_object('name', p.name) FROM accounts_profile AS p WHERE p.kind <> 'bot';
@@ -536,9 +559,9 @@ CREATE VIEW document AS SELECT p.auth_id, jsonb_build_object('name', p.name) AS 
 -- A condition that only HAVING says.
 CREATE VIEW document AS SELECT p.auth_id, jsonb_build_object('n', (SELECT count(*) FROM billing_subscription AS s GROUP BY s.profile_id HAVING s.profile_id = p.id)) AS document FROM accounts_profile AS p;
 :attach
--- As many rows as there are: the whole of a small table touches everyone, as a constant key does.
+-- As many rows as there are: the whole of a small table touches everyone, as a constant key does; it is accepted with a warning.
 CREATE VIEW document AS SELECT p.auth_id, jsonb_build_object('locales', (SELECT jsonb_agg(l.label ORDER BY l.id) FROM geo_locale AS l)) AS document FROM accounts_profile AS p;
-:attach
+:whole
 
 -- NOTHING WAS LEFT BEHIND
 
