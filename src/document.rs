@@ -9,7 +9,7 @@
 //! Rules: W2, W3, W4, W5, W6, W7, W10, W13, W14, W17, E12, E20, B11.
 
 use crate::attachment::{self, Attached, State};
-use crate::definition::{Sql, Step};
+use crate::definition::Step;
 use crate::error::check_interrupts;
 use crate::failures;
 use crate::pg::guard::LocalSettings;
@@ -462,7 +462,7 @@ fn not_locked(
     let mut args = arrays_of(step, values);
     args.extend(arrays_of(step, &found));
     let _owner = as_owner(a.owner);
-    spi::all(&Sql::not_locked(step), Snapshot::New, &args, |r| r.int8(1))
+    spi::all(&a.sql.not_locked(step), Snapshot::New, &args, |r| r.int8(1))
         .into_iter()
         .flatten()
         .filter_map(|n| values.get(usize::try_from(n - 1).ok()?))

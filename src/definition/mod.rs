@@ -17,7 +17,7 @@ mod triggers;
 mod words;
 
 pub use quote::{collate, display, display_identifier, qualified, quote_identifier, quote_literal};
-pub use sql::{LookedAt, Sql, array_rows, by_column, value_columns, value_rows};
+pub use sql::{LookedAt, Sql, by_column, value_columns, value_rows};
 pub use triggers::{COPYING, DISTRUST, Trigger, triggers};
 
 use quote::{is_operator, is_qualified, is_type};

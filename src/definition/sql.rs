@@ -93,13 +93,13 @@ impl Sql {
 
     /// First an array of values for each of the step's columns that were asked for, then as many of
     /// the rows that were locked. Returns the numbers, from 1, of those not locked.
-    pub fn not_locked(step: &Step) -> String {
+    pub fn not_locked(&self, step: &Step) -> String {
         let n = step.columns.len();
         format!(
             "SELECT k.n FROM {asked} WITH ORDINALITY AS k({columns}, n) WHERE NOT EXISTS \
              (SELECT FROM {locked} AS r({columns}) WHERE {equal})",
             asked = array_rows(n, 1),
-            locked = array_rows(n, n + 1),
+            locked = step.values_of(&self.profile, n + 1),
             columns = value_columns(n),
             equal = step.equal("r", "k"),
         )
@@ -358,7 +358,19 @@ impl Step {
         columns.map(equal).collect::<Vec<_>>().join(" AND ")
     }
 
-    /// That two rows of values, of columns c0, c1…, are the same to the step.
+    /// Rows of values of the profile's columns, in parameters from `$n` on. A parameter has the database's
+    /// collation, and equality goes by the column's: one that ignores case takes both for the same row.
+    pub fn values_of(&self, profile: &str, n: usize) -> String {
+        let columns: Vec<String> =
+            self.columns.iter().map(|c| format!("p.{}", quote_identifier(&c.column))).collect();
+        format!(
+            "(SELECT {} FROM {profile} AS p WHERE false UNION ALL SELECT * FROM {})",
+            columns.join(", "),
+            array_rows(self.columns.len(), n)
+        )
+    }
+
+    /// That two rows of values, of columns c0, c1…, are the same to the step; one of them of [`Self::values_of`].
     pub fn equal(&self, a: &str, b: &str) -> String {
         let columns = self.columns.iter().enumerate();
         let equal: Vec<String> =
@@ -393,7 +405,7 @@ pub fn value_rows(types: &[String], n: usize) -> String {
 }
 
 /// Rows of `columns` arrays in the parameters from `$n` on.
-pub fn array_rows(columns: usize, n: usize) -> String {
+fn array_rows(columns: usize, n: usize) -> String {
     let arrays: Vec<String> =
         (n..n + columns).map(|i| format!("pg_catalog.unnest(${i})")).collect();
     format!("ROWS FROM ({})", arrays.join(", "))
@@ -503,10 +515,11 @@ mod tests {
              WHERE p.\"t\" = ANY ($1) AND p.\"n\" = ANY ($2)"
         ));
         assert_eq!(
-            Sql::not_locked(&link.route[0]),
+            sql().not_locked(&link.route[0]),
             "SELECT k.n FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) \
              WITH ORDINALITY AS k(c0, c1, n) WHERE NOT EXISTS \
-             (SELECT FROM ROWS FROM (pg_catalog.unnest($3), pg_catalog.unnest($4)) AS r(c0, c1) \
+             (SELECT FROM (SELECT p.\"t\", p.\"n\" FROM \"s\".\"p\" AS p WHERE false UNION ALL \
+             SELECT * FROM ROWS FROM (pg_catalog.unnest($3), pg_catalog.unnest($4))) AS r(c0, c1) \
              WHERE r.c0 = k.c0 AND r.c1 = k.c1)"
         );
     }

@@ -10,7 +10,7 @@ use super::course::{Course, PAUSE};
 use super::holders::{self, RUN};
 use super::{Done, ready};
 use crate::attachment::{Attached, Naming};
-use crate::definition::{Step, array_rows, by_column, value_columns, value_rows};
+use crate::definition::{Step, by_column, value_columns, value_rows};
 use crate::document::{self, Request};
 use crate::pending;
 use crate::pg::spi::{self, Arg, Snapshot};
@@ -169,7 +169,7 @@ fn matching(
         &format!(
             "SELECT k.id FROM {} WHERE EXISTS (SELECT FROM {} AS f({}) WHERE {})",
             numbered(types),
-            array_rows(n, 2 + n),
+            step.values_of(&a.profile_name, 2 + n),
             value_columns(n),
             step.equal("f", "k"),
         ),
