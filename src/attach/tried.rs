@@ -15,12 +15,19 @@ use crate::rights::as_owner;
 /// Raises what the view raises, if it does so for each profile that is tried.
 pub(super) fn compute_one(profile: &Named, owner: Oid, document: &Named, d: &Definition) {
     const TRIES: i64 = 10;
+    // The tables are locked meanwhile.
+    const PATIENCE: i64 = 1_000_000;
+    let began = xact::clock();
     let sql = Sql::new(profile.sql.clone(), document.sql.clone(), d, vec![]);
     let page = [Arg::uuid(None), Arg::int8(Some(TRIES))];
     let keys = read(owner, &sql.page(), &page, |r| r.uuid(1));
     let compute = |key: &Uuid| {
         let key = [Arg::uuid(Some(key))];
-        xact::subtransaction(|| drop(read(owner, &sql.compute_one, &key, |r| r.jsonb(2))))
+        xact::subtransaction(|| {
+            if read(owner, &sql.compute_one, &key, |r| Some(r.jsonb(2))).len() > 1 {
+                Error::TwoDocuments.raise();
+            }
+        })
     };
     let mut first: Option<(String, Failure)> = None;
     for key in &keys {
@@ -28,6 +35,9 @@ pub(super) fn compute_one(profile: &Named, owner: Oid, document: &Named, d: &Def
             Ok(()) => return first.iter().for_each(|(key, failure)| warn(key, failure)),
             Err(failure) => {
                 first.get_or_insert((Value::uuid(key).to_text(), failure));
+                if xact::clock() - began > PATIENCE {
+                    break;
+                }
             }
         }
     }

@@ -17,7 +17,10 @@ impl Prover<'_> {
         given: &[i16],
     ) -> bool {
         let query = self.scopes[inner].query;
-        self.picks_number(inner, query, columns, given) || self.picks_constant(query, columns)
+        // Of a numbered row, a function in the SELECT list makes several of that number.
+        !query.sets
+            && (self.picks_number(inner, query, columns, given)
+                || self.picks_constant(query, columns))
     }
 
     /// By a row_number(), each partition being fixed.

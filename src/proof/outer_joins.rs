@@ -4,7 +4,7 @@
 //! join's condition compares it with: else one row of the other side finds it, and the next one NULLs.
 
 use crate::proof::{Prover, Slot};
-use crate::query_tree::{Expr, JoinKind, Node};
+use crate::query_tree::{Expr, JoinKind, Node, Relation};
 use std::collections::BTreeSet;
 
 /// The relations that may be missing together, and those of the other side that decide it.
@@ -43,7 +43,12 @@ impl Prover<'_> {
         on: Option<&Expr>,
     ) -> BTreeSet<usize> {
         let mut found = BTreeSet::new();
-        let mut left: Vec<&Expr> = on.into_iter().collect();
+        // A function on the side that may be missing makes rows of what it is given.
+        let called = missing.iter().flat_map(|r| match &self.scopes[scope].query.relations[*r] {
+            Relation::Function(f) => &f.calls[..],
+            _ => &[],
+        });
+        let mut left: Vec<&Expr> = on.into_iter().chain(called).collect();
         while let Some(expr) = left.pop() {
             if self.spend(1) {
                 return found;
@@ -77,7 +82,7 @@ impl Prover<'_> {
 mod tests {
     use crate::proof::Unique;
     use crate::proof::sample::*;
-    use crate::query_tree::{Expr, JoinKind, Node, Query};
+    use crate::query_tree::{Expr, Function, JoinKind, Node, Query, Relation};
 
     #[test]
     fn what_a_third_table_decides_is_not_one_row() {
@@ -106,5 +111,30 @@ mod tests {
         let exists =
             Expr::Query { query: Box::new(asked), value: false, any: vec![], beside: vec![] };
         assert!(proven_by(&view(exists), &facts).is_err());
+    }
+
+    #[test]
+    fn what_a_function_is_given_decides() {
+        // The profile, any plan, and its member where a function of the plan's name (or of nothing) gives the member's.
+        let view = |given: Expr| {
+            let call = Function { calls: vec![given], set: false, ordinality: None };
+            let found = equal(column(2, 4), column(3, 1));
+            let missing = join(JoinKind::Inner, Node::Relation(3), Node::Relation(2), found);
+            let both = join(JoinKind::Inner, Node::Relation(0), Node::Relation(1), constant("t"));
+            let on = equal(column(2, 2), column(0, 1));
+            let from = join(JoinKind::Left, both, missing, on);
+            let results = vec![column(2, 3), constant("free")];
+            let plan = Expr::Either { results, beside: vec![] };
+            let mut view = Query {
+                filter: Some(equal(column(1, 1), plan)),
+                ..select(&[PROFILE, PLAN, MEMBER], vec![from], None, vec![column(0, 2)])
+            };
+            view.relations.push(Relation::Function(call));
+            view
+        };
+        let mut facts = facts();
+        facts.unique.push(Unique { table: MEMBER, columns: vec![(2, FAMILY, 0)] });
+        assert!(proven_by(&view(constant("x")), &facts).is_ok());
+        assert!(proven_by(&view(Expr::Computed(vec![column(1, 2)])), &facts).is_err());
     }
 }

@@ -138,8 +138,11 @@ impl Prover<'_> {
                 // What is computed at once is the best there is, and of that a foreign key to the profile.
                 let order = (!one_profile, rank, !to_profile);
                 if best.as_ref().is_none_or(|b| order < b.0) {
-                    let outside =
-                        pairs.iter().any(|p| p.2.outside && columns.iter().any(|c| c.0 == p.0));
+                    // Where it stands inside as well, that is enough.
+                    let outside = columns.iter().any(|c| {
+                        let mut said = pairs.iter().filter(|p| (p.0, p.1) == (c.0, c.1));
+                        said.all(|p| p.2.outside)
+                    });
                     let tie = Tie::To { other: *other, columns, one_profile };
                     best = Some((order, tie, outside));
                 }

@@ -199,3 +199,14 @@ CREATE VIEW document AS SELECT p.auth_id, jsonb_build_object('first', g.id) AS d
 CREATE VIEW document AS SELECT p.auth_id, jsonb_build_object('latest', s.status) AS document FROM accounts_profile AS p
     LEFT JOIN (SELECT s.profile_id, s.status, row_number() OVER (PARTITION BY s.profile_id ORDER BY s.id) AS n FROM billing_subscription AS s) AS s ON s.profile_id = p.id AND s.n = 1;
 :attach
+-- A function in the SELECT list makes several rows of the numbered one.
+CREATE VIEW document AS SELECT p.auth_id, jsonb_build_object('n', s.n) AS document FROM accounts_profile AS p
+    LEFT JOIN LATERAL (SELECT row_number() OVER (ORDER BY g.id) AS number, generate_series(1, 2) AS n FROM access_grant AS g WHERE g.holder = p.auth_id) AS s ON s.number = 1;
+:attach
+
+-- WHAT DECIDES WHETHER A ROW IS MISSING
+-- One row of the plans finds the account by what a function makes of it, and another none.
+CREATE VIEW document AS SELECT p.auth_id, jsonb_build_object('plan', l.id, 'account', a.id) AS document FROM accounts_profile AS p JOIN billing_plan AS l ON true
+    LEFT JOIN (LATERAL upper(l.title) AS f (title) JOIN billing_account AS a ON a.currency = f.title) ON a.profile_id = p.id
+    WHERE l.id = coalesce(a.plan_id, 'free');
+:attach
