@@ -128,8 +128,7 @@ enum Computed {
 /// Takes the table locks that computing needs, if they are to be had at once: whoever waited here would
 /// wait with all that its transaction holds, and close a circle that is none without us.
 pub fn try_locks(a: &Attached) -> bool {
-    let mut read = a.read.iter().copied();
-    had(locks::try_lock_for_writing(a.profile) && read.all(locks::try_lock_for_reading))
+    had(lock_tables(a))
 }
 
 /// Counts a lock that was not had: of tables, those of all at once as one.
@@ -140,16 +139,16 @@ fn had(had: bool) -> bool {
     had
 }
 
-/// The same of what taking stamps needs: none of the view's tables.
+/// The same of what taking stamps needs: the table and its indexes, and nothing else that the view reads.
 pub fn try_lock_profile(a: &Attached) -> bool {
-    had(locks::try_lock_for_writing(a.profile))
+    let mut own = a.read.iter().copied().filter(|r| catalog::table_of_index(*r) == Some(a.profile));
+    had(locks::try_lock_for_writing(a.profile) && own.all(locks::try_lock_for_reading))
 }
 
-/// The same for a step of refresh. The profile table's indexes come with the query that finds the rows, before any of these is
-/// locked.
+/// The same as [`try_locks`] for a step of refresh, which tries again and counts once.
 pub fn lock_tables(a: &Attached) -> bool {
-    let others = a.read.iter().filter(|r| catalog::table_of_index(**r) != Some(a.profile));
-    locks::try_lock_for_writing(a.profile) && others.copied().all(locks::try_lock_for_reading)
+    let mut read = a.read.iter().copied();
+    locks::try_lock_for_writing(a.profile) && read.all(locks::try_lock_for_reading)
 }
 
 /// Locks the rows that are asked for, but for those that another transaction

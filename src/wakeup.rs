@@ -69,7 +69,7 @@ pub fn wake() {
 pub fn missed(key: &Uuid) {
     if let Some(board) = board()
         && let Some(slot) = board.mine()
-        && slot.note(u128::from_be_bytes(*key)) == Noted::First
+        && slot.note(u128::from_be_bytes(*key), false) == Noted::First
     {
         call(board, slot);
     }
@@ -94,10 +94,9 @@ pub fn changed(keys: &[Uuid]) {
     let Some(board) = board().filter(|_| !keys.is_empty()) else { return };
     // Where there is none any more, they are found by whoever reads them, and by who looks through the table.
     let Some(slot) = board.mine() else { return };
-    slot.told.store(true, SeqCst);
     let mut first = false;
     for key in keys {
-        match slot.note(u128::from_be_bytes(*key)) {
+        match slot.note(u128::from_be_bytes(*key), true) {
             Noted::First => first = true,
             Noted::BesideOthers => {}
             Noted::Lost => {

@@ -59,8 +59,6 @@ pub struct Slot {
     pub noted: AtomicBool,
     number: AtomicU32,
     places: [Place; PLACES],
-    /// Some of them are of profiles that nothing else speaks of.
-    pub told: AtomicBool,
     /// How often what was told may have been lost: the whole table is to be looked through.
     pub lost: AtomicU32,
     /// Since it has been given to its database, nobody has asked what was told before.
@@ -76,7 +74,9 @@ struct Place {
 
 const FREE: u32 = 0;
 const BUSY: u32 = 1;
-const FULL: u32 = 2;
+/// A key that a reader has missed, and one of a profile that nothing else speaks of.
+const MISSED: u32 = 2;
+const TOLD: u32 = 3;
 
 /// What became of a key that was to be noted.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -260,7 +260,6 @@ impl Slot {
             number.store(0, SeqCst);
         }
         self.take_keys();
-        self.told.store(false, SeqCst);
         self.lost.store(0, SeqCst);
         self.fresh.store(true, SeqCst);
         self.wanted.store(true, SeqCst);
@@ -293,14 +292,14 @@ impl Slot {
     }
 
     /// Notes a key, at one of few places of its own, so that one that is noted a thousand times is there once, and nobody waits
-    /// for anybody.
-    pub fn note(&self, key: u128) -> Noted {
+    /// for anybody. `told`: nothing else speaks of it.
+    pub fn note(&self, key: u128, told: bool) -> Noted {
         let halves = [(key >> 64) as u64, key as u64];
         let hash = (halves[0] ^ halves[1]).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
         let first = hash as usize % (PLACES / WAYS) * WAYS;
         let places = self.places.get(first..first + WAYS).unwrap_or_default();
-        if !places.iter().any(|place| place.holds(halves)) {
-            if !places.iter().any(|place| place.put(halves)) {
+        if !places.iter().any(|place| place.holds(halves, told)) {
+            if !places.iter().any(|place| place.put(halves, told)) {
                 return Noted::Lost;
             }
             self.number.fetch_add(1, SeqCst);
@@ -314,8 +313,8 @@ impl Slot {
         (self.number.load(SeqCst) as usize) < PLACES / 8
     }
 
-    /// The noted keys, which are forgotten.
-    pub fn take_keys(&self) -> Vec<u128> {
+    /// The noted keys, which are forgotten, and which of them were told.
+    pub fn take_keys(&self) -> Vec<(u128, bool)> {
         self.noted.store(false, SeqCst);
         self.number.store(0, SeqCst);
         self.places.iter().filter_map(Place::take).collect()
@@ -323,27 +322,40 @@ impl Slot {
 }
 
 impl Place {
-    fn holds(&self, key: [u64; 2]) -> bool {
-        self.state.load(SeqCst) == FULL
-            && self.key[0].load(SeqCst) == key[0]
-            && self.key[1].load(SeqCst) == key[1]
-            && self.state.load(SeqCst) == FULL
+    fn is(&self, key: [u64; 2]) -> bool {
+        self.key[0].load(SeqCst) == key[0] && self.key[1].load(SeqCst) == key[1]
     }
 
-    fn put(&self, key: [u64; 2]) -> bool {
+    /// Whether the key stands here, and as told where it is.
+    fn holds(&self, key: [u64; 2], told: bool) -> bool {
+        match self.state.load(SeqCst) {
+            // It may be taken, and another key be put here, before it is marked: that one is merely marked, too.
+            MISSED if told && self.is(key) => {
+                self.state.compare_exchange(MISSED, TOLD, SeqCst, SeqCst).is_ok() && self.is(key)
+            }
+            state @ (MISSED | TOLD) => self.is(key) && self.state.load(SeqCst) == state,
+            _ => false,
+        }
+    }
+
+    fn put(&self, key: [u64; 2], told: bool) -> bool {
         if self.state.compare_exchange(FREE, BUSY, SeqCst, SeqCst).is_err() {
             return false;
         }
         self.key[0].store(key[0], SeqCst);
         self.key[1].store(key[1], SeqCst);
-        self.state.store(FULL, SeqCst);
+        self.state.store(if told { TOLD } else { MISSED }, SeqCst);
         true
     }
 
-    fn take(&self) -> Option<u128> {
-        self.state.compare_exchange(FULL, BUSY, SeqCst, SeqCst).ok()?;
+    fn take(&self) -> Option<(u128, bool)> {
+        let taken = |state| {
+            self.state.compare_exchange(state, BUSY, SeqCst, SeqCst).is_ok().then_some(state)
+        };
+        // It may become a told one between.
+        let state = taken(MISSED).or_else(|| taken(TOLD))?;
         let [high, low] = [0, 1].map(|half| self.key[half].load(SeqCst));
         self.state.store(FREE, SeqCst);
-        Some(u128::from(high) << 64 | u128::from(low))
+        Some((u128::from(high) << 64 | u128::from(low), state == TOLD))
     }
 }

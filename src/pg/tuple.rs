@@ -42,6 +42,9 @@ pub fn has_checks_queued(table: Oid) -> bool {
     unsafe { pg_sys::AfterTriggerPendingOnRel(table) }
 }
 
+/// HEAP_XMIN_FROZEN (htup_details.h).
+const FROZEN: u32 = pg_sys::HEAP_XMIN_COMMITTED | pg_sys::HEAP_XMIN_INVALID;
+
 /// What our columns need at most of a row's own space: a TOAST pointer, three numbers, their nulls.
 const OURS: usize = 128;
 /// MaxHeapTupleSize: a page less its header and one line pointer (htup_details.h).
@@ -118,8 +121,11 @@ impl Writer {
         // SAFETY: everything opened here is closed in `finish`, or by the abort.
         let mut writer = unsafe {
             let relation = pg_sys::table_open(table, pg_sys::RowExclusiveLock as i32);
-            // As for any UPDATE: one that a publication could not replicate is refused.
-            pg_sys::CheckCmdReplicaIdentity(relation, pg_sys::CmdType::CMD_UPDATE);
+            // As for any UPDATE: one that a publication could not replicate is refused. Where there was none when the table was
+            // locked, one may have come since, and an UPDATE that began then would not ask either.
+            if !plain {
+                pg_sys::CheckCmdReplicaIdentity(relation, pg_sys::CmdType::CMD_UPDATE);
+            }
             pg_sys::CommandCounterIncrement();
             Writer {
                 relation,
@@ -222,8 +228,12 @@ impl Writer {
             let mut free = false;
             let tuple = pg_sys::ExecFetchSlotHeapTuple(self.old, false, &mut free);
             let mut epoch = self.columns[2];
-            let written_by = (*(*tuple).t_data).t_choice.t_heap.t_xmin;
-            if pg_sys::heap_attisnull(tuple, epoch, (*self.relation).rd_att)
+            let header = &*(*tuple).t_data;
+            let written_by = header.t_choice.t_heap.t_xmin;
+            // The number that a frozen version bears may have come round.
+            let frozen = u32::from(header.t_infomask) & FROZEN == FROZEN;
+            if !frozen
+                && pg_sys::heap_attisnull(tuple, epoch, (*self.relation).rd_att)
                 && pg_sys::TransactionIdIsCurrentTransactionId(written_by)
             {
                 pg_sys::ExecClearTuple(self.old);

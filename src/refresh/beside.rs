@@ -39,9 +39,9 @@ pub struct Missed {
     pub left: bool,
 }
 
-/// Computes the first of these profiles, as many as a step takes, where what is stored is not to be trusted. None where nothing
-/// can be computed now.
-pub fn missed(keys: &[Uuid], course: &mut Course) -> Option<Missed> {
+/// Computes the first of these profiles, as many as a step takes, where what is stored is not to be trusted; of those for which the
+/// view failed before only what was told: it has changed since. None where nothing can be computed now.
+pub fn missed(keys: &[(Uuid, bool)], course: &mut Course) -> Option<Missed> {
     if !is_attached() {
         return None;
     }
@@ -55,7 +55,8 @@ pub fn missed(keys: &[Uuid], course: &mut Course) -> Option<Missed> {
     let a = ready(&a).ok()?;
     let (now, _) = keys.split_at(keys.len().min(course.size(i32::MAX) as usize));
     let failed: HashSet<Uuid> = failures::failures().into_iter().map(|f| f.0).collect();
-    let alive: Vec<Uuid> = now.iter().copied().filter(|key| !failed.contains(key)).collect();
+    let alive = now.iter().filter(|(key, told)| *told || !failed.contains(key));
+    let alive: Vec<Uuid> = alive.map(|(key, _)| *key).collect();
     let args = [Arg::uuids(&alive), Arg::int8(Some(first)), Arg::int8(Some(current))];
     let stale = read_keys(&a, spi::planned_anew(&a.sql.among(Sql::UNTRUSTED_OR_OLD)), &args);
     // Nothing speaks of a profile whose stamp its writer has taken; of one that is locked now, a pending key does from here on.
@@ -71,7 +72,8 @@ pub fn computes_for_others() -> bool {
     let _us = as_ourselves();
     spi::one(
         "SELECT FROM pg_catalog.pg_db_role_setting AS s JOIN pg_catalog.pg_database AS d ON d.oid = s.setdatabase OR s.setdatabase = 0 \
-         WHERE d.datname = current_database() AND 'profile_cache.compute=worker' = ANY (s.setconfig) LIMIT 1",
+         WHERE d.datname = current_database() AND EXISTS \
+          (SELECT FROM unnest(s.setconfig) AS c WHERE lower(c) = 'profile_cache.compute=worker') LIMIT 1",
         Snapshot::New,
         &[],
         |_| (),

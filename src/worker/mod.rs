@@ -13,7 +13,7 @@ mod launcher;
 pub use launcher::launcher;
 
 use crate::pg::bgworker::{self, is_terminated, until, wait};
-use crate::pg::shared::{HELPERS, Process, SLOTS, Slot, board};
+use crate::pg::shared::{HELPERS, Noted, Process, SLOTS, Slot, board};
 use crate::pg::value::Uuid;
 use crate::pg::xact::{self, Failure};
 use crate::refresh::{self, Course, Left, Missed, Phase};
@@ -281,15 +281,16 @@ impl Worker {
             self.slot.lost.fetch_sub(lost, SeqCst);
         }
         let left = self.transaction(c"profile_cache: looks for what is left", refresh::left)?;
-        self.waits = if left.pending { self.waits + 1 } else { 0 };
-        if left.pending {
+        let undone = left.pending || self.slot.lost.load(SeqCst) > 0;
+        self.waits = if undone { self.waits + 1 } else { 0 };
+        if undone {
             // What is in the way may stay there for long.
             let took = xact::clock() - began;
             let most = (10 * took).clamp(10_000_000, 60_000_000);
             let at = xact::clock() + pause(100_000, self.waits - 1, most).max(took);
             self.slot.next_at.fetch_min(at, SeqCst);
         }
-        set_doing(self.slot, if left.pending { Doing::HeldUp } else { Doing::Nothing });
+        set_doing(self.slot, if undone { Doing::HeldUp } else { Doing::Nothing });
         Ok(left)
     }
 
@@ -302,38 +303,45 @@ impl Worker {
         }
     }
 
-    /// Computes what readers have missed, which comes first. Where that is again and again what cannot be stored, as of a
-    /// profile that another transaction holds, it is asked after a pause that grows.
+    /// Computes what readers have missed and writers have told, which comes first. Where that is again and again what cannot be
+    /// stored, as of a profile that another transaction holds, it is asked after a pause that grows.
     fn serve_missed(&mut self) -> Result<(), Leave> {
         while self.slot.noted.load(SeqCst) && self.hot_after <= xact::clock() {
-            // Nothing else speaks of what writers have told. Should it end here, it is lost.
-            let told = self.slot.told.swap(false, SeqCst);
-            self.slot.lost.fetch_add(told.into(), SeqCst);
-            let keys: Vec<Uuid> =
-                self.slot.take_keys().into_iter().map(u128::to_be_bytes).collect();
+            // Nothing else speaks of what was told. Should the process end here, it is lost.
+            self.slot.lost.fetch_add(1, SeqCst);
+            let keys = self.slot.take_keys().into_iter();
+            let keys: Vec<_> = keys.map(|(key, told)| (key.to_be_bytes(), told)).collect();
             let (mut rest, mut stored) = (&keys[..], 0);
-            while !rest.is_empty() {
-                let mut hot = std::mem::take(&mut self.hot);
-                let step = || refresh::missed(rest, &mut hot);
-                let done = self.transaction(c"profile_cache: computes what was missed", step)?;
-                self.hot = hot;
-                let Some(Missed { done, stored: more, left }) = done else { break };
-                stored += more;
-                rest = rest.get(done.max(1)..).unwrap_or_default();
-                if left {
-                    self.slot
-                        .next_at
-                        .fetch_min(xact::clock() + pause(100_000, self.waits, 10_000_000), SeqCst);
-                }
+            let served = self.serve(&mut rest, &mut stored);
+            // What could not be looked at stays told.
+            let back = |(key, told): &(Uuid, bool)| {
+                !told || self.slot.note(u128::from_be_bytes(*key), true) != Noted::Lost
+            };
+            if rest.iter().all(back) {
+                self.slot.lost.fetch_sub(1, SeqCst);
             }
-            if rest.is_empty() {
-                self.slot.lost.fetch_sub(told.into(), SeqCst);
-            } else if told {
-                self.slot.wanted.store(true, SeqCst);
-            }
+            served?;
             self.vain = if stored > 0 { 0 } else { self.vain + 1 };
             let rest = if stored > 0 { 0 } else { pause(10_000, self.vain, 1_000_000) };
             self.hot_after = xact::clock() + rest;
+        }
+        Ok(())
+    }
+
+    /// The same of these keys: how many were stored, and the rest where nothing can be computed now.
+    fn serve(&mut self, rest: &mut &[(Uuid, bool)], stored: &mut u64) -> Result<(), Leave> {
+        while !rest.is_empty() {
+            let mut hot = std::mem::take(&mut self.hot);
+            let step = || refresh::missed(rest, &mut hot);
+            let done = self.transaction(c"profile_cache: computes what was missed", step)?;
+            self.hot = hot;
+            let Some(Missed { done, stored: more, left }) = done else { break };
+            *stored += more;
+            *rest = rest.get(done.max(1)..).unwrap_or_default();
+            if left {
+                let soon = xact::clock() + pause(100_000, self.waits, 10_000_000);
+                self.slot.next_at.fetch_min(soon, SeqCst);
+            }
         }
         Ok(())
     }

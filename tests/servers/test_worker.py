@@ -810,8 +810,9 @@ class Stopped:
     """The worker does nothing; what has begun before is over."""
 
     def __init__(self, server, database):
-        # It comes for what is pending.
-        server.sql(database, "UPDATE role SET permissions = permissions")
+        # It comes for what is pending, and stays for some seconds.
+        server.sql(database, "UPDATE role SET permissions = to_jsonb(clock_timestamp()::text) WHERE name = 'member'")
+        wait_for(server, database, "everything fresh", FRESH)
         wait_for(server, "postgres", "the worker is there", of(database), "1")
         self.pid = int(server.sql("postgres", of(database).replace("count(*)", "pid")))
 
@@ -873,6 +874,8 @@ def test_later_untold(preloaded, database):
     """B11: Whoever knows what is to be computed may end: the worker, with what it has taken over, or the whole server. What was told
     is found without a read of it."""
     later(preloaded, database)
+    # Of one role's, and written otherwise.
+    preloaded.sql(database, f'ALTER DATABASE "{database}" RESET profile_cache.compute; ALTER ROLE CURRENT_USER IN DATABASE "{database}" SET profile_cache.compute = \'Worker\'')
     survive(preloaded, database)
     shown = GATED.replace("'id', id", "'name', full_name")
     preloaded.sql(database, shown + "SELECT profile_cache.attach(document => 'gated')")
@@ -888,9 +891,9 @@ def test_later_untold(preloaded, database):
     fresh(preloaded, database, view)
     with Stopped(preloaded, database):
         preloaded.sql(database, rename)
+        expect("without a stamp", preloaded.sql(database, LATER), 20)
         preloaded.stop("immediate")
     preloaded.start()
-    expect("without a stamp", preloaded.sql(database, LATER), 20)
     fresh(preloaded, database, view)
 
 
@@ -904,6 +907,39 @@ def test_later_locked(preloaded, database):
         wait_for(preloaded, database, "it stands in a table", "SELECT count(*) = 1 FROM profile_cache.pending_key")
         other.do("COMMIT")
     fresh(preloaded, database)
+
+
+def test_later_in_nobodys_way(preloaded, database):
+    """B11, W3: Where DDL has a lock, the commit waits for nobody; nor does the worker, which comes back to what it was told."""
+    later(preloaded, database)
+    with Session(preloaded, database) as ddl:
+        ddl.do("BEGIN; ALTER INDEX user_profile_pkey SET TABLESPACE pg_default")
+        change = ["timeout", "20", str(preloaded.bindir / "psql"), "-XAtq", "-d", database, "-c", CHANGES[0]]
+        expect("the commit beside DDL on an index", subprocess.run(change, env=preloaded.env, capture_output=True).returncode, 0)
+        ddl.do("ROLLBACK")
+    fresh(preloaded, database)
+    with Session(preloaded, database) as ddl:
+        ddl.do("BEGIN; LOCK TABLE user_role IN ACCESS EXCLUSIVE MODE")
+        with Session(preloaded, database) as writer:
+            writer.do(CHANGES[1])
+        tried = "SELECT locks_not_had > {} FROM profile_cache.stats".format(preloaded.sql(database, "SELECT locks_not_had FROM profile_cache.stats"))
+        wait_for(preloaded, database, "the worker tries, with nothing in hand", tried)
+        expect("without a stamp", preloaded.sql(database, LATER), 1)
+        ddl.do("ROLLBACK")
+    fresh(preloaded, database)
+
+
+def test_later_mended(preloaded, database):
+    """B11: A profile for which the view failed is computed when the app has mended it, and not after a pause."""
+    later(preloaded, database)
+    preloaded.sql(database, "CREATE VIEW fragile AS SELECT supabase_user_id, jsonb_build_object('n', 1 / length(full_name)) AS document FROM user_profile")
+    preloaded.sql(database, "SELECT profile_cache.attach(document => 'fragile')")
+    fresh(preloaded, database, "SELECT 0")
+    preloaded.sql(database, "UPDATE user_profile SET full_name = '' WHERE id = 2")
+    wait_for(preloaded, database, "the view fails", "SELECT count(*) = 1 FROM profile_cache.failure")
+    preloaded.sql(database, "UPDATE profile_cache.failure SET retry_at = now() + interval '1 day'")
+    preloaded.sql(database, "UPDATE user_profile SET full_name = 'Mended' WHERE id = 2")
+    wait_for(preloaded, database, "it is stored", LATER, "0")
 
 
 def test_later_behind(preloaded, database):
