@@ -328,9 +328,12 @@ def statement(server, sql, database="postgres", limit=60):
     return time.monotonic() - began
 
 
-# A document that takes ten minutes.
+# A document that takes ten minutes, from when it is attached on.
 SLOW = """CREATE FUNCTION slow(seconds double precision) RETURNS int IMMUTABLE LANGUAGE internal AS 'pg_sleep';
-CREATE VIEW slowly AS SELECT supabase_user_id, jsonb_build_object('id', id, 'n', slow(600 + 0 * id)) AS document FROM user_profile;
+CREATE VIEW slowly AS SELECT supabase_user_id, jsonb_build_object('id', id, 'n', slow(CASE language WHEN 'slow' THEN 600 ELSE 0 END)) AS document FROM user_profile;
+SELECT profile_cache.attach(document => 'slowly');
+SET profile_cache.max_immediate = 0;
+UPDATE user_profile SET language = 'slow';
 """
 SLEEPS = "SELECT count(*) > 0 FROM pg_stat_activity WHERE backend_type = 'profile_cache worker' AND wait_event = 'PgSleep'"
 
@@ -339,7 +342,7 @@ def slow(server, database):
     """The worker computes one document in this database, for ten minutes."""
     fill(server, database)
     survive(server, database)
-    server.sql(database, SLOW + "SELECT profile_cache.attach(document => 'slowly');")
+    server.sql(database, SLOW)
     listed(server, database)
     wait_for(server, "postgres", "the worker computes", SLEEPS)
 
@@ -566,7 +569,7 @@ def test_too_few_processes(preloaded, database):
     # The launcher, logical replication's, and one.
     preloaded.start(max_worker_processes=3)
     try:
-        preloaded.sql("other_" + database, SLOW + "SELECT profile_cache.attach(document => 'slowly');")
+        preloaded.sql("other_" + database, SLOW)
         listed(preloaded, "other_" + database)
         wait_for(preloaded, "postgres", "the worker computes", SLEEPS)
         preloaded.sql(database, "SELECT profile_cache.invalidate_all()")
