@@ -802,9 +802,9 @@ CHANGES = (
 )
 
 
-def later(server, database):
+def later(server, database, users=300):
     """What changes there the worker computes."""
-    warm(server, database)
+    warm(server, database, users)
     fresh(server, database)
     server.sql(database, f"ALTER DATABASE \"{database}\" SET profile_cache.compute = 'worker'")
 
@@ -876,7 +876,8 @@ def test_later_written_once(preloaded, database):
 def test_later_untold(preloaded, database):
     """B11: Whoever knows what is to be computed may end: the worker, with what it has taken over, or the whole server. What was told
     is found without a read of it."""
-    later(preloaded, database)
+    # More than one look at a part of the table takes.
+    later(preloaded, database, 5000)
     # Of one role's, and written otherwise.
     preloaded.sql(database, f'ALTER DATABASE "{database}" RESET profile_cache.compute; ALTER ROLE CURRENT_USER IN DATABASE "{database}" SET profile_cache.compute = \'Worker\'')
     survive(preloaded, database)
@@ -884,7 +885,7 @@ def test_later_untold(preloaded, database):
     preloaded.sql(database, shown + "SELECT profile_cache.attach(document => 'gated')")
     view = WRONG.replace("profile_document", "gated")
     fresh(preloaded, database, view)
-    rename = "UPDATE user_profile SET full_name = full_name || '!' WHERE id <= 20"
+    rename = "UPDATE user_profile SET full_name = full_name || '!' WHERE id % 250 = 7"
     with Gate(preloaded, database) as gate:
         preloaded.sql(database, rename)
         gate.wait()
