@@ -227,7 +227,8 @@ impl Writer {
             }
             let mut free = false;
             let tuple = pg_sys::ExecFetchSlotHeapTuple(self.old, false, &mut free);
-            let mut epoch = self.columns[2];
+            let epoch = self.columns[2];
+            let (mut columns, mut values, mut nulls) = ([epoch], [Datum::null()], [true]);
             let header = &*(*tuple).t_data;
             let written_by = header.t_choice.t_heap.t_xmin;
             // The number that a frozen version bears may have come round.
@@ -243,9 +244,9 @@ impl Writer {
                 tuple,
                 (*self.relation).rd_att,
                 1,
-                &mut epoch,
-                &mut Datum::null(),
-                &mut true,
+                columns.as_mut_ptr(),
+                values.as_mut_ptr(),
+                nulls.as_mut_ptr(),
             );
             self.replace(&mut tid, changed);
             true
