@@ -182,16 +182,7 @@ impl Writer {
         // SAFETY: relation, slots and estate are open; the row is locked, so the version at `tid` is
         // the newest one and stays it.
         unsafe {
-            if !pg_sys::table_tuple_fetch_row_version(
-                self.relation,
-                &mut tid,
-                &raw mut pg_sys::SnapshotAnyData,
-                self.old,
-            ) {
-                return false;
-            }
-            let mut free = false;
-            let tuple = pg_sys::ExecFetchSlotHeapTuple(self.old, false, &mut free);
+            let Some(tuple) = self.version(&mut tid) else { return false };
             let changed = pg_sys::heap_modify_tuple_by_cols(
                 tuple,
                 (*self.relation).rd_att,
@@ -217,16 +208,7 @@ impl Writer {
     pub fn distrust(&mut self, mut tid: pg_sys::ItemPointerData) -> bool {
         // SAFETY: as in `write`.
         unsafe {
-            if !pg_sys::table_tuple_fetch_row_version(
-                self.relation,
-                &mut tid,
-                &raw mut pg_sys::SnapshotAnyData,
-                self.old,
-            ) {
-                return false;
-            }
-            let mut free = false;
-            let tuple = pg_sys::ExecFetchSlotHeapTuple(self.old, false, &mut free);
+            let Some(tuple) = self.version(&mut tid) else { return false };
             let epoch = self.columns[2];
             let (mut columns, mut values, mut nulls) = ([epoch], [Datum::null()], [true]);
             let header = &*(*tuple).t_data;
@@ -250,6 +232,17 @@ impl Writer {
             );
             self.replace(&mut tid, changed);
             true
+        }
+    }
+
+    /// The row version at `tid`, which stands in the slot `old` from here on.
+    fn version(&mut self, tid: &mut pg_sys::ItemPointerData) -> Option<pg_sys::HeapTuple> {
+        // SAFETY: relation and slot are open; the tuple is the slot's.
+        unsafe {
+            let any = &raw mut pg_sys::SnapshotAnyData;
+            let found = pg_sys::table_tuple_fetch_row_version(self.relation, tid, any, self.old);
+            let mut free = false;
+            found.then(|| pg_sys::ExecFetchSlotHeapTuple(self.old, false, &mut free))
         }
     }
 

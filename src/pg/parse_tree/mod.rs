@@ -110,7 +110,7 @@ fn read_view(view: Oid, uses: &mut Uses) -> Option<Query> {
         }
         uses.views.insert(view.to_u32());
         let relation = pg_sys::relation_open(view, pg_sys::NoLock as i32);
-        let mut reader = Reader { uses, view, aggregate: None, numbers: vec![], sorted: vec![] };
+        let mut reader = Reader::new(uses, view);
         let query = reader.query(pg_sys::get_view_query(relation));
         pg_sys::relation_close(relation, pg_sys::NoLock as i32);
         Some(query)

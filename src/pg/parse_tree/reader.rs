@@ -25,7 +25,12 @@ pub(super) struct Reader<'a> {
 
 // SAFETY (of every unsafe block below): `get_view_query` returns a valid parse tree; a node's tag says
 // its struct, each field is of the type that parsenodes.h and primnodes.h give, and nothing is kept.
-impl Reader<'_> {
+impl<'a> Reader<'a> {
+    /// With nothing read yet.
+    pub(super) fn new(uses: &'a mut Uses, view: Oid) -> Reader<'a> {
+        Reader { uses, view, aggregate: None, numbers: vec![], sorted: vec![] }
+    }
+
     pub(super) unsafe fn query(&mut self, q: *mut pg_sys::Query) -> Query {
         // SAFETY: see above.
         unsafe {

@@ -113,13 +113,7 @@ pub fn of_expression(tree: &str) -> Option<Uses> {
     }
     let tree = CString::new(tree).ok()?;
     let mut uses = Uses::default();
-    let mut reader = Reader {
-        uses: &mut uses,
-        view: Oid::INVALID,
-        aggregate: None,
-        numbers: vec![],
-        sorted: vec![],
-    };
+    let mut reader = Reader::new(&mut uses, Oid::INVALID);
     // SAFETY: the text is one that the server itself has written.
     unsafe {
         let tree = pg_sys::stringToNode(tree.as_ptr());
@@ -139,13 +133,7 @@ pub fn plain_condition(tree: &str) -> Option<Expr> {
     }
     let tree = CString::new(tree).ok()?;
     let mut uses = Uses::default();
-    let mut reader = Reader {
-        uses: &mut uses,
-        view: Oid::INVALID,
-        aggregate: None,
-        numbers: vec![],
-        sorted: vec![],
-    };
+    let mut reader = Reader::new(&mut uses, Oid::INVALID);
     // SAFETY: the text is one that the server itself has written, of an expression.
     let condition = unsafe {
         let n = pg_sys::stringToNode(tree.as_ptr()).cast();
