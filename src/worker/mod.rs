@@ -243,12 +243,13 @@ impl Worker {
         if !self.transaction(c"profile_cache: looks for what is attached", refresh::is_attached)? {
             return Err(Leave::NothingAttached);
         }
-        if self.slot.fresh.swap(false, SeqCst)
-            && self
-                .transaction(c"profile_cache: looks for settings", refresh::computes_for_others)?
-        {
-            // What was told before the server's last end is told no more.
-            self.slot.lost.fetch_add(1, SeqCst);
+        if self.slot.fresh.load(SeqCst) {
+            let what = c"profile_cache: looks for settings";
+            if self.transaction(what, refresh::computes_for_others)? {
+                // What was told before the server's last end is told no more.
+                self.slot.lost.fetch_add(1, SeqCst);
+            }
+            self.slot.fresh.store(false, SeqCst);
         }
         let began = xact::clock();
         let lost = self.slot.lost.load(SeqCst);
