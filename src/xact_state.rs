@@ -8,7 +8,7 @@
 
 use crate::attachment::Attached;
 use crate::pg::Oid;
-use crate::pg::trigger::Column;
+use crate::pg::trigger::{Column, Images};
 use crate::pg::value::{Uuid, Value, until_transaction_end};
 use crate::pg::xact::subtransaction_id;
 use std::cell::RefCell;
@@ -27,7 +27,7 @@ struct Level {
     /// Tables with a statement that has begun and whose effects are half visible.
     marks: Vec<Oid>,
     /// What leads to profiles that are to be computed: values of a link's columns, by their images.
-    touched: HashMap<(LinkId, Vec<Vec<u8>>), Vec<Value>>,
+    touched: HashMap<(LinkId, Images), Vec<Value>>,
     /// Values of referenced profile columns, by columns, of rows this transaction deleted.
     deleted: HashSet<Texts<i16>>,
     /// Pending keys this transaction has inserted, by columns and values.
@@ -147,7 +147,7 @@ pub fn in_flight() -> bool {
 
 /// Rows of `place` have changed: the profiles that these values of its `columns` (by their images) lead
 /// to are to be computed before the transaction ends.
-pub fn mark_dirty(place: LinkId, columns: &[Column], rows: HashMap<Vec<Vec<u8>>, Vec<Value>>) {
+pub fn mark_dirty(place: LinkId, columns: &[Column], rows: HashMap<Images, Vec<Value>>) {
     if rows.is_empty() {
         return;
     }

@@ -108,7 +108,7 @@ pub fn attach(request: &AttachRequest) {
     warnings::warn_of_later_triggers(&profile);
     warnings::warn_of_foreign_indexes(&profile);
     warnings::warn_of_readers(&profile, &others);
-    warnings::name_expiry_index(&profile, definition);
+    warnings::name_what_large_tables_want(&profile, definition);
     warnings::warn_of_open_order(&found.unordered);
     // Where the generated view's rows tie, they show the same.
     if own.is_some() {

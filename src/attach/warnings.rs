@@ -43,22 +43,30 @@ pub fn warn_of_shown_again(request: &AttachRequest, noted: Vec<String>) {
     }
 }
 
-/// A large table whose documents expire, without an index by which refresh finds those that have.
-pub fn name_expiry_index(profile: &Named, d: &Definition) {
+/// What a large table wants: room on its pages for other versions of its rows; and where its documents expire, an index by which
+/// refresh finds those that have.
+pub fn name_what_large_tables_want(profile: &Named, d: &Definition) {
     const LARGE: f32 = 100_000.0;
-    if !d.expires {
-        return;
-    }
     let _us = as_ourselves();
-    let large = spi::one(
-        "SELECT FROM pg_catalog.pg_class AS c WHERE c.oid = $1 AND c.reltuples >= $2",
+    let fillfactor = spi::one(
+        "SELECT coalesce((SELECT o.option_value::pg_catalog.int8 FROM pg_catalog.pg_options_to_table(c.reloptions) AS o \
+         WHERE o.option_name = 'fillfactor'), 100) FROM pg_catalog.pg_class AS c WHERE c.oid = $1 AND c.reltuples >= $2",
         Snapshot::New,
         &[Arg::oid(profile.oid), Arg::float4(LARGE)],
-        |_| (),
+        |r| r.int8(1),
     );
+    let Some(fillfactor) = fillfactor.flatten() else {
+        return;
+    };
+    let recommended = definition::FILLFACTOR;
+    if fillfactor > recommended {
+        notice(&format!(
+            "each change of a document is a new version of its row, which is cheap where the row's page has room for it: ALTER TABLE {} SET (fillfactor = {recommended}), best before the first refresh",
+            profile.sql
+        ));
+    }
     let until = catalog::column_number(profile.oid, "cached_profile_valid_until");
-    if large.is_some() && !until.is_some_and(|until| attachment::expiry_indexed(profile.oid, until))
-    {
+    if d.expires && !until.is_some_and(|until| attachment::expiry_indexed(profile.oid, until)) {
         notice(&format!(
             "documents expire, and refresh has to look for those that have: CREATE INDEX CONCURRENTLY ON {} (cached_profile_valid_until)",
             profile.sql

@@ -133,6 +133,7 @@ fn attached(record: Record, watched: &mut Vec<Oid>) -> Result<Attached, State> {
         document,
         key,
         columns,
+        compared: columns.all().map(|number| Column::of(profile, number)),
         read: read_relations(profile, document, relations, &tables),
         tables,
         trusted_from,

@@ -7,6 +7,7 @@ use super::facts::Facts;
 use super::finding::{Check, Finding, Grade, NOT_LOOKED_AT, SLOW_READS};
 use super::transactions::Transaction;
 use crate::attachment::Attached;
+use crate::definition::FILLFACTOR;
 use crate::pg::spi::{self, Arg, Snapshot};
 use crate::rights::as_ourselves;
 
@@ -126,8 +127,8 @@ pub(super) fn profile_table(facts: &Facts, found: &mut Vec<Finding>) -> String {
             "only {percent} % of the updates of {name} were HOT, so that it grows with each of the others; its fillfactor is {}",
             c.fillfactor
         );
-        let help = if c.fillfactor > 90 {
-            format!("ALTER TABLE {name} SET (fillfactor = 90)")
+        let help = if c.fillfactor > FILLFACTOR {
+            format!("ALTER TABLE {name} SET (fillfactor = {FILLFACTOR})")
         } else {
             "look for an index on a column that changes often, and set a lower fillfactor".into()
         };

@@ -227,7 +227,7 @@ pub fn enqueue_link_change(
     a: &Attached,
     (schema, table): (&str, &str),
     columns: &[String],
-    values: &[Vec<String>],
+    values: Vec<Vec<String>>,
 ) {
     xact_state::notify_all();
     xact_state::leave_work();
@@ -242,7 +242,7 @@ pub fn enqueue_link_change(
         Arg::text(schema),
         Arg::text(table),
         Arg::texts(columns),
-        Arg::texts(&values.concat()),
+        Arg::texts(&values.into_iter().flatten().collect::<Vec<_>>()),
         horizon(),
     ];
     args.extend((!words.is_empty()).then(|| Arg::int8(Some(a.words))));

@@ -5,8 +5,8 @@
 //! code inside has set is taken back when the guard goes, as in REFRESH MATERIALIZED VIEW.
 
 use pgrx::pg_sys::{self, Oid};
-use std::cell::Cell;
-use std::ffi::{CStr, CString};
+use std::cell::{Cell, OnceCell};
+use std::ffi::{CStr, CString, c_char};
 
 /// What is known of this backend's settings at a place in our code.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -174,13 +174,100 @@ const PINNED: [(&CStr, &CStr); 25] = [
 /// Sets those that differ, in the caller's nest level. A setting that this server does not have is
 /// left out.
 fn pin() {
-    for (name, value) in PINNED {
-        // SAFETY: constant C strings; the setting goes back with the caller's nest level.
-        unsafe {
-            let now = pg_sys::GetConfigOption(name.as_ptr(), true, false);
-            if !now.is_null() && !same(name, CStr::from_ptr(now), value) {
-                set(name, value);
+    PLACES.with(|places| {
+        let places = places.get_or_init(places_of_pinned);
+        for ((name, value), place) in PINNED.iter().zip(places) {
+            if !place.holds(name, value) {
+                // SAFETY: constant C strings; the setting goes back with the caller's nest level.
+                unsafe { set(name, value) };
             }
+        }
+    });
+}
+
+thread_local! {
+    /// Where each of [`PINNED`] is kept.
+    static PLACES: OnceCell<Vec<Place>> = const { OnceCell::new() };
+}
+
+/// Where the server keeps a setting: looking for each by its name takes longer than all else that pinning does where
+/// nothing differs.
+enum Place {
+    /// A variable of the server's own, which stays where it is; and the pinned value as it would hold it.
+    Bool(*const bool, bool),
+    Number(*const i32, i32),
+    Text(*const *mut c_char),
+    /// Looked for by its name each time.
+    Unknown,
+}
+
+impl Place {
+    /// Whether the setting is as good as pinned, or is none of this server's.
+    fn holds(&self, name: &CStr, pinned: &CStr) -> bool {
+        // SAFETY: variables of the server's, which are never freed; a text in one is a C string, or NULL.
+        unsafe {
+            match *self {
+                Place::Bool(variable, pinned) => *variable == pinned,
+                Place::Number(variable, pinned) => *variable == pinned,
+                Place::Text(variable) if !(*variable).is_null() => {
+                    same(name, CStr::from_ptr(*variable), pinned)
+                }
+                _ => {
+                    let now = pg_sys::GetConfigOption(name.as_ptr(), true, false);
+                    now.is_null() || same(name, CStr::from_ptr(now), pinned)
+                }
+            }
+        }
+    }
+}
+
+fn places_of_pinned() -> Vec<Place> {
+    // SAFETY: pointers to the server's records of settings, of that many.
+    let all = unsafe {
+        #[cfg(feature = "pg15")]
+        let (first, number) = (pg_sys::get_guc_variables(), pg_sys::GetNumConfigOptions());
+        #[cfg(not(feature = "pg15"))]
+        let (first, number) = {
+            let mut number = 0;
+            (pg_sys::get_guc_variables(&mut number), number)
+        };
+        std::slice::from_raw_parts(first, usize::try_from(number).unwrap_or_default())
+    };
+    PINNED.iter().map(|(name, value)| place_of(all, name, value)).collect()
+}
+
+fn place_of(all: &[*mut pg_sys::config_generic], name: &CStr, pinned: &CStr) -> Place {
+    use pg_sys::config_type::*;
+    // SAFETY: live records; what a record is of is said by its type. One that a library has made may be
+    // replaced, and is not kept.
+    unsafe {
+        let named = |record: &pg_sys::config_generic| {
+            CStr::from_ptr(record.name).to_bytes().eq_ignore_ascii_case(name.to_bytes())
+        };
+        let Some(record) = all.iter().copied().find(|record| named(&**record)) else {
+            return Place::Unknown;
+        };
+        if (*record).group == pg_sys::config_group::CUSTOM_OPTIONS {
+            return Place::Unknown;
+        }
+        match (*record).vartype {
+            PGC_BOOL => {
+                Place::Bool((*record.cast::<pg_sys::config_bool>()).variable, pinned == c"on")
+            }
+            PGC_INT => match pinned.to_str().map(str::parse) {
+                Ok(Ok(n)) => Place::Number((*record.cast::<pg_sys::config_int>()).variable, n),
+                _ => Place::Unknown,
+            },
+            PGC_ENUM => {
+                let record: *mut pg_sys::config_enum = record.cast();
+                let mut number = 0;
+                match pg_sys::config_enum_lookup_by_name(record, pinned.as_ptr(), &mut number) {
+                    true => Place::Number((*record).variable, number),
+                    false => Place::Unknown,
+                }
+            }
+            PGC_STRING => Place::Text((*record.cast::<pg_sys::config_string>()).variable),
+            _ => Place::Unknown,
         }
     }
 }

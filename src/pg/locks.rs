@@ -37,11 +37,10 @@ pub fn try_lock_against_writers(table: Oid) -> bool {
 /// ACCESS SHARE, likewise. Who waits for a table that this transaction has locked already, in whatever mode, keeps
 /// nobody of us from it.
 pub fn try_lock_for_reading(relation: Oid) -> bool {
-    // SAFETY: looks into this session's own table of locks.
-    let held = unsafe {
-        pg_sys::CheckRelationOidLockedByMe(relation, pg_sys::AccessShareLock as i32, true)
-    };
-    held || try_lock(relation, pg_sys::AccessShareLock)
+    let mode = pg_sys::AccessShareLock;
+    // SAFETY: looks into this session's own table of locks, mode by mode, and so only where it must.
+    try_lock(relation, mode)
+        || unsafe { pg_sys::CheckRelationOidLockedByMe(relation, mode as i32, true) }
 }
 
 /// What ConditionalLockRelationOid does, but that a full lock table is a lock that is not had, and no error: at commit

@@ -30,21 +30,43 @@ pub struct Tuple {
 
 impl Tuple {
     pub fn get(&self, column: i16) -> Option<Datum> {
-        let mut null = false;
-        // SAFETY: the slot holds a row of the trigger's table, which has this column.
-        let d = unsafe { pg_sys::slot_getattr(self.slot, i32::from(column), &mut null) };
-        (!null).then_some(d)
+        let number = usize::try_from(column).ok()?.checked_sub(1)?;
+        // SAFETY: the slot holds a row of the trigger's table, which has this column. What slot_getattr does, which is inline
+        // in C: the columns up to this one are taken apart once.
+        unsafe {
+            if (*self.slot).tts_nvalid < column {
+                pg_sys::slot_getsomeattrs_int(self.slot, i32::from(column));
+            }
+            (!*(*self.slot).tts_isnull.add(number)).then(|| *(*self.slot).tts_values.add(number))
+        }
     }
 
-    /// The values of these columns, and their images; None with a NULL among them.
-    pub fn values(&self, columns: &[Column]) -> Option<(Vec<Vec<u8>>, Vec<Value>)> {
-        let value = |c: &Column| {
-            let value = Value { datum: self.get(c.number)?, oid: c.oid };
-            Some((value.image(&c.storage), value))
-        };
+    /// The values of these columns; None with a NULL among them.
+    pub fn values(&self, columns: &[Column]) -> Option<Vec<Value>> {
+        let value = |c: &Column| Some(Value { datum: self.get(c.number)?, oid: c.oid });
         columns.iter().map(value).collect()
     }
+
+    /// Puts their images into `to`, one behind the other, each behind its length; false with a NULL among them.
+    pub fn images(&self, columns: &[Column], to: &mut Images) -> bool {
+        to.clear();
+        columns.iter().all(|c| {
+            let Some(datum) = self.get(c.number) else {
+                return false;
+            };
+            let at = to.len();
+            to.extend_from_slice(&[0; size_of::<u32>()]);
+            Value { datum, oid: c.oid }.image(&c.storage, to);
+            // A value is less than a gigabyte.
+            let length = (to.len() - at - size_of::<u32>()) as u32;
+            to[at..at + size_of::<u32>()].copy_from_slice(&length.to_ne_bytes());
+            true
+        })
+    }
 }
+
+/// What some columns hold in a row, by their images: equal where all of them are.
+pub type Images = Vec<u8>;
 
 /// A column as comparing and copying need it.
 #[derive(Clone, Copy, Debug)]
@@ -126,7 +148,7 @@ impl TriggerCall {
     /// `always`.
     pub fn keep_old(
         &self,
-        columns: &[i16; 4],
+        columns: &[Column; 4],
         cleared: usize,
         watched: &[Column],
         always: bool,
@@ -143,22 +165,31 @@ impl TriggerCall {
                 let d = pg_sys::heap_getattr(tuple, i32::from(column), desc, &mut null);
                 (!null).then_some(d)
             };
-            let mut numbers = columns.map(i32::from);
+            let mut numbers = columns.map(|c| i32::from(c.number));
             let mut values = [Datum::null(); 4];
             let mut nulls = [true; 4];
-            if update {
-                let changed = always
+            let mut as_they_are = true;
+            let changed = update
+                && (always
                     || watched
                         .iter()
-                        .any(|c| !c.storage.same_image(get(old, c.number), get(new, c.number)));
-                for (i, column) in columns.iter().enumerate() {
-                    if let Some(d) = get(old, *column)
-                        && !(changed && i == cleared)
-                    {
-                        values[i] = d;
-                        nulls[i] = false;
-                    }
+                        .any(|c| !c.storage.same_image(get(old, c.number), get(new, c.number))));
+            for (i, column) in columns.iter().enumerate() {
+                let kept = if update { get(old, column.number) } else { None };
+                let kept = kept.filter(|_| !(changed && i == cleared));
+                if let Some(d) = kept {
+                    values[i] = d;
+                    nulls[i] = false;
                 }
+                as_they_are &= match (kept, get(new, column.number)) {
+                    (None, None) => true,
+                    (Some(kept), Some(stated)) => column.storage.same_bytes(kept, stated),
+                    _ => false,
+                };
+            }
+            // Most statements leave them alone, and many rows come without: no copy of the row then.
+            if as_they_are {
+                return Datum::from(new);
             }
             Datum::from(pg_sys::heap_modify_tuple_by_cols(
                 new,
@@ -195,10 +226,10 @@ impl TriggerCall {
     }
 }
 
-/// A read pointer of its own on a transition table, which other triggers read too.
+/// A read pointer of its own on a transition table, which other triggers read too; nothing else reads it before this one is at
+/// its end.
 struct TransitionReader {
     store: *mut pg_sys::Tuplestorestate,
-    pointer: i32,
     slot: *mut pg_sys::TupleTableSlot,
 }
 
@@ -217,14 +248,13 @@ impl TransitionReader {
             pg_sys::tuplestore_select_read_pointer(store, pointer);
             pg_sys::tuplestore_rescan(store);
             let slot = pg_sys::MakeSingleTupleTableSlot(desc, &pg_sys::TTSOpsMinimalTuple);
-            Some(TransitionReader { store, pointer, slot })
+            Some(TransitionReader { store, slot })
         }
     }
 
     fn next(&self) -> Option<Tuple> {
         // SAFETY: store and slot are alive; the row stays in the slot until the next fetch.
         unsafe {
-            pg_sys::tuplestore_select_read_pointer(self.store, self.pointer);
             pg_sys::tuplestore_gettupleslot(self.store, true, false, self.slot)
                 .then_some(Tuple { slot: self.slot })
         }

@@ -30,6 +30,7 @@ pub struct TypeLayout {
 // utils/datum.h, which pgrx 0.18 does not bind.
 unsafe extern "C-unwind" {
     fn datum_image_eq(a: Datum, b: Datum, by_value: bool, len: i32) -> bool;
+    fn datumIsEqual(a: Datum, b: Datum, by_value: bool, len: i32) -> bool;
     fn datumCopy(value: Datum, by_value: bool, len: i32) -> Datum;
 }
 
@@ -46,12 +47,45 @@ impl TypeLayout {
     pub fn same_image(&self, a: Option<Datum>, b: Option<Datum>) -> bool {
         match (a, b) {
             (None, None) => true,
+            (Some(a), Some(b)) if self.by_value => a.value() == b.value(),
             // SAFETY: both are values of the type that `self` describes.
             (Some(a), Some(b)) => unsafe {
-                pg_guard_ffi_boundary(|| datum_image_eq(a, b, self.by_value, i32::from(self.len)))
+                // What need not be detoasted is compared here, without crossing into C for each.
+                match (self.plain_bytes(a), self.plain_bytes(b)) {
+                    (Some(a), Some(b)) => a == b,
+                    _ => pg_guard_ffi_boundary(|| {
+                        datum_image_eq(a, b, self.by_value, i32::from(self.len))
+                    }),
+                }
             },
             _ => false,
         }
+    }
+
+    /// The bytes of a varlena that is neither compressed nor stored apart.
+    ///
+    /// # Safety
+    /// `d` is a value of the type that `self` describes, and outlives what is returned.
+    unsafe fn plain_bytes<'a>(&self, d: Datum) -> Option<&'a [u8]> {
+        use pgrx::varlena::{
+            varatt_is_1b, varatt_is_1b_e, varatt_is_4b_u, vardata_any, varsize_any_exhdr,
+        };
+        if self.len != -1 {
+            return None;
+        }
+        // SAFETY: as the caller says.
+        unsafe {
+            let v = d.cast_mut_ptr::<pg_sys::varlena>();
+            let plain = varatt_is_4b_u(v) || varatt_is_1b(v) && !varatt_is_1b_e(v);
+            plain.then(|| std::slice::from_raw_parts(vardata_any(v).cast(), varsize_any_exhdr(v)))
+        }
+    }
+
+    /// Whether they are the same bytes as they stand in their rows: of a value that is stored apart, the pointer to it.
+    /// Nothing is fetched.
+    pub fn same_bytes(&self, a: Datum, b: Datum) -> bool {
+        // SAFETY: both are values of the type that `self` describes.
+        unsafe { pg_guard_ffi_boundary(|| datumIsEqual(a, b, self.by_value, i32::from(self.len))) }
     }
 
     /// A copy in the current memory context.
@@ -80,7 +114,8 @@ impl Value {
             pg_sys::INT4OID => return (self.datum.value() as i32).to_string(),
             pg_sys::INT2OID => return (self.datum.value() as i16).to_string(),
             pg_sys::TEXTOID | pg_sys::VARCHAROID => {
-                let bytes = self.image(&TypeLayout { len: -1, by_value: false, align: 0 });
+                let mut bytes = vec![];
+                self.image(&TypeLayout { len: -1, by_value: false, align: 0 }, &mut bytes);
                 return String::from_utf8_lossy(&bytes).into_owned();
             }
             _ => {}
@@ -124,26 +159,26 @@ impl Value {
         }
     }
 
-    /// The stored bytes, detoasted: equal for values of one image.
-    pub fn image(self, s: &TypeLayout) -> Vec<u8> {
+    /// Appends the stored bytes, detoasted: equal for values of one image.
+    pub fn image(self, s: &TypeLayout, to: &mut Vec<u8>) {
         if s.by_value {
-            return self.datum.value().to_ne_bytes().to_vec();
+            return to.extend_from_slice(&self.datum.value().to_ne_bytes());
         }
         // SAFETY: `s` describes the value: a C string, a varlena, or `len` bytes by reference.
-        unsafe {
+        to.extend_from_slice(unsafe {
             match s.len {
-                -2 => CStr::from_ptr(self.datum.cast_mut_ptr()).to_bytes().to_vec(),
+                -2 => CStr::from_ptr(self.datum.cast_mut_ptr()).to_bytes(),
                 -1 => {
                     let v = pg_sys::pg_detoast_datum_packed(self.datum.cast_mut_ptr());
                     let bytes = pgrx::varlena::vardata_any(v).cast::<u8>();
-                    std::slice::from_raw_parts(bytes, pgrx::varlena::varsize_any_exhdr(v)).to_vec()
+                    std::slice::from_raw_parts(bytes, pgrx::varlena::varsize_any_exhdr(v))
                 }
                 len => {
                     let bytes = self.datum.cast_mut_ptr::<u8>();
-                    std::slice::from_raw_parts(bytes, len.unsigned_abs().into()).to_vec()
+                    std::slice::from_raw_parts(bytes, len.unsigned_abs().into())
                 }
             }
-        }
+        });
     }
 
     /// Equal to the last bit of the detoasted value, for values of one type.

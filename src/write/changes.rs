@@ -12,7 +12,7 @@ use crate::pending;
 use crate::pg::catalog;
 use crate::pg::guard::LocalSettings;
 use crate::pg::spi::{self, Arg, Snapshot};
-use crate::pg::trigger::{Column, Event, TriggerCall, Tuple};
+use crate::pg::trigger::{Column, Event, Images, TriggerCall, Tuple};
 use crate::pg::value::Value;
 use crate::pg::xact;
 use crate::rights::as_owner;
@@ -57,8 +57,8 @@ pub fn record_changes(a: &Rc<Attached>, t: usize, firing: &TriggerCall) {
         }
     }
     for ((l, link), leads) in links.into_iter().zip(leads) {
-        if link.link.member && leads.0.len() <= settings::max_immediate() {
-            xact_state::mark_dirty((t, l), &link.columns, leads.0);
+        if link.link.member && leads.len() <= settings::max_immediate() {
+            xact_state::mark_dirty((t, l), &link.columns, leads.values);
             if xact_state::dirty() > LINKED {
                 pending::invalidate_all("more rows changed than are named one by one");
             }
@@ -88,11 +88,7 @@ fn changed<'a>(
     let is_profile = table.oid == a.profile;
     // A BEFORE trigger behind ours could have put an old stamp back: on the profile, our own columns
     // are looked at too.
-    let ours: Vec<Column> = if is_profile {
-        a.columns.all().iter().map(|n| Column::of(a.profile, *n)).collect()
-    } else {
-        vec![]
-    };
+    let ours: &[Column] = if is_profile { &a.compared } else { &[] };
     // At REPEATABLE READ a row of this transaction's own that has taken over a referenced value shows,
     // in the old snapshot, the children of the profile that had it; and being new, it is none that
     // another transaction's change would run into.
@@ -117,17 +113,20 @@ fn changed<'a>(
     firing.rows(|old, new| {
         let mut changed = false;
         for ((_, link), leads) in links.iter().zip(&mut found.leads) {
-            let also = if link.link.member { &ours[..] } else { &[] };
+            let also = if link.link.member { ours } else { &[] };
             if let (Some(old), Some(new)) = (old, new)
-                && link.watched.iter().chain(also).all(|c| c.same(old, new))
+                && same(&link.watched, old, new)
+                && same(also, old, new)
             {
                 continue;
             }
             changed = true;
-            for row in [old, new].into_iter().flatten() {
+            // Most updates leave alone what leads to the profiles: what the one side says, the other does too.
+            let moved = |old: &Tuple| new.is_none_or(|new| !same(&link.columns, old, new));
+            for row in [old.filter(|old| moved(old)), new].into_iter().flatten() {
                 leads.add(row, &link.columns);
             }
-            over |= leads.0.len() > LINKED;
+            over |= leads.len() > LINKED;
         }
         if let Some(new) = new.filter(|_| changed)
             && !referenced.iter().flatten().all(|c| old.is_some_and(|old| c.same(old, new)))
@@ -141,24 +140,39 @@ fn changed<'a>(
     (!over).then_some(found)
 }
 
+fn same(columns: &[Column], old: &Tuple, new: &Tuple) -> bool {
+    columns.iter().all(|c| c.same(old, new))
+}
+
 /// Of one link, values that are written down for refresh. Beyond that everything is pending.
 const LINKED: usize = 100_000;
 
 /// Distinct values (by image) of one link's columns on changed rows. A row with a NULL among them
 /// leads nowhere.
 #[derive(Default)]
-struct LinkValues(HashMap<Vec<Vec<u8>>, Vec<Value>>);
+struct LinkValues {
+    values: HashMap<Images, Vec<Value>>,
+    /// Those of the row that is looked at.
+    images: Images,
+}
 
 impl LinkValues {
+    fn len(&self) -> usize {
+        self.values.len()
+    }
+
     fn add(&mut self, row: &Tuple, columns: &[Column]) {
-        if let Some((images, values)) = row.values(columns) {
-            self.0.entry(images).or_insert_with(|| Column::copy(columns, &values));
+        if row.images(columns, &mut self.images)
+            && !self.values.contains_key(&self.images)
+            && let Some(values) = row.values(columns)
+        {
+            self.values.insert(self.images.clone(), Column::copy(columns, &values));
         }
     }
 
     /// As text, the same under any settings.
     fn texts(self) -> Vec<Vec<String>> {
-        let values: Vec<Vec<Value>> = self.0.into_values().collect();
+        let values: Vec<Vec<Value>> = self.values.into_values().collect();
         document::texts_of(&values)
     }
 }
@@ -178,7 +192,7 @@ pub fn enqueue(a: &Attached, table: &UsedTable, link: &UsedLink, texts: Vec<Vec<
         pending::invalidate_all("a row that every profile may show changed");
     } else if !link.link.route.is_empty() {
         let columns = link.link.column_names();
-        pending::enqueue_link_change(a, (&table.schema, &table.name), &columns, &texts);
+        pending::enqueue_link_change(a, (&table.schema, &table.name), &columns, texts);
     }
 }
 

@@ -21,7 +21,7 @@ use crate::definition;
 use crate::pending;
 use crate::pg::catalog;
 use crate::pg::fmgr::Call;
-use crate::pg::trigger::TriggerCall;
+use crate::pg::trigger::{Column, TriggerCall};
 use crate::xact_state;
 use changes::record_changes;
 use pgrx::pg_sys::Datum;
@@ -36,14 +36,15 @@ pub fn distrust(call: &Call) -> Datum {
     let relation = firing.relation();
     match attachment::load() {
         State::Ready(a) if a.profile == relation => {
-            firing.keep_old(&a.columns.all(), EPOCH, a.own_columns(), a.tables.is_empty())
+            firing.keep_old(&a.compared, EPOCH, a.own_columns(), a.tables.is_empty())
         }
         // Without a usable attachment nothing says what changed: take the stamp away at once.
         _ => {
             let columns = definition::COLUMNS.map(|(c, _)| catalog::column_number(relation, c));
             match columns {
                 [Some(a), Some(b), Some(c), Some(d)] => {
-                    firing.keep_old(&[a, b, c, d], EPOCH, &[], true)
+                    let columns = [a, b, c, d].map(|number| Column::of(relation, number));
+                    firing.keep_old(&columns, EPOCH, &[], true)
                 }
                 _ => firing.unchanged(),
             }

@@ -144,6 +144,34 @@ class Bench:
 
         return Case(what, run, unit, against, chart)
 
+    def sign_ups(self, what, s, peer, people, against=None, chart=None):
+        """COPY of so many people with all they have, in one transaction, just after a checkpoint. They go again, so that each round is the same."""
+        database, files = getattr(s, peer), [self.server.dir / f"{name}.csv" for name in ("profiles", "subscriptions", "roles")]
+        numbers = f"generate_series({s.users} + 1, {s.users} + {people}) AS n"
+        tables = {
+            "user_profile (id, supabase_user_id, email, full_name, avatar_url, company, job_title, timezone, language, is_active, is_verified, onboarding_completed, preferences, created_at, updated_at)":
+                f"SELECT n, {KEY}, 'user' || n || '@example.com', 'New User', '', '', '', 'Europe/Berlin', 'de', true, false, false, '{{}}', now(), now() FROM {numbers}",
+            "user_subscription (user_id, plan_id, status, current_period_start, current_period_end, stripe_subscription_id)":
+                f"SELECT n, 'basic', 'trialing', now(), now() + interval '30 days', 'sub_new_' || n FROM {numbers}",
+            "user_role (user_id, role_id, assigned_at)": f"SELECT n, role, now() FROM {numbers}, generate_series(1, 2) AS role",
+        }  # fmt: skip
+
+        def run(warm):
+            for file, query in zip(files, tables.values()):
+                file.write_text(self.server.run(database, f"COPY ({query}) TO STDOUT") + "\n")
+            self.server.sql(database, "VACUUM user_profile, user_subscription, user_role;\nCHECKPOINT")
+            copies = "".join(f"\\copy {table} FROM '{file}'\n" for table, file in zip(tables, files))
+            began = time.monotonic()
+            self.server.run(database, f"BEGIN;\n{copies}COMMIT;")
+            took = time.monotonic() - began
+            for table, column in (("user_role", "user_id"), ("user_subscription", "user_id"), ("user_profile", "id")):
+                self.server.run(database, f"DELETE FROM {table} WHERE {column} > {s.users}")
+            if peer == "cached":
+                self.server.refresh(database)
+            return {"s": took}
+
+        return Case(what, run, "s", against, chart)
+
     def ddl(self, what, database, statement, first, against=None):
         """Short DDL, the median of several: one after the other in a session, or each the first of its own."""
         times = 10 if self.options.quick else 30
