@@ -48,18 +48,20 @@ pub fn warn_of_shown_again(request: &AttachRequest, noted: Vec<String>) {
 pub fn name_what_large_tables_want(profile: &Named, d: &Definition) {
     const LARGE: f32 = 100_000.0;
     let _us = as_ourselves();
-    let fillfactor = spi::one(
-        "SELECT coalesce((SELECT o.option_value::pg_catalog.int8 FROM pg_catalog.pg_options_to_table(c.reloptions) AS o \
-         WHERE o.option_name = 'fillfactor'), 100) FROM pg_catalog.pg_class AS c WHERE c.oid = $1 AND c.reltuples >= $2",
+    let option = spi::one(
+        "SELECT (SELECT o.option_value FROM pg_catalog.pg_options_to_table(c.reloptions) AS o \
+         WHERE o.option_name = 'fillfactor') FROM pg_catalog.pg_class AS c WHERE c.oid = $1 AND c.reltuples >= $2",
         Snapshot::New,
         &[Arg::oid(profile.oid), Arg::float4(LARGE)],
-        |r| r.int8(1),
+        |r| r.text(1),
     );
-    let Some(fillfactor) = fillfactor.flatten() else {
+    let Some(option) = option else {
         return;
     };
+    // Whoever has left some room has thought of it.
+    const HARDLY_ANY_ROOM: i64 = 90;
     let recommended = definition::FILLFACTOR;
-    if fillfactor > recommended {
+    if definition::fillfactor(option.as_deref()) > HARDLY_ANY_ROOM {
         notice(&format!(
             "each change of a document is a new version of its row, which is cheap where the row's page has room for it: ALTER TABLE {} SET (fillfactor = {recommended}), best before the first refresh",
             profile.sql

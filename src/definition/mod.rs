@@ -26,6 +26,17 @@ use serde::{Deserialize, Serialize};
 /// The fillfactor that is recommended for the profile table: with it 99 of 100 new versions of a row stay on its page, also
 /// where it is the profile itself that changes, which writes two (`make bench`, phase `bloat`).
 pub const FILLFACTOR: i64 = 70;
+
+/// A table's fillfactor, of the option's text as it was given: the server reads 70.0, 7e1 and 0x46 as well as 70.
+pub fn fillfactor(option: Option<&str>) -> i64 {
+    const DEFAULT: i64 = 100;
+    let Some(text) = option.map(str::trim) else { return DEFAULT };
+    let based = |prefix: &str, base| i64::from_str_radix(text.strip_prefix(prefix)?, base).ok();
+    let octal = (text.len() > 1).then(|| based("0", 8)).flatten();
+    let number = octal.or(based("0x", 16)).or(based("0o", 8)).or(based("0b", 2));
+    let fraction = || text.parse().ok().map(|f: f64| f.round_ties_even() as i64);
+    number.or_else(fraction).unwrap_or(DEFAULT)
+}
 /// The key's type.
 pub const UUID: &str = "pg_catalog.uuid";
 /// The equality of built-in types.
@@ -224,5 +235,19 @@ impl Step {
 
     pub fn column_names(&self) -> Vec<String> {
         self.columns.iter().map(|c| c.column.clone()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fillfactor_is_read_as_the_server_reads_it() {
+        assert_eq!(fillfactor(None), 100);
+        for text in ["70", "70.0", "7e1", "0x46", "0106", " 70", "69.5"] {
+            assert_eq!(fillfactor(Some(text)), 70, "{text}");
+        }
+        assert_eq!(fillfactor(Some("?")), 100);
     }
 }

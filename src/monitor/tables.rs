@@ -7,7 +7,7 @@ use super::facts::Facts;
 use super::finding::{Check, Finding, Grade, NOT_LOOKED_AT, SLOW_READS};
 use super::transactions::Transaction;
 use crate::attachment::Attached;
-use crate::definition::FILLFACTOR;
+use crate::definition::{FILLFACTOR, fillfactor};
 use crate::pg::spi::{self, Arg, Snapshot};
 use crate::rights::as_ourselves;
 
@@ -39,7 +39,7 @@ fn counted(a: &Attached) -> Option<Counted> {
     spi::one(
         "SELECT pg_stat_get_tuples_updated(c.oid), pg_stat_get_tuples_hot_updated(c.oid), \
           GREATEST(pg_stat_get_live_tuples(c.oid), c.reltuples::int8), pg_stat_get_dead_tuples(c.oid), \
-          coalesce((SELECT o.option_value::int8 FROM pg_options_to_table(c.reloptions) AS o WHERE o.option_name = 'fillfactor'), 100), \
+          (SELECT o.option_value FROM pg_options_to_table(c.reloptions) AS o WHERE o.option_name = 'fillfactor'), \
           coalesce((SELECT o.option_value::bool FROM pg_options_to_table(c.reloptions) AS o WHERE o.option_name = 'autovacuum_enabled'), true), \
           coalesce((SELECT o.option_value::bool FROM pg_class AS t, pg_options_to_table(t.reloptions) AS o \
            WHERE t.oid = c.reltoastrelid AND o.option_name = 'autovacuum_enabled'), true), \
@@ -56,7 +56,7 @@ fn counted(a: &Attached) -> Option<Counted> {
                 hot: r.int8(2)?,
                 rows: r.int8(3)?,
                 dead: r.int8(4)?,
-                fillfactor: r.int8(5)?,
+                fillfactor: fillfactor(r.text(5).as_deref()),
                 vacuumed: [r.bool(6)?, r.bool(7)?, r.bool(8)?],
                 counting: r.bool(9)?,
                 being_vacuumed: r.bool(10)?,

@@ -7,6 +7,7 @@
 use super::value::{TypeLayout, Value};
 use super::{Oid, catalog, fmgr::Call};
 use crate::error::Error;
+use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
 use pgrx::pg_sys::{self, Datum};
 use std::ops::ControlFlow;
 
@@ -63,6 +64,17 @@ impl Tuple {
             true
         })
     }
+}
+
+// utils/tuplestore.h: called together for each row, in one crossing into C.
+unsafe extern "C-unwind" {
+    fn tuplestore_select_read_pointer(state: *mut pg_sys::Tuplestorestate, pointer: i32);
+    fn tuplestore_gettupleslot(
+        state: *mut pg_sys::Tuplestorestate,
+        forward: bool,
+        copy: bool,
+        slot: *mut pg_sys::TupleTableSlot,
+    ) -> bool;
 }
 
 /// What some columns hold in a row, by their images: equal where all of them are.
@@ -226,10 +238,10 @@ impl TriggerCall {
     }
 }
 
-/// A read pointer of its own on a transition table, which other triggers read too; nothing else reads it before this one is at
-/// its end.
+/// A read pointer of its own on a transition table, which other triggers read too.
 struct TransitionReader {
     store: *mut pg_sys::Tuplestorestate,
+    pointer: i32,
     slot: *mut pg_sys::TupleTableSlot,
 }
 
@@ -248,15 +260,18 @@ impl TransitionReader {
             pg_sys::tuplestore_select_read_pointer(store, pointer);
             pg_sys::tuplestore_rescan(store);
             let slot = pg_sys::MakeSingleTupleTableSlot(desc, &pg_sys::TTSOpsMinimalTuple);
-            Some(TransitionReader { store, slot })
+            Some(TransitionReader { store, pointer, slot })
         }
     }
 
     fn next(&self) -> Option<Tuple> {
         // SAFETY: store and slot are alive; the row stays in the slot until the next fetch.
         unsafe {
-            pg_sys::tuplestore_gettupleslot(self.store, true, false, self.slot)
-                .then_some(Tuple { slot: self.slot })
+            let found = pg_guard_ffi_boundary(|| {
+                tuplestore_select_read_pointer(self.store, self.pointer);
+                tuplestore_gettupleslot(self.store, true, false, self.slot)
+            });
+            found.then_some(Tuple { slot: self.slot })
         }
     }
 }

@@ -27,7 +27,7 @@ def watched(pytestconfig, install):
     with Preloaded(major, library) as server:
         server.create("app")
         fill(server, "app", USERS)
-        server.sql("app", "CREATE INDEX ON user_profile (cached_profile_valid_until); ALTER TABLE user_profile SET (fillfactor = 80)")
+        server.sql("app", "CREATE INDEX ON user_profile (cached_profile_valid_until); ALTER TABLE user_profile SET (fillfactor = 70)")
         server.sql("postgres", f"CREATE ROLE {EXPORTER} LOGIN IN ROLE pg_monitor")
         server.sql("postgres", "ALTER SYSTEM SET profile_cache.databases = 'app';\nSELECT pg_reload_conf();")
         yield server

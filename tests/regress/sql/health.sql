@@ -287,7 +287,7 @@ SELECT * FROM numbered('profile_table');
 DO $$ BEGIN FOR n IN 1..60 LOOP UPDATE user_profile SET visits = n; END LOOP; END $$;
 SELECT pg_stat_force_next_flush();
 SELECT pg_stat_get_dead_tuples('user_profile'::regclass) > 1000;
-ALTER TABLE user_profile SET (fillfactor = 70);
+ALTER TABLE user_profile SET (fillfactor = 70.0);
 SELECT * FROM numbered('profile_table');
 SELECT pg_stat_reset_single_table_counters('user_profile'::regclass);
 CALL profile_cache.refresh();

@@ -93,14 +93,16 @@ DO $$ BEGIN WHILE clock_timestamp() < (SELECT current_period_end FROM user_subsc
 CALL profile_cache.refresh();
 SELECT state();
 
--- For a large table attach() names the index.
+-- For a large table attach() names the index, and a fillfactor where none leaves room.
 SET client_min_messages = notice;
 UPDATE pg_class SET reltuples = 100000 WHERE oid = 'user_profile'::regclass;
 SELECT profile_cache.attach();
 CREATE INDEX expiry ON user_profile (cached_profile_valid_until);
+ALTER TABLE user_profile SET (fillfactor = 9e1);
 UPDATE pg_class SET reltuples = 100000 WHERE oid = 'user_profile'::regclass;
 SELECT profile_cache.attach();
 DROP INDEX expiry;
+ALTER TABLE user_profile RESET (fillfactor);
 ANALYZE user_profile;
 SET client_min_messages = warning;
 
