@@ -18,7 +18,7 @@ pub fn iso8601(micros: i64) -> String {
     let (year, month, day) = civil(days);
     let (seconds, fraction) = (of_day / 1_000_000, of_day % 1_000_000);
     let (h, m, s) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    // Digit by digit: a document prints several, and a format string takes three times as long.
+    // Digit by digit into one text: a document prints several.
     let mut text = String::with_capacity(27);
     if (0..=9999).contains(&year) {
         push(&mut text, year, 4);

@@ -37,6 +37,7 @@ pub fn fillfactor(option: Option<&str>) -> i64 {
     let fraction = || text.parse().ok().map(|f: f64| f.round_ties_even() as i64);
     number.or_else(fraction).unwrap_or(DEFAULT)
 }
+
 /// The key's type.
 pub const UUID: &str = "pg_catalog.uuid";
 /// The equality of built-in types.
