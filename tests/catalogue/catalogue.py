@@ -470,10 +470,14 @@ class Test(Scheduler):
                 if any(c.generated and c.name in columns for c in self.app.tables[table].columns.values()):
                     continue  # the generated column may change with it
                 before = must(f"BEGIN; {served}")
-                changed = must(f"UPDATE {table} SET {column.name} = {column.value(self.rng)} RETURNING 1")
-                after = must(served)
+                changed = self.control.run(f"UPDATE {table} SET {column.name} = {column.value(self.rng)} RETURNING 1")
+                after = must(served) if changed.ok else None
                 must("ROLLBACK")
-                if changed and before != after:
+                if changed.state == "23505":
+                    continue  # a partial unique index goes by it
+                if not changed.ok:
+                    raise Failed(f"{table}.{column.name}: {changed.state} {changed.message}")
+                if changed.rows and before != after:
                     raise Failed(f"{table}.{column.name} is not used by the view, but its change leaves {after[0][0]} profiles cached where {before[0][0]} were")
 
     def figures(self):
