@@ -233,20 +233,22 @@ fn places_of_pinned() -> Vec<Place> {
         };
         std::slice::from_raw_parts(first, usize::try_from(number).unwrap_or_default())
     };
-    PINNED.iter().map(|(name, value)| place_of(all, name, value)).collect()
+    // SAFETY: live records, each with its name.
+    let named = all.iter().map(|record| unsafe { (CStr::from_ptr((**record).name), *record) });
+    let named: Vec<_> = named.collect();
+    let place = |(name, value): &(&CStr, &CStr)| {
+        let is = |known: &CStr| known.to_bytes().eq_ignore_ascii_case(name.to_bytes());
+        let found = named.iter().find(|(known, _)| is(known));
+        found.map_or(Place::Unknown, |(_, record)| place_of(*record, value))
+    };
+    PINNED.iter().map(place).collect()
 }
 
-fn place_of(all: &[*mut pg_sys::config_generic], name: &CStr, pinned: &CStr) -> Place {
+fn place_of(record: *mut pg_sys::config_generic, pinned: &CStr) -> Place {
     use pg_sys::config_type::*;
-    // SAFETY: live records; what a record is of is said by its type. One that a library has made may be
+    // SAFETY: a live record; what it is of is said by its type. One that a library has made may be
     // replaced, and is not kept.
     unsafe {
-        let named = |record: &pg_sys::config_generic| {
-            CStr::from_ptr(record.name).to_bytes().eq_ignore_ascii_case(name.to_bytes())
-        };
-        let Some(record) = all.iter().copied().find(|record| named(&**record)) else {
-            return Place::Unknown;
-        };
         if (*record).group == pg_sys::config_group::CUSTOM_OPTIONS {
             return Place::Unknown;
         }

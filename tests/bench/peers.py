@@ -194,6 +194,12 @@ def databases(server, name, users, roles=0, peers=("bare", "cached", "plpgsql"))
     return s
 
 
+def sign_offs(server, database, users):
+    """Who has signed up since the database was made goes again."""
+    for table, column in (("user_role", "user_id"), ("user_subscription", "user_id"), ("user_profile", "id")):
+        server.run(database, f"DELETE FROM {table} WHERE {column} > {users}")
+
+
 # What must hold for a comparison to be one
 
 

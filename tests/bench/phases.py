@@ -6,7 +6,7 @@ Each phase leaves its databases as it found them: attached, and nothing pending.
 
 import dataclasses
 
-from bench.peers import HERE, ROOT, redis, served_from, unused_is_unused, verified
+from bench.peers import HERE, ROOT, redis, served_from, sign_offs, unused_is_unused, verified
 
 
 @dataclasses.dataclass
@@ -156,8 +156,7 @@ def writes(bench):
                 for peer in ("bare", "cached", "plpgsql")
             ], rounds=bench.few_rounds if "statements" in change else None)  # fmt: skip
         for database in (s.bare, s.cached, s.plpgsql):  # who has signed up goes, else some peers would have more users than others
-            for table, column in (("user_role", "user_id"), ("user_subscription", "user_id"), ("user_profile", "id")):
-                server.run(database, f"DELETE FROM {table} WHERE {column} > {s.users}")
+            sign_offs(server, database, s.users)
         server.refresh(s.cached)
         verified(server, s)
 
